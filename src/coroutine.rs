@@ -1,0 +1,99 @@
+//! A closure on a stack of its own: the only file that names corosensei.
+//!
+//! [`Coroutine`] is what a generator and a green thread have in common. It adds nothing to corosensei's but our stacks, and a
+//! [`Suspender`]: the right to suspend a coroutine from any depth of its call stack without carrying a reference down there.
+
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use corosensei::CoroutineResult;
+use corosensei::stack::StackPointer;
+
+use crate::stack::Stack;
+
+pub(crate) use corosensei::Yielder;
+
+/// A [`Stack`] as corosensei wants to see it.
+struct Place(Stack);
+
+// SAFETY: a `Stack` owns a slot of mapped memory from `limit` to `base` with a guard page below, both are aligned to 16 bytes,
+// and the slot stays where it is when the `Stack` is moved.
+unsafe impl corosensei::stack::Stack for Place {
+    #[inline]
+    fn base(&self) -> StackPointer {
+        NonZeroUsize::new(self.0.base()).expect("a stack is not at address zero")
+    }
+
+    #[inline]
+    fn limit(&self) -> StackPointer {
+        NonZeroUsize::new(self.0.limit()).expect("a stack is not at address zero")
+    }
+}
+
+/// What [`Coroutine::resume`] came back with.
+pub(crate) enum Resumed<Y, R> {
+    /// The coroutine has suspended itself with this value.
+    Suspended(Y),
+    /// The closure has returned.
+    Finished(R),
+}
+
+/// A closure that runs on its own stack, and can be left and re-entered.
+///
+/// It must not be dropped while it is suspended: what is on its stack would be unwound by force, from outside. The worker never
+/// does (law 3), and a generator unwinds itself first.
+pub(crate) struct Coroutine<I, Y, R>(corosensei::Coroutine<I, Y, R, Place>);
+
+impl<I: 'static, Y: 'static, R: 'static> Coroutine<I, Y, R> {
+    /// Writes `f` to the stack; it runs at the first resume.
+    #[inline]
+    #[cfg_attr(not(feature = "runtime"), allow(dead_code))]
+    pub(crate) fn new<F>(stack: Stack, f: F) -> Coroutine<I, Y, R>
+    where
+        F: FnOnce(&Yielder<I, Y>, I) -> R + 'static,
+    {
+        Coroutine(corosensei::Coroutine::with_stack(Place(stack), f))
+    }
+}
+
+impl<I, Y, R> Coroutine<I, Y, R> {
+    /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
+    ///
+    /// # Panics
+    /// Panics if it has finished.
+    #[inline]
+    pub(crate) fn resume(&mut self, input: I) -> Resumed<Y, R> {
+        match self.0.resume(input) {
+            CoroutineResult::Yield(value) => Resumed::Suspended(value),
+            CoroutineResult::Return(value) => Resumed::Finished(value),
+        }
+    }
+}
+
+/// Suspends a coroutine that exchanges no values on being resumed, from wherever its own code has got to.
+pub(crate) struct Suspender<Y>(NonNull<Yielder<(), Y>>);
+
+impl<Y> Suspender<Y> {
+    #[inline]
+    pub(crate) fn new(yielder: &Yielder<(), Y>) -> Suspender<Y> {
+        Suspender(NonNull::from(yielder))
+    }
+
+    /// # Safety
+    /// The caller must be code of that coroutine, running on its stack or on the stack of a coroutine that it has resumed.
+    #[inline]
+    pub(crate) unsafe fn suspend(self, value: Y) {
+        // SAFETY: the yielder lies at the root of the coroutine's stack, which is alive as its code is running.
+        let yielder = unsafe { self.0.as_ref() };
+        yielder.suspend(value);
+    }
+}
+
+impl<Y> Clone for Suspender<Y> {
+    #[inline]
+    fn clone(&self) -> Suspender<Y> {
+        *self
+    }
+}
+
+impl<Y> Copy for Suspender<Y> {}

@@ -1,0 +1,273 @@
+//! Try, park, try again: how every operation on a file descriptor waits.
+//!
+//! An [`Io`] is a non-blocking descriptor that behaves like a blocking one. On a green thread a wait goes through the reactor of its
+//! worker; on a plain OS thread it is a `poll(2)`. Any number of threads may wait on one descriptor, in both directions.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use crate::park::{self, Mode, Wait};
+use crate::scheduler::claim::Wake;
+use crate::scheduler::clock::deadline_after;
+use crate::scheduler::reactor::{Enlisted, Source};
+use crate::scheduler::task::Reason;
+use crate::scheduler::worker;
+
+pub(crate) use crate::scheduler::reactor::Interest;
+
+/// A descriptor that waits as its user wants it to.
+pub(crate) struct Io {
+    source: Arc<Source>,
+    settings: Arc<Settings>,
+}
+
+/// What std keeps in the open file description: common to all clones.
+#[derive(Default)]
+struct Settings {
+    /// The user asked for `WouldBlock` instead of waiting.
+    nonblocking: AtomicBool,
+    /// Time-outs in nanoseconds, by [`Interest`]; 0 means none.
+    timeouts: [AtomicU64; 2],
+}
+
+impl Io {
+    /// Wraps a descriptor that is in non-blocking mode already.
+    pub(crate) fn new(fd: OwnedFd) -> Io {
+        Io { source: Source::new(fd), settings: Arc::default() }
+    }
+
+    /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its user.
+    pub(crate) fn adopt(fd: OwnedFd) -> Io {
+        let nonblocking = is_nonblocking(&fd);
+        set_nonblocking(&fd, true);
+        let io = Io::new(fd);
+        io.set_nonblocking(nonblocking);
+        io
+    }
+
+    /// Gives the descriptor away, in the mode that its user has set.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        let source = self.source.clone();
+        let nonblocking = self.is_nonblocking();
+        drop(self);
+        let source = Arc::into_inner(source).expect("a deregistered source has one owner");
+        let fd = source.into_fd();
+        set_nonblocking(&fd, nonblocking);
+        fd
+    }
+
+    /// Makes a second descriptor of the same open file; its settings stay common.
+    pub(crate) fn try_clone(&self) -> io::Result<Io> {
+        let fd = self.as_fd().try_clone_to_owned()?;
+        Ok(Io { source: Source::new(fd), settings: self.settings.clone() })
+    }
+
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.settings.nonblocking.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.settings.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    pub(crate) fn timeout(&self, interest: Interest) -> Option<Duration> {
+        match self.settings.timeouts[interest as usize].load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// # Errors
+    /// `InvalidInput` for a zero time-out, as in std.
+    pub(crate) fn set_timeout(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<()> {
+        let nanos = match timeout {
+            None => 0,
+            Some(Duration::ZERO) => {
+                let message = "cannot set a 0 duration timeout";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.settings.timeouts[interest as usize].store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Runs a read of up to `len` bytes that consumes what it returns.
+    ///
+    /// After a short read the next one may wait without a try; see the reactor.
+    #[inline]
+    pub(crate) fn read(
+        &self,
+        len: usize,
+        mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut limit = Limit::from_timeout(self, Interest::Read);
+        loop {
+            let seen = self.source.edges(Interest::Read);
+            let hopeless = len > 0 && self.source.is_drained(seen) && !self.is_nonblocking();
+            if !hopeless {
+                match self.attempt(&mut op) {
+                    Ok(Some(n)) => {
+                        if 0 < n && n < len {
+                            self.source.set_drained(seen);
+                        }
+                        return Ok(n);
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.wait(Interest::Read, seen, Reason::Read, &mut limit)?;
+        }
+    }
+
+    /// Runs `op` until it does not say `WouldBlock`, waiting for `interest` in between.
+    #[inline]
+    pub(crate) fn retry<T>(
+        &self,
+        interest: Interest,
+        reason: Reason,
+        mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let mut limit = Limit::from_timeout(self, interest);
+        loop {
+            let seen = self.source.edges(interest);
+            match self.attempt(&mut op) {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => self.wait(interest, seen, reason, &mut limit)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// `None`: it would block, and its user wants to wait.
+    #[inline]
+    fn attempt<T>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>) -> io::Result<Option<T>> {
+        use rustix::io::Errno;
+        loop {
+            return match op(self.source.as_fd()) {
+                Ok(value) => {
+                    worker::spend_budget();
+                    Ok(Some(value))
+                }
+                Err(Errno::INTR) => continue,
+                // `AGAIN` and `WOULDBLOCK` are one number on all systems that we know.
+                Err(Errno::AGAIN) if !self.is_nonblocking() => Ok(None),
+                Err(error) => {
+                    worker::spend_budget();
+                    Err(error.into())
+                }
+            };
+        }
+    }
+
+    /// Waits until there may be something to do since `seen` edges.
+    pub(crate) fn wait(&self, interest: Interest, seen: u64, reason: Reason, limit: &mut Limit) -> io::Result<()> {
+        let deadline = limit.deadline();
+        if !worker::is_green() {
+            return self.wait_os(interest, deadline);
+        }
+        loop {
+            let mut enlisted = Enlisted::TryAgain;
+            let wake = park::park(reason, deadline, Mode::CancelPoint, |wait| {
+                let here = worker::with(|local, _| self.source.enlist(interest, seen, local.reactor(), wait));
+                enlisted = here.expect("a green thread has a worker");
+                (enlisted == Enlisted::Waiting).then_some(|wait: &Wait<'_>| self.source.delist(interest, wait))
+            });
+            match wake {
+                Wake::Woken if enlisted == Enlisted::Unregistered => {
+                    let here = worker::with(|local, _| local.reactor().clone());
+                    self.source.register(&here.expect("a green thread has a worker"))?;
+                }
+                Wake::Woken => return Ok(()),
+                Wake::TimedOut => return Err(timed_out()),
+                Wake::Cancelled => return Err(cancelled()),
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_os(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
+        let flags = match interest {
+            Interest::Read => PollFlags::IN,
+            Interest::Write => PollFlags::OUT,
+        };
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [PollFd::new(&*self.source, flags)];
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(timed_out()),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The count of edges so far, for [`wait`](Io::wait).
+    pub(crate) fn edges(&self, interest: Interest) -> u64 {
+        self.source.edges(interest)
+    }
+}
+
+impl AsFd for Io {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.source.deregister();
+    }
+}
+
+/// How long an operation may wait in all; becomes a deadline at its first wait.
+pub(crate) enum Limit {
+    Timeout(Option<Duration>),
+    Deadline(Option<Instant>),
+}
+
+impl Limit {
+    fn from_timeout(io: &Io, interest: Interest) -> Limit {
+        Limit::Timeout(io.timeout(interest))
+    }
+
+    fn deadline(&mut self) -> Option<Instant> {
+        if let Limit::Timeout(timeout) = *self {
+            *self = Limit::Deadline(timeout.and_then(deadline_after));
+        }
+        match *self {
+            Limit::Deadline(deadline) => deadline,
+            Limit::Timeout(_) => None,
+        }
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the operation timed out")
+}
+
+fn cancelled() -> io::Error {
+    io::Error::other("the green thread has been cancelled")
+}
+
+fn is_nonblocking(fd: impl AsFd) -> bool {
+    fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+}
+
+/// Sets the mode of the open file. It cannot fail on a descriptor that is open.
+fn set_nonblocking(fd: impl AsFd, nonblocking: bool) {
+    if let Ok(mut flags) = fcntl_getfl(fd.as_fd()) {
+        flags.set(OFlags::NONBLOCK, nonblocking);
+        let _ = fcntl_setfl(fd, flags);
+    }
+}

@@ -1,0 +1,44 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+
+#[cfg(not(unix))]
+compile_error!("hebra is written for Unix");
+
+// L1: memory and switching
+#[allow(unsafe_code)]
+mod coroutine;
+#[cfg(feature = "runtime")]
+mod lock;
+#[allow(unsafe_code)]
+mod stack;
+
+// L2: generators, usable alone
+#[allow(unsafe_code)]
+mod generator;
+
+// L3: the scheduler
+#[cfg(feature = "runtime")]
+mod scheduler;
+
+// L4: the one function that blocks
+#[cfg(feature = "runtime")]
+mod park;
+#[cfg(feature = "runtime")]
+mod wait_list;
+
+// L5: what users know from std
+#[cfg(feature = "runtime")]
+mod io;
+#[cfg(feature = "runtime")]
+mod runtime;
+#[cfg(feature = "runtime")]
+pub mod thread;
+
+// L6: mirrors of std's I/O
+#[cfg(feature = "runtime")]
+pub mod net;
+
+pub use generator::{Generator, GeneratorState, Yielder};
+#[cfg(feature = "runtime")]
+pub use runtime::{Config, Runtime, run};

@@ -1,0 +1,143 @@
+//! The one function that blocks.
+//!
+//! Sleeping, reading, joining, and every lock and channel to come: all call [`park`], and none of them knows whether it stops a
+//! green thread or an OS thread. The caller says why it waits, until when, and how to be found: `register` looks once more at the
+//! object, under the object's lock, and either enlists a waiter or says that there is no need to wait. What it returns undoes the
+//! registration, and is called unless a wake through it has ended the wait.
+//!
+//! # Cancellation
+//!
+//! `park` is where a cancellation is delivered (laws 3 and 4): by unwinding, with a payload of our own and without the panic hook.
+//! While the thread unwinds, its destructors may park again. A cancel point then does not wait: it reports [`Wake::Cancelled`],
+//! and the operation fails or returns at once. A *shielded* wait waits as if nothing had happened; so does every wait that cannot
+//! be given up. If user code swallows the unwinding, the next cancel point raises it again, after letting the others run.
+//!
+//! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread: it never says no to a thread that
+//! unwinds, but may say yes for a neighbour that is parked in the middle of it. Then a cancellation is reported instead of raised,
+//! and raised at a later cancel point.
+
+use std::panic;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::scheduler::claim::Wake;
+use crate::scheduler::task::Reason;
+use crate::scheduler::waiter::OsThread;
+use crate::scheduler::worker::{self, Suspend};
+
+pub(crate) use crate::scheduler::waiter::Wait;
+
+/// The payload that unwinds a cancelled green thread.
+pub(crate) struct CancelUnwind;
+
+/// Whether a wait can be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    CancelPoint,
+    Shielded,
+}
+
+/// Stops the calling thread until a waiter that `register` has enlisted is woken, or until `deadline`.
+///
+/// `register` runs on the calling thread and must neither park nor run user code. It returns what undoes it, or `None` if there is
+/// no need to wait; then `park` returns [`Wake::Woken`] at once.
+pub(crate) fn park<U>(
+    reason: Reason,
+    deadline: Option<Instant>,
+    mode: Mode,
+    register: impl FnOnce(&Wait<'_>) -> Option<U>,
+) -> Wake
+where
+    U: FnOnce(&Wait<'_>),
+{
+    if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, register) }
+}
+
+fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+where
+    U: FnOnce(&Wait<'_>),
+{
+    if mode == Mode::CancelPoint && cancel_point() {
+        return Wake::Cancelled;
+    }
+    let registered = worker::with(|local, task| {
+        let epoch = task.claim.begin();
+        let wait = Wait::green(task, epoch);
+        let Some(undo) = register(&wait) else {
+            let unseen = task.claim.end(epoch, Wake::Woken);
+            debug_assert!(unseen, "who need not wait has enlisted nobody");
+            return None;
+        };
+        if let Some(deadline) = deadline {
+            local.insert_timer(deadline);
+        }
+        task.set_parked(reason, local.now(), mode == Mode::Shielded);
+        Some((undo, epoch))
+    });
+    let Some((undo, epoch)) = registered.expect("the caller is a green thread") else {
+        return Wake::Woken;
+    };
+    worker::suspend(Suspend::Park);
+    let wake = worker::with(|local, task| {
+        task.set_running();
+        if deadline.is_some() {
+            local.cancel_timer();
+        }
+        let wake = task.claim.outcome().expect("only a wait that has ended is resumed");
+        if wake != Wake::Woken {
+            undo(&Wait::green(task, epoch));
+        }
+        wake
+    })
+    .expect("a green thread stays one");
+    if wake == Wake::Cancelled {
+        cancel_point();
+    }
+    wake
+}
+
+fn park_os<U>(deadline: Option<Instant>, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+where
+    U: FnOnce(&Wait<'_>),
+{
+    let thread = os_thread();
+    let epoch = thread.claim.begin();
+    let wait = Wait::os(&thread, epoch);
+    let Some(undo) = register(&wait) else {
+        thread.claim.end(epoch, Wake::Woken);
+        return Wake::Woken;
+    };
+    let wake = thread.block(epoch, deadline);
+    if wake != Wake::Woken {
+        undo(&wait);
+    }
+    wake
+}
+
+/// Unwinds if the calling green thread has been cancelled; `true` if it has, but is unwinding already.
+#[inline]
+pub(crate) fn cancel_point() -> bool {
+    let cancelled = worker::with(|_, task| task.is_cancelled()) == Some(true);
+    cancelled && raise()
+}
+
+#[cold]
+fn raise() -> bool {
+    if std::thread::panicking() {
+        return true;
+    }
+    if worker::with(|_, task| task.set_raised()) == Some(true) {
+        // It has been swallowed. A loop that goes on doing so must not keep the worker from the others.
+        worker::suspend(Suspend::Yield);
+    }
+    panic::resume_unwind(Box::new(CancelUnwind));
+}
+
+thread_local! {
+    static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
+}
+
+/// The calling OS thread's record; a fresh one where its thread-locals are being torn down.
+pub(crate) fn os_thread() -> Arc<OsThread> {
+    OS_THREAD.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(OsThread::new()))
+}

@@ -1,0 +1,216 @@
+//! Ready green threads: the run queue of this OS thread's worker, and the inbox through which others reach it.
+//!
+//! Law 2 (home) lives here. A started green thread is known by the [`Slot`] it has in its worker's table, and only that
+//! worker resumes it. Whoever makes it runnable calls [`push`]: on the home worker's own OS thread that is one push to a
+//! plain queue; from anywhere else the slot goes into the worker's [`Inbox`], and the worker is rung if it sleeps.
+//!
+//! # The sleep protocol
+//!
+//! ```text
+//!   worker                                  somebody else
+//!   1 asleep = true                         1 lock; push; unlock
+//!   2 lock; look into the inbox; unlock     2 if asleep: asleep = false, ring the bell
+//!   3 empty? wait for I/O or the bell
+//! ```
+//!
+//! The lock orders step 2 of the worker against step 1 of the other. If the push came first, the worker sees it and does not
+//! sleep; if it came later, the unlock of the worker's look has published `asleep`, and the bell rings. The bell stays rung
+//! until the worker's wait has consumed it, so it may ring before the wait begins.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::lock::Lock;
+
+/// The place of a started green thread in its worker's table.
+pub(crate) type Slot = u32;
+
+/// Wakes a worker that waits for I/O.
+pub(crate) trait Bell: Send + Sync {
+    fn ring(&self);
+}
+
+/// The thread-safe door to one worker.
+pub(crate) struct Inbox {
+    /// Green threads of this worker that somebody else made runnable.
+    ready: Lock<Vec<Slot>>,
+    /// The length of `ready`; written under its lock, read by the worker to pass by an empty inbox without locking.
+    len: AtomicUsize,
+    /// The worker is about to wait, or waits: ring.
+    asleep: AtomicBool,
+    bell: Arc<dyn Bell>,
+}
+
+impl Inbox {
+    pub(crate) fn new(bell: Arc<dyn Bell>) -> Inbox {
+        Inbox { ready: Lock::new(Vec::new()), len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell }
+    }
+
+    fn push(&self, slot: Slot) {
+        let mut ready = self.ready.lock();
+        ready.push(slot);
+        self.len.store(ready.len(), Ordering::Relaxed);
+        drop(ready);
+        self.rouse();
+    }
+
+    /// Rings if the worker sleeps. What it is to find must have been published by a lock that it takes before it sleeps.
+    /// Returns whether it rang.
+    pub(crate) fn rouse(&self) -> bool {
+        let rings = self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel);
+        if rings {
+            self.bell.ring();
+        }
+        rings
+    }
+
+    /// Home worker only: moves what has arrived to the run queue. `spare` is an empty vector that is handed in to be filled
+    /// next, so that the lock is held for a swap.
+    pub(crate) fn take(&self, queue: &LocalQueue, spare: &mut Vec<Slot>) {
+        if self.len.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut ready = self.ready.lock();
+        std::mem::swap(&mut *ready, spare);
+        self.len.store(0, Ordering::Relaxed);
+        drop(ready);
+        queue.ready.borrow_mut().extend(spare.drain(..));
+    }
+
+    /// Home worker only: announces that it will sleep. `false` if there is mail, and it must not.
+    pub(crate) fn begin_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let may_sleep = self.ready.lock().is_empty();
+        if !may_sleep {
+            self.end_sleep();
+        }
+        may_sleep
+    }
+
+    /// Home worker only: it is awake again.
+    pub(crate) fn end_sleep(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// The run queue of the worker that this OS thread is, if it is one.
+pub(crate) struct LocalQueue {
+    /// Whose queue this is: the address of that worker's inbox, compared and never followed.
+    home: Cell<*const Inbox>,
+    ready: RefCell<VecDeque<Slot>>,
+}
+
+thread_local! {
+    static LOCAL: LocalQueue = const {
+        LocalQueue { home: Cell::new(ptr::null()), ready: RefCell::new(VecDeque::new()) }
+    };
+}
+
+impl LocalQueue {
+    /// Runs `f` with this OS thread's queue.
+    pub(crate) fn with<T>(f: impl FnOnce(&LocalQueue) -> T) -> T {
+        LOCAL.with(f)
+    }
+
+    /// Makes this the queue of the worker that `inbox` leads to, or of nobody.
+    pub(crate) fn set_home(&self, inbox: Option<&Arc<Inbox>>) {
+        self.home.set(inbox.map_or(ptr::null(), Arc::as_ptr));
+        self.ready.borrow_mut().clear();
+    }
+
+    #[inline]
+    pub(crate) fn push(&self, slot: Slot) {
+        self.ready.borrow_mut().push_back(slot);
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Slot> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    /// The slot that will be popped after `ahead` others.
+    #[inline]
+    pub(crate) fn peek(&self, ahead: usize) -> Option<Slot> {
+        self.ready.borrow().get(ahead).copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.borrow().is_empty()
+    }
+}
+
+/// Makes the green thread in `slot` of `inbox`'s worker runnable. The caller has won its claim.
+#[inline]
+pub(crate) fn push(inbox: &Arc<Inbox>, slot: Slot) {
+    let local = LOCAL.try_with(|local| {
+        let at_home = ptr::eq(local.home.get(), Arc::as_ptr(inbox));
+        if at_home {
+            local.push(slot);
+        }
+        at_home
+    });
+    // Where thread-locals are being torn down no worker runs: not at home.
+    if local != Ok(true) {
+        inbox.push(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Bell for Count {
+        fn ring(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn drain(queue: &LocalQueue) -> Vec<Slot> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn at_home_a_push_goes_to_the_run_queue_and_rings_nobody() {
+        let bell = Arc::new(Count::default());
+        let inbox = Arc::new(Inbox::new(bell.clone()));
+        LocalQueue::with(|queue| {
+            queue.set_home(Some(&inbox));
+            assert!(inbox.begin_sleep());
+            push(&inbox, 7);
+            assert_eq!(drain(queue), [7]);
+            queue.set_home(None);
+        });
+        assert_eq!(bell.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn from_elsewhere_a_push_rings_once_while_the_worker_sleeps() {
+        let bell = Arc::new(Count::default());
+        let inbox = Arc::new(Inbox::new(bell.clone()));
+        push(&inbox, 1);
+        assert_eq!(bell.0.load(Ordering::SeqCst), 0, "an awake worker is not rung");
+        assert!(!inbox.begin_sleep(), "there is mail: it must not sleep");
+        LocalQueue::with(|queue| {
+            inbox.take(queue, &mut Vec::new());
+            assert_eq!(drain(queue), [1]);
+            assert!(inbox.begin_sleep());
+            push(&inbox, 2);
+            push(&inbox, 3);
+            assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+            inbox.take(queue, &mut Vec::new());
+            assert_eq!(drain(queue), [2, 3]);
+        });
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Task`]: the scheduler's record of one green thread.
+//!
+//! One allocation holds the record and, as its unsized tail, what only `hebra::thread` understands: the closure before the
+//! thread has run, its result afterwards. The scheduler sees the tail as [`Body`] and can only run it.
+//!
+//! ```text
+//!   unstarted --- a worker takes it: home and slot are set, it gets a stack ---> started --- its body returns ---> finished
+//! ```
+//!
+//! An unstarted task belongs to nobody and may be taken by any worker; a started one belongs to its home worker (law 2).
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::claim::{Claim, Token};
+use super::clock::Nanos;
+use super::run_queue::{Inbox, Slot};
+
+/// A green thread's record, whatever its body.
+pub(crate) type TaskRef = Arc<Task<dyn Body>>;
+
+/// What a green thread does.
+pub(crate) trait Body: Send + Sync {
+    /// Runs on the green thread's own stack, once. Must not unwind.
+    fn run(&self, start: Start);
+}
+
+/// How a green thread begins.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// Run the closure.
+    Run,
+    /// The runtime is shutting down: drop the closure unrun.
+    Discard,
+    /// There is no stack to run it on: drop the closure unrun, where the caller stands.
+    NoStack(io::Error),
+}
+
+/// Why a thread is parked: what dumps and deadlock reports print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    /// It is not parked.
+    Running = 0,
+    Sleep,
+    Park,
+    Join,
+    Accept,
+    Connect,
+    Read,
+    Write,
+}
+
+/// Where a started green thread lives.
+pub(crate) struct Home {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) slot: Slot,
+}
+
+/// The scheduler's record of one green thread; see the module.
+pub(crate) struct Task<B: ?Sized = dyn Body> {
+    pub(crate) claim: Claim,
+    pub(crate) token: Token,
+    /// Set once, by the worker that starts it.
+    home: OnceLock<Home>,
+    /// 0 until somebody asks for the id.
+    id: AtomicU64,
+    name: Option<Box<str>>,
+    location: &'static Location<'static>,
+    stack_size: usize,
+    /// A [`Reason`]; written by the thread itself, read by anybody.
+    reason: AtomicU8,
+    /// When the thread parked, by its worker's last reading of the clock.
+    since: AtomicU64,
+    /// The open wait is not to be ended by a cancellation. Home worker only.
+    shielded: AtomicBool,
+    /// The next cancel point unwinds. Home worker only.
+    cancelled: AtomicBool,
+    /// A cancel point has unwound already. Home worker only.
+    raised: AtomicBool,
+    pub(crate) body: B,
+}
+
+impl<B> Task<B> {
+    pub(crate) fn new(name: Option<Box<str>>, location: &'static Location<'static>, stack_size: usize, body: B) -> Task<B> {
+        Task {
+            claim: Claim::new(),
+            token: Token::new(),
+            home: OnceLock::new(),
+            id: AtomicU64::new(0),
+            name,
+            location,
+            stack_size,
+            reason: AtomicU8::new(Reason::Running as u8),
+            since: AtomicU64::new(0),
+            shielded: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            raised: AtomicBool::new(false),
+            body,
+        }
+    }
+}
+
+impl<B: ?Sized> Task<B> {
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where the green thread was spawned.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        self.stack_size
+    }
+
+    /// Returns the process-wide unique id, drawing it at the first call: most green threads are never asked.
+    pub(crate) fn id(&self) -> u64 {
+        match self.id.load(Ordering::Relaxed) {
+            0 => {
+                let drawn = next_id();
+                match self.id.compare_exchange(0, drawn, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => drawn,
+                    Err(other) => other,
+                }
+            }
+            id => id,
+        }
+    }
+
+    pub(crate) fn home(&self) -> Option<&Home> {
+        self.home.get()
+    }
+
+    /// Starts the task at `home`. Only the worker that took it may call this, once.
+    pub(crate) fn settle(&self, home: Home) {
+        let settled = self.home.set(home).is_ok();
+        debug_assert!(settled, "a green thread never moves");
+    }
+
+    /// Why the thread is parked.
+    pub(crate) fn reason(&self) -> Reason {
+        const ALL: [Reason; 8] = [
+            Reason::Running,
+            Reason::Sleep,
+            Reason::Park,
+            Reason::Join,
+            Reason::Accept,
+            Reason::Connect,
+            Reason::Read,
+            Reason::Write,
+        ];
+        ALL[usize::from(self.reason.load(Ordering::Relaxed))]
+    }
+
+    pub(crate) fn set_parked(&self, reason: Reason, since: Nanos, shielded: bool) {
+        self.shielded.store(shielded, Ordering::Relaxed);
+        self.reason.store(reason as u8, Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_running(&self) {
+        self.reason.store(Reason::Running as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cancelled(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shielded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a cancel point unwinds; returns whether one did before.
+    pub(crate) fn set_raised(&self) -> bool {
+        self.raised.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl<B: ?Sized> fmt::Display for Task<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name().unwrap_or("<unnamed>");
+        write!(f, "green thread '{name}' (spawned at {})", self.location)
+    }
+}
+
+/// Draws an id for a thread, green or OS.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,170 @@
+//! [`Waiter`]: the right to end one wait of one thread.
+//!
+//! Whatever a thread can wait for keeps waiters: a source its readers, a join its joiner. [`Waiter::wake`] may be called from
+//! anywhere, as often as one likes; the claim word decides (law 1), and the winner makes the thread runnable: a green thread
+//! through its home worker's queue, an OS thread through its condition variable.
+
+use std::fmt;
+use std::sync::{Arc, Condvar};
+use std::time::Instant;
+
+use super::claim::{Claim, Epoch, Token, Wake};
+use super::run_queue;
+use super::task::{self, TaskRef};
+use crate::lock::Lock;
+
+/// A thread, green or OS, as somebody who can wait.
+#[derive(Clone)]
+enum Who {
+    Green(TaskRef),
+    Os(Arc<OsThread>),
+}
+
+/// The right to end one wait of one thread.
+pub(crate) struct Waiter {
+    who: Who,
+    epoch: Epoch,
+}
+
+impl Waiter {
+    /// The right to end the wait `epoch` of a green thread.
+    pub(crate) fn green(task: TaskRef, epoch: Epoch) -> Waiter {
+        Waiter { who: Who::Green(task), epoch }
+    }
+
+    /// The right to end the wait `epoch` of an OS thread.
+    pub(crate) fn os(thread: Arc<OsThread>, epoch: Epoch) -> Waiter {
+        Waiter { who: Who::Os(thread), epoch }
+    }
+
+    /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if the wait has ended already.
+    pub(crate) fn wake(&self, wake: Wake) -> bool {
+        match &self.who {
+            Who::Green(task) => {
+                let won = task.claim.end(self.epoch, wake);
+                if won {
+                    let home = task.home().expect("only a started green thread waits");
+                    run_queue::push(&home.inbox, home.slot);
+                }
+                won
+            }
+            Who::Os(thread) => {
+                let won = thread.claim.end(self.epoch, wake);
+                if won {
+                    thread.unblock();
+                }
+                won
+            }
+        }
+    }
+}
+
+/// A wait that is being opened or has just ended, as its own thread sees it: from it come the waiters that are enlisted, and by it
+/// they are found again.
+pub(crate) struct Wait<'a> {
+    who: WhoRef<'a>,
+    epoch: Epoch,
+}
+
+enum WhoRef<'a> {
+    Green(&'a TaskRef),
+    Os(&'a Arc<OsThread>),
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn green(task: &'a TaskRef, epoch: Epoch) -> Wait<'a> {
+        Wait { who: WhoRef::Green(task), epoch }
+    }
+
+    pub(crate) fn os(thread: &'a Arc<OsThread>, epoch: Epoch) -> Wait<'a> {
+        Wait { who: WhoRef::Os(thread), epoch }
+    }
+
+    /// Returns a waiter that ends this wait.
+    pub(crate) fn waiter(&self) -> Waiter {
+        match self.who {
+            WhoRef::Green(task) => Waiter::green(task.clone(), self.epoch),
+            WhoRef::Os(thread) => Waiter::os(thread.clone(), self.epoch),
+        }
+    }
+
+    /// Whether `waiter` ends this wait.
+    pub(crate) fn is(&self, waiter: &Waiter) -> bool {
+        let same = match (&self.who, &waiter.who) {
+            (WhoRef::Green(a), Who::Green(b)) => Arc::ptr_eq(a, b),
+            (WhoRef::Os(a), Who::Os(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && self.epoch == waiter.epoch
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The unpark token of the waiting thread.
+    pub(crate) fn token(&self) -> &Token {
+        match self.who {
+            WhoRef::Green(task) => &task.token,
+            WhoRef::Os(thread) => &thread.token,
+        }
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// The record of an OS thread that waits for something of ours.
+pub(crate) struct OsThread {
+    pub(crate) claim: Claim,
+    pub(crate) token: Token,
+    pub(crate) id: u64,
+    pub(crate) name: Option<Box<str>>,
+    /// Guards nothing but the moment between looking at the claim and waiting.
+    gate: Lock<()>,
+    unblocked: Condvar,
+}
+
+impl OsThread {
+    /// The record of the calling OS thread.
+    pub(crate) fn new() -> OsThread {
+        OsThread {
+            claim: Claim::new(),
+            token: Token::new(),
+            id: task::next_id(),
+            name: std::thread::current().name().map(Box::from),
+            gate: Lock::new(()),
+            unblocked: Condvar::new(),
+        }
+    }
+
+    fn unblock(&self) {
+        drop(self.gate.lock());
+        self.unblocked.notify_one();
+    }
+
+    /// Blocks this OS thread until its open wait has ended, or ends it as timed out.
+    pub(crate) fn block(&self, epoch: Epoch, deadline: Option<Instant>) -> Wake {
+        let mut gate = self.gate.lock();
+        loop {
+            if let Some(wake) = self.claim.outcome() {
+                return wake;
+            }
+            gate = match deadline {
+                None => self.unblocked.wait(gate).unwrap_or_else(|e| e.into_inner()),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        // Whether we or a waker won, the next look at the claim says how it ended.
+                        self.claim.end(epoch, Wake::TimedOut);
+                        continue;
+                    }
+                    self.unblocked.wait_timeout(gate, left).unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,627 @@
+//! A worker: an OS thread that runs green threads. The central loop is [`Worker::run`].
+//!
+//! # Who owns what
+//!
+//! ```text
+//!   Shared (one a runtime, any thread)      Post (one a worker, any thread)       Local (this OS thread, green code too)
+//!     posts ------------------------------->  inbox: its started threads            timers, the running thread,
+//!     clock, sleepers, stopping               reactor: its sources                  threads spawned locally
+//!                                             unstarted: for whoever is idle
+//!
+//!   Worker (this OS thread, the loop only): the table of started green threads with their coroutines
+//! ```
+//!
+//! The table is a local variable of the loop and changes only between two resumes, so nothing that runs on a green thread can
+//! move or drop a coroutine (laws 2 and 3).
+//!
+//! # One turn of the loop
+//!
+//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads run long; then look at the
+//! inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing to run: take unstarted threads from
+//! other workers, else announce sleep, look once more, and wait for I/O, the next deadline or the bell.
+//!
+//! # Why not let a green thread move to an idle worker
+//!
+//! Its stack may hold a reference to a thread-local, and the compiler may keep the address of one across any call. Both are
+//! undefined behaviour on another OS thread, and no compiler promises to stop (rust-lang/unsafe-code-guidelines#602).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::claim::Wake;
+use super::clock::{Clock, Nanos};
+use super::reactor::{Events, Reactor};
+use super::run_queue::{Inbox, LocalQueue, Slot};
+use super::task::{Body, Home, Start, Task, TaskRef};
+use super::timers::Timers;
+use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::lock::Lock;
+use crate::stack::{self, Label, Stack, What};
+
+/// Green threads resumed at most before the loop looks at anything else.
+const QUOTA: u32 = 64;
+/// A turn that took longer than this halves the quota, a shorter one doubles it.
+const TURN: Nanos = 50_000;
+/// How old the last look at I/O may grow while there is always somebody to run.
+const POLL_INTERVAL: Nanos = 50_000;
+/// Operations that may succeed without parking before their thread has to let the others run.
+const BUDGET: u32 = 128;
+/// Unstarted green threads taken from another worker at a time.
+const STEAL: usize = 32;
+
+/// Why a green thread gives its worker back.
+#[derive(Clone, Copy)]
+pub(crate) enum Suspend {
+    /// It wants to run again after the others.
+    Yield,
+    /// Somebody will make it runnable.
+    Park,
+}
+
+type Green = Coroutine<(), Suspend, ()>;
+
+/// One runtime's workers, as everybody sees them.
+pub(crate) struct Shared {
+    posts: Box<[Post]>,
+    clock: Clock,
+    stack_size: usize,
+    /// Workers that sleep or are about to. With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to
+    /// sleep looks there afterwards, with a fence between; so one of them sees the other.
+    sleepers: AtomicUsize,
+    /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse a second one.
+    searching: AtomicBool,
+    /// The root has finished: cancel and end everything.
+    stopping: AtomicBool,
+    /// When the workers stop waiting for green threads that do not end; set before `stopping`.
+    grace_ends: Lock<Option<Instant>>,
+}
+
+/// One worker, as the others see it.
+struct Post {
+    inbox: Arc<Inbox>,
+    reactor: Arc<Reactor>,
+    unstarted: Lock<VecDeque<Unstarted>>,
+    /// The length of `unstarted`, written under its lock.
+    unstarted_len: AtomicUsize,
+}
+
+/// A green thread that has not started: a record, and a stack only where stacks may run out.
+struct Unstarted {
+    task: TaskRef,
+    stack: Option<Stack>,
+}
+
+/// A green thread that may start here only: its closure need not be `Send`.
+struct LocalStart {
+    task: TaskRef,
+    stack: Option<Stack>,
+    body: Box<dyn FnOnce(Start)>,
+}
+
+/// What code on a green thread reaches of its worker.
+pub(crate) struct Local {
+    index: usize,
+    shared: Arc<Shared>,
+    timers: RefCell<Timers>,
+    local_starts: RefCell<VecDeque<LocalStart>>,
+    /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
+    running: Cell<Option<NonNull<TaskRef>>>,
+    slot: Cell<Slot>,
+    suspender: Cell<Option<Suspender<Suspend>>>,
+    /// What is left of the running thread's [`BUDGET`].
+    budget: Cell<u32>,
+    /// The clock as read at the last turn.
+    now: Cell<Nanos>,
+}
+
+thread_local! {
+    /// The worker that this OS thread is. The `Local` outlives the loop that sets and clears it.
+    static LOCAL: Cell<Option<NonNull<Local>>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS thread.
+///
+/// Neither reference may be kept across a suspension; `f` cannot return them, and must not suspend.
+#[inline]
+pub(crate) fn with<T>(f: impl FnOnce(&Local, &TaskRef) -> T) -> Option<T> {
+    let local = LOCAL.get()?;
+    // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
+    let local = unsafe { local.as_ref() };
+    let task = local.running.get()?;
+    // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
+    let task = unsafe { task.as_ref() };
+    Some(f(local, task))
+}
+
+/// Whether the caller runs on a green thread.
+#[inline]
+pub(crate) fn is_green() -> bool {
+    with(|_, _| ()).is_some()
+}
+
+/// Gives the worker back. The caller must be on a green thread.
+#[inline]
+pub(crate) fn suspend(why: Suspend) {
+    let suspender = with(|local, _| local.suspender.get()).flatten();
+    let suspender = suspender.expect("only a green thread suspends");
+    // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
+    unsafe { suspender.suspend(why) }
+}
+
+/// Counts one operation that did not have to park; after [`BUDGET`] of them the others get their turn.
+#[inline]
+pub(crate) fn spend_budget() {
+    let spent = with(|local, _| {
+        let left = local.budget.get();
+        local.budget.set(left.saturating_sub(1));
+        left == 0
+    });
+    if spent == Some(true) {
+        suspend(Suspend::Yield);
+    }
+}
+
+impl Local {
+    fn post(&self) -> &Post {
+        &self.shared.posts[self.index]
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.now.get()
+    }
+
+    pub(crate) fn reactor(&self) -> &Arc<Reactor> {
+        &self.post().reactor
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        self.shared.stack_size
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.shared.posts.len()
+    }
+
+    /// Gives the running green thread a deadline; it must be taken back after the wait.
+    pub(crate) fn insert_timer(&self, deadline: Instant) {
+        let deadline = self.shared.clock.at(deadline);
+        self.timers.borrow_mut().insert(self.slot.get(), deadline);
+    }
+
+    pub(crate) fn cancel_timer(&self) {
+        self.timers.borrow_mut().cancel(self.slot.get());
+    }
+
+    /// Leaves an unstarted green thread where an idle worker can take it.
+    ///
+    /// # Errors
+    /// Stacks are running out, and there is none for it.
+    pub(crate) fn spawn(&self, task: TaskRef) -> io::Result<()> {
+        let stack = reserve(&task)?;
+        self.post().push_unstarted([Unstarted { task, stack }]);
+        self.shared.rouse_one(self.index);
+        Ok(())
+    }
+
+    /// Leaves an unstarted green thread to this worker. `body` runs instead of the task's own.
+    pub(crate) fn spawn_local(&self, task: TaskRef, body: Box<dyn FnOnce(Start)>) -> io::Result<()> {
+        let stack = reserve(&task)?;
+        let start = LocalStart { task, stack, body };
+        self.local_starts.borrow_mut().push_back(start);
+        Ok(())
+    }
+}
+
+/// Takes a stack already at spawn if one may not be had later.
+fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
+    if stack::needs_reservation() { stack::acquire(task.stack_size()).map(Some) } else { Ok(None) }
+}
+
+impl Post {
+    fn push_unstarted(&self, tasks: impl IntoIterator<Item = Unstarted>) {
+        let mut unstarted = self.unstarted.lock();
+        unstarted.extend(tasks);
+        self.unstarted_len.store(unstarted.len(), Ordering::Relaxed);
+    }
+
+    fn pop_unstarted(&self) -> Option<Unstarted> {
+        if self.unstarted_len.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut unstarted = self.unstarted.lock();
+        let task = unstarted.pop_front();
+        if unstarted.is_empty() && unstarted.capacity() > 4096 {
+            // A burst is over.
+            *unstarted = VecDeque::new();
+        }
+        self.unstarted_len.store(unstarted.len(), Ordering::Relaxed);
+        task
+    }
+
+    /// Takes half of what is there, oldest first, [`STEAL`] at most.
+    fn steal(&self) -> Vec<Unstarted> {
+        if self.unstarted_len.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let mut unstarted = self.unstarted.lock();
+        let count = unstarted.len().div_ceil(2).min(STEAL);
+        let stolen = unstarted.drain(..count).collect();
+        self.unstarted_len.store(unstarted.len(), Ordering::Relaxed);
+        stolen
+    }
+}
+
+impl Shared {
+    /// # Errors
+    /// The process is out of file descriptors.
+    pub(crate) fn new(workers: usize, stack_size: usize) -> io::Result<Arc<Shared>> {
+        let posts = (0..workers).map(|_| {
+            let reactor = Reactor::new()?;
+            Ok(Post {
+                inbox: Arc::new(Inbox::new(reactor.clone())),
+                reactor,
+                unstarted: Lock::default(),
+                unstarted_len: AtomicUsize::new(0),
+            })
+        });
+        Ok(Arc::new(Shared {
+            posts: posts.collect::<io::Result<_>>()?,
+            clock: Clock::new(),
+            stack_size,
+            sleepers: AtomicUsize::new(0),
+            searching: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            grace_ends: Lock::new(None),
+        }))
+    }
+
+    /// Rouses one sleeping worker other than `but` to look for unstarted threads.
+    fn rouse_one(&self, but: usize) {
+        if self.posts.len() == 1 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) == 0 || self.searching.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut others = self.posts.iter().enumerate().filter(|(index, _)| *index != but);
+        if !others.any(|(_, post)| post.inbox.rouse()) {
+            self.searching.store(false, Ordering::Release);
+        }
+    }
+
+    /// Begins the end: every green thread is cancelled, and given until `grace` from now to unwind.
+    pub(crate) fn stop(&self, grace: Duration) {
+        *self.grace_ends.lock() = Instant::now().checked_add(grace);
+        self.stopping.store(true, Ordering::SeqCst);
+        for post in &self.posts {
+            post.inbox.rouse();
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// A started green thread.
+struct Entry {
+    coroutine: Green,
+    task: TaskRef,
+    suspender: Option<Suspender<Suspend>>,
+}
+
+/// The loop's own state; see the module.
+pub(crate) struct Worker {
+    /// On the heap, because green threads write to it while the loop holds itself exclusively.
+    local: Rc<Local>,
+    table: Slab<Entry>,
+    events: Events,
+    /// An empty vector to swap against the inbox.
+    spare: Vec<Slot>,
+    quota: u32,
+    turn_began: Nanos,
+    last_poll: Nanos,
+    stop: Stop,
+}
+
+/// How far the end of the runtime has come on this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    Cancelled,
+    Reported,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
+        stack::ensure_alternate_stack();
+        let now = shared.clock.now();
+        Worker {
+            local: Rc::new(Local {
+                index,
+                shared,
+                timers: RefCell::new(Timers::new()),
+                local_starts: RefCell::default(),
+                running: Cell::new(None),
+                slot: Cell::new(0),
+                suspender: Cell::new(None),
+                budget: Cell::new(0),
+                now: Cell::new(now),
+            }),
+            table: Slab::new(),
+            events: Events::new(),
+            spare: Vec::new(),
+            quota: QUOTA,
+            turn_began: now,
+            last_poll: now,
+            stop: Stop::No,
+        }
+    }
+
+    /// Runs `body` as this worker's first green thread, and the loop until the runtime has stopped.
+    ///
+    /// # Errors
+    /// There is no stack for it; `body` has been dropped.
+    pub(crate) fn run_root<'a>(self, task: TaskRef, body: Box<dyn FnOnce(Start) + 'a>) -> io::Result<()> {
+        let body = Box::into_raw(Box::new(body)).cast::<Box<dyn FnOnce(Start) + 'static>>();
+        // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. What has that lifetime outlives this
+        // call, and `run` returns only when every coroutine has finished and every closure is gone; it does not unwind.
+        let body = unsafe { Box::from_raw(body) };
+        self.local.spawn_local(task, *body)?;
+        self.run();
+        Ok(())
+    }
+
+    /// Runs green threads until the runtime stops and the last of this worker's has ended.
+    pub(crate) fn run(mut self) {
+        let abort = AbortOnUnwind;
+        let _here = self.enter();
+        LocalQueue::with(|queue| {
+            loop {
+                self.resume_ready(queue);
+                self.start_unstarted();
+                self.read_clock();
+                self.local.post().inbox.take(queue, &mut self.spare);
+                self.expire_timers();
+                if self.has_work(queue) {
+                    self.poll_if_due();
+                } else if self.is_finished() {
+                    break;
+                } else if !self.take_from_others() {
+                    self.sleep();
+                }
+                if self.local.shared.is_stopping() {
+                    self.wind_down();
+                }
+            }
+        });
+        std::mem::forget(abort);
+    }
+
+    fn resume_ready(&mut self, queue: &LocalQueue) {
+        for _ in 0..self.quota {
+            let Some(slot) = queue.pop() else { break };
+            self.resume(slot, queue);
+        }
+    }
+
+    #[inline]
+    fn resume(&mut self, slot: Slot, queue: &LocalQueue) {
+        let entry = &mut self.table[slot as usize];
+        let local = &self.local;
+        local.running.set(Some(NonNull::from(&entry.task)));
+        local.slot.set(slot);
+        local.suspender.set(entry.suspender);
+        local.budget.set(BUDGET);
+        let resumed = entry.coroutine.resume(());
+        local.running.set(None);
+        entry.suspender = local.suspender.get();
+        match resumed {
+            Resumed::Suspended(Suspend::Park) => {}
+            Resumed::Suspended(Suspend::Yield) => queue.push(slot),
+            Resumed::Finished(()) => drop(self.table.remove(slot as usize)),
+        }
+    }
+
+    fn start_unstarted(&mut self) {
+        for _ in 0..self.quota {
+            let local = self.local.local_starts.borrow_mut().pop_front();
+            if let Some(LocalStart { task, stack, body }) = local {
+                self.start(task, stack, body);
+                continue;
+            }
+            let Some(Unstarted { task, stack }) = self.local.post().pop_unstarted() else {
+                break;
+            };
+            // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
+            let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
+            self.start(task, stack, move |start| {
+                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3).
+                unsafe { record.as_ref() }.body.run(start);
+            });
+        }
+    }
+
+    /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
+    fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static) {
+        let stopping = self.local.shared.is_stopping();
+        let start = if stopping { Start::Discard } else { Start::Run };
+        let stack = match stack.map_or_else(|| stack::acquire(task.stack_size()), Ok) {
+            Ok(stack) => stack,
+            Err(error) => return body(Start::NoStack(error)),
+        };
+        if stopping {
+            task.set_cancelled();
+        }
+        let label = Label { what: What::GreenThread, name: task.name(), location: task.location() };
+        stack.set_label(&label);
+        let coroutine = Coroutine::new(stack, move |yielder, ()| {
+            let suspender = Suspender::new(yielder);
+            with(|local, _| local.suspender.set(Some(suspender)));
+            body(start);
+        });
+        let vacant = self.table.vacant_entry();
+        let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
+        let inbox = self.local.post().inbox.clone();
+        task.settle(Home { inbox, slot });
+        vacant.insert(Entry { coroutine, task, suspender: None });
+        LocalQueue::with(|queue| self.resume(slot, queue));
+    }
+
+    fn read_clock(&mut self) {
+        let now = self.local.shared.clock.now();
+        let turn = now - self.turn_began;
+        self.turn_began = now;
+        self.local.now.set(now);
+        self.quota = if turn > TURN { (self.quota / 2).max(1) } else { (self.quota * 2).min(QUOTA) };
+    }
+
+    fn expire_timers(&mut self) {
+        let mut timers = self.local.timers.borrow_mut();
+        timers.expire(self.local.now.get(), |slot| {
+            end_wait(&self.table[slot as usize].task, slot, Wake::TimedOut);
+        });
+    }
+
+    fn has_work(&self, queue: &LocalQueue) -> bool {
+        !queue.is_empty()
+            || self.local.post().unstarted_len.load(Ordering::Relaxed) > 0
+            || !self.local.local_starts.borrow().is_empty()
+    }
+
+    fn poll_if_due(&mut self) {
+        let now = self.local.now.get();
+        if now - self.last_poll >= POLL_INTERVAL {
+            self.last_poll = now;
+            self.poll(Some(0));
+        }
+    }
+
+    fn poll(&mut self, timeout: Option<Nanos>) {
+        self.local.post().reactor.poll(&mut self.events, timeout);
+    }
+
+    fn take_from_others(&mut self) -> bool {
+        let shared = &self.local.shared;
+        let workers = shared.posts.len();
+        for other in (1..workers).map(|step| &shared.posts[(self.local.index + step) % workers]) {
+            let stolen = other.steal();
+            if !stolen.is_empty() {
+                let more = other.unstarted_len.load(Ordering::Relaxed) > 0 || stolen.len() > 1;
+                self.local.post().push_unstarted(stolen);
+                shared.searching.store(false, Ordering::Release);
+                if more {
+                    shared.rouse_one(self.local.index);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn sleep(&mut self) {
+        let shared = self.local.shared.clone();
+        let inbox = &shared.posts[self.local.index].inbox;
+        if !inbox.begin_sleep() {
+            return;
+        }
+        shared.searching.store(false, Ordering::Release);
+        shared.sleepers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
+        let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
+        if !stay_awake {
+            let timeout = self.time_to_next_event();
+            self.poll(timeout);
+        }
+        shared.sleepers.fetch_sub(1, Ordering::SeqCst);
+        inbox.end_sleep();
+        self.read_clock();
+        self.turn_began = self.local.now.get();
+        self.last_poll = self.turn_began;
+    }
+
+    fn time_to_next_event(&self) -> Option<Nanos> {
+        let deadline = self.local.timers.borrow_mut().next_deadline();
+        let grace = match self.stop {
+            Stop::Cancelled => *self.local.shared.grace_ends.lock(),
+            Stop::No | Stop::Reported => None,
+        };
+        let grace = grace.map(|instant| self.local.shared.clock.at(instant));
+        let next = deadline.into_iter().chain(grace).min()?;
+        Some(next.saturating_sub(self.local.shared.clock.now()))
+    }
+
+    fn must_wind_down(&self) -> bool {
+        self.stop == Stop::No && self.local.shared.is_stopping()
+    }
+
+    /// Cancels what is parked here, once; and says who is left when the grace has passed.
+    #[cold]
+    fn wind_down(&mut self) {
+        if self.stop == Stop::No {
+            self.stop = Stop::Cancelled;
+            for (slot, entry) in &self.table {
+                entry.task.set_cancelled();
+                if !entry.task.is_shielded() {
+                    end_wait(&entry.task, slot as Slot, Wake::Cancelled);
+                }
+            }
+        }
+        let grace = *self.local.shared.grace_ends.lock();
+        if self.stop == Stop::Cancelled && grace.is_some_and(|grace| Instant::now() >= grace) {
+            self.stop = Stop::Reported;
+            for (_, Entry { task, .. }) in &self.table {
+                eprintln!("hebra: {task} has not ended though its runtime has: {:?}", task.reason());
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stop != Stop::No && self.table.is_empty()
+    }
+
+    fn enter(&self) -> Entered {
+        let here = NonNull::from(&*self.local);
+        let previous = LOCAL.replace(Some(here));
+        assert!(previous.is_none(), "an OS thread is one worker at a time");
+        LocalQueue::with(|queue| queue.set_home(Some(&self.local.post().inbox)));
+        Entered
+    }
+}
+
+/// Ends the wait of a green thread of this worker, between resumes, and makes it runnable.
+fn end_wait(task: &TaskRef, slot: Slot, wake: Wake) {
+    if task.claim.end_current(wake) {
+        LocalQueue::with(|queue| queue.push(slot));
+    }
+}
+
+/// While it lives this OS thread is a worker.
+struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        LOCAL.set(None);
+        LocalQueue::with(|queue| queue.set_home(None));
+    }
+}
+
+/// Ends the process if a bug of ours unwinds the loop: the coroutines of its table cannot be dropped.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        eprintln!("hebra: a worker has panicked; this is a bug in hebra");
+        std::process::abort();
+    }
+}

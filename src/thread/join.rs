@@ -1,0 +1,264 @@
+//! What a green thread leaves behind: its result, and who waits for it.
+//!
+//! [`Packet`] is the tail of a [`Task`]: the closure until it runs, an [`Outcome`] afterwards, in the one allocation of the record. A
+//! thread that was spawned locally has a tail without contents, and shares its `Outcome` with its handle alone: neither its closure
+//! nor its result need be `Send`, and whether the handle is follows from `T`.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::lock::Lock;
+use crate::park::{self, CancelUnwind, Mode, Wait};
+use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
+use crate::scheduler::worker;
+use crate::thread::Thread;
+use crate::wait_list::WaitList;
+
+/// What joining a thread returns: `Err` with the payload if it panicked.
+pub type Result<T> = std::thread::Result<T>;
+
+/// The payload with which the `join` of a cancelled green thread fails.
+///
+/// A green thread is cancelled when its runtime ends before it does: when the closure given to [`run`](crate::run) has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled(());
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the green thread was cancelled because its runtime ended")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// The result of a thread on its way to whoever joins it.
+pub(super) struct Outcome<T> {
+    state: Lock<State<T>>,
+    /// Set after the result is there; may be read without the lock.
+    finished: AtomicBool,
+}
+
+struct State<T> {
+    result: Option<Result<T>>,
+    joiners: WaitList,
+    /// The handle is gone: nobody will ask for the result.
+    detached: bool,
+}
+
+impl<T> Outcome<T> {
+    pub(super) fn new() -> Outcome<T> {
+        Outcome {
+            state: Lock::new(State { result: None, joiners: WaitList::new(), detached: false }),
+            finished: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs `f` as the body of the calling green thread, and keeps what it returns for whoever joins.
+    pub(super) fn fill(&self, start: Start, f: impl FnOnce() -> T) {
+        let result = match start {
+            Start::Run => panic::catch_unwind(AssertUnwindSafe(f))
+                .map_err(|payload| if payload.is::<CancelUnwind>() { Box::new(Cancelled(())) } else { payload }),
+            Start::Discard => drop_quietly(f).and(Err(Box::new(Cancelled(())))),
+            Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
+        };
+        let mut state = self.state.lock();
+        if state.detached {
+            drop(state);
+            // Here, on the thread's own stack, where the destructor of the result may do as it likes.
+            let who = worker::with(|_, task| task.to_string());
+            report(who.as_deref().unwrap_or("green thread"), &result);
+            let _ = drop_quietly(result);
+            self.finished.store(true, Ordering::Release);
+            return;
+        }
+        state.result = Some(result);
+        self.finished.store(true, Ordering::Release);
+        state.joiners.wake_all();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Waits for the result. Only the one handle may call this, once.
+    fn join(&self) -> Result<T> {
+        loop {
+            if let Some(result) = self.state.lock().result.take() {
+                return result;
+            }
+            park::park(Reason::Join, None, Mode::Shielded, |wait: &Wait<'_>| {
+                let mut state = self.state.lock();
+                if state.result.is_some() {
+                    return None;
+                }
+                state.joiners.push(wait.waiter());
+                Some(|wait: &Wait<'_>| self.state.lock().joiners.remove(wait))
+            });
+        }
+    }
+
+    /// Returns the result that nobody will ask for any more, if it is there already.
+    fn detach(&self) -> Option<Result<T>> {
+        let mut state = self.state.lock();
+        state.detached = true;
+        state.result.take()
+    }
+}
+
+/// Drops a value of the user's; a panic in its destructor is the `Err`.
+fn drop_quietly<V>(value: V) -> Result<()> {
+    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
+}
+
+/// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
+fn report<T>(who: &str, result: &Result<T>) {
+    if let Err(payload) = result
+        && !payload.is::<Cancelled>()
+    {
+        eprintln!("hebra: detached {who} panicked: {}", message(&**payload));
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else if let Some(error) = payload.downcast_ref::<io::Error>() {
+        error.to_string()
+    } else {
+        String::from("a payload that is no text")
+    }
+}
+
+/// The tail of the record of a thread spawned with `spawn`.
+pub(super) struct Packet<F, T> {
+    closure: Lock<Option<F>>,
+    outcome: Outcome<T>,
+}
+
+impl<F, T> Packet<F, T> {
+    pub(super) fn new(closure: F) -> Packet<F, T> {
+        Packet { closure: Lock::new(Some(closure)), outcome: Outcome::new() }
+    }
+}
+
+impl<F: FnOnce() -> T + Send, T: Send> Body for Packet<F, T> {
+    fn run(&self, start: Start) {
+        let closure = self.closure.lock().take();
+        self.outcome.fill(start, closure.expect("a green thread runs once"));
+    }
+}
+
+/// A [`Packet`], seen by who joins.
+pub(super) trait Join<T>: Body {
+    fn outcome(&self) -> &Outcome<T>;
+}
+
+impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {
+    fn outcome(&self) -> &Outcome<T> {
+        &self.outcome
+    }
+}
+
+/// The tail of the record of a thread spawned with `spawn_local`, whose closure its worker keeps.
+pub(super) struct Elsewhere;
+
+impl Body for Elsewhere {
+    fn run(&self, _: Start) {
+        unreachable!("a local green thread is run by the closure that its worker keeps");
+    }
+}
+
+/// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`] does.
+///
+/// Dropping it detaches the thread: it runs on, and a panic in it is reported on standard error. Joining works from green threads
+/// and from OS threads.
+///
+/// ```
+/// let sum = hebra::run(|| {
+///     let handle = hebra::thread::spawn(|| 2 + 2);
+///     handle.join().unwrap()
+/// });
+/// assert_eq!(sum, 4);
+/// ```
+pub struct JoinHandle<T>(Option<Joinable<T>>);
+
+enum Joinable<T> {
+    Shared(Arc<Task<dyn Join<T>>>),
+    Local(TaskRef, Arc<Outcome<T>>),
+}
+
+impl<T> Joinable<T> {
+    fn outcome(&self) -> &Outcome<T> {
+        match self {
+            Joinable::Shared(task) => task.body.outcome(),
+            Joinable::Local(_, outcome) => outcome,
+        }
+    }
+
+    fn task(&self) -> TaskRef {
+        match self {
+            Joinable::Shared(task) => task.clone(),
+            Joinable::Local(task, _) => task.clone(),
+        }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    pub(super) fn shared(task: Arc<Task<dyn Join<T>>>) -> JoinHandle<T> {
+        JoinHandle(Some(Joinable::Shared(task)))
+    }
+
+    pub(super) fn local(task: TaskRef, outcome: Arc<Outcome<T>>) -> JoinHandle<T> {
+        JoinHandle(Some(Joinable::Local(task, outcome)))
+    }
+
+    fn joinable(&self) -> &Joinable<T> {
+        self.0.as_ref().expect("only join and drop take it out")
+    }
+
+    /// Waits for the green thread to end and returns its result.
+    ///
+    /// # Cancellation
+    /// Parks the current thread. This is not a cancel point: a cancelled thread still waits for the one it joins.
+    ///
+    /// # Errors
+    /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
+    /// stack, the [`io::Error`](std::io::Error) that says so.
+    pub fn join(mut self) -> Result<T> {
+        let joinable = self.0.take().expect("only join and drop take it out");
+        joinable.outcome().join()
+    }
+
+    /// Returns whether the thread has ended, without waiting: `join` will return at once.
+    pub fn is_finished(&self) -> bool {
+        self.joinable().outcome().is_finished()
+    }
+
+    /// Returns the thread's handle.
+    pub fn thread(&self) -> Thread {
+        Thread::green(self.joinable().task())
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let Some(joinable) = self.0.take() else { return };
+        if let Some(result) = joinable.outcome().detach()
+            && result.is_err()
+        {
+            report(&joinable.task().to_string(), &result);
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("thread", &self.thread()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,340 @@
+//! Green threads, with the API of [`std::thread`].
+//!
+//! [`spawn`] costs about as much as a few allocations; the stack comes when the thread first runs, from a pool. A green thread that
+//! has started stays on its worker for life, so it may hold `Rc`s, `RefCell` borrows and references to thread-locals across
+//! anything that parks. One that has not started is a `Send` closure that any idle worker takes.
+//!
+//! [`sleep`], [`park`] and [`JoinHandle::join`] also work on plain OS threads, where they block the OS thread.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::park::{self, Mode, Wait};
+use crate::scheduler::claim::Wake;
+use crate::scheduler::clock::deadline_after;
+use crate::scheduler::task::{Reason, Start, Task, TaskRef};
+use crate::scheduler::waiter::{OsThread, Waiter};
+use crate::scheduler::worker::{self, Suspend};
+
+mod join;
+
+pub use join::{Cancelled, JoinHandle, Result};
+use join::{Elsewhere, Join, Outcome, Packet};
+
+const OUTSIDE: &str = "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
+
+/// Spawns a green thread that runs `f`.
+///
+/// It starts when its worker gets to it, or an idle worker takes it; the spawner goes on at once.
+///
+/// # Panics
+/// Panics outside a runtime, and where [`Builder::spawn`] would return an error.
+///
+/// ```
+/// let greeting = hebra::run(|| hebra::thread::spawn(|| "hello").join().unwrap());
+/// assert_eq!(greeting, "hello");
+/// ```
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new().spawn(f).expect("failed to spawn a green thread")
+}
+
+/// Spawns a green thread on the worker that the caller runs on. Neither `f` nor its result need be `Send`.
+///
+/// # Panics
+/// As [`spawn`].
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// let count = hebra::run(|| {
+///     let count = Rc::new(Cell::new(0));
+///     let other = count.clone();
+///     hebra::thread::spawn_local(move || other.set(other.get() + 1)).join().unwrap();
+///     count.get()
+/// });
+/// assert_eq!(count, 1);
+/// ```
+#[track_caller]
+pub fn spawn_local<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    Builder::new().spawn_local(f).expect("failed to spawn a green thread")
+}
+
+/// Spawns a green thread with a name or a stack size of its own, as [`std::thread::Builder`] does.
+///
+/// ```
+/// let name = hebra::run(|| {
+///     let builder = hebra::thread::Builder::new().name("worker bee".into()).stack_size(64 << 10);
+///     let handle = builder.spawn(|| hebra::thread::current().name().map(str::to_owned)).unwrap();
+///     handle.join().unwrap()
+/// });
+/// assert_eq!(name.as_deref(), Some("worker bee"));
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<String>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// Makes a builder with the runtime's defaults: no name, [`Config::stack_size`](crate::Config::stack_size).
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the thread: for panics, dumps and the overflow report.
+    pub fn name(mut self, name: String) -> Builder {
+        self.name = Some(name);
+        self
+    }
+
+    /// Sets the size of the stack, in bytes, rounded up to a power of two of at least 16 KiB. The guard page and up to 2 KiB of
+    /// colouring are taken from it. Memory is taken page by page, as the thread uses it.
+    pub fn stack_size(mut self, size: usize) -> Builder {
+        self.stack_size = Some(size);
+        self
+    }
+
+    /// Spawns a green thread that runs `f`.
+    ///
+    /// # Errors
+    /// The stack size is absurd (`InvalidInput`), or stacks are running out: the kernel's limit of mappings or of memory was
+    /// reached, and the error says which and what to do.
+    ///
+    /// # Panics
+    /// Panics outside a runtime.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let location = Location::caller();
+        let spawned = worker::with(|local, _| {
+            let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(local, location, Packet::new(f))?);
+            local.spawn(task.clone())?;
+            Ok(JoinHandle::shared(task))
+        });
+        spawned.expect(OUTSIDE)
+    }
+
+    /// Spawns a green thread on the worker that the caller runs on; see [`spawn_local`].
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// Panics outside a runtime.
+    #[track_caller]
+    pub fn spawn_local<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let location = Location::caller();
+        let spawned = worker::with(|local, _| {
+            let task: TaskRef = Arc::new(self.task(local, location, Elsewhere)?);
+            let outcome = Arc::new(Outcome::new());
+            let filled = outcome.clone();
+            let body = Box::new(move |start: Start| filled.fill(start, f));
+            local.spawn_local(task.clone(), body)?;
+            Ok(JoinHandle::local(task, outcome))
+        });
+        spawned.expect(OUTSIDE)
+    }
+
+    fn task<B>(self, local: &worker::Local, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
+        let name = self.name.map(String::into_boxed_str);
+        let stack_size = self.stack_size.unwrap_or(local.stack_size());
+        crate::stack::check_size(stack_size)?;
+        Ok(Task::new(name, location, stack_size, body))
+    }
+}
+
+/// The record of the closure that a runtime runs first.
+pub(crate) fn root_task(location: &'static Location<'static>, stack_size: usize) -> TaskRef {
+    Arc::new(Task::new(Some("main".into()), location, stack_size, Elsewhere))
+}
+
+/// A process-wide unique identifier of a thread, green or OS. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ThreadId(u64);
+
+/// A handle to a thread, green or OS, as [`std::thread::Thread`].
+#[derive(Clone)]
+pub struct Thread(Handle);
+
+#[derive(Clone)]
+enum Handle {
+    Green(TaskRef),
+    Os(Arc<OsThread>),
+}
+
+impl Thread {
+    fn green(task: TaskRef) -> Thread {
+        Thread(Handle::Green(task))
+    }
+
+    /// Returns the thread's unique identifier.
+    pub fn id(&self) -> ThreadId {
+        match &self.0 {
+            Handle::Green(task) => ThreadId(task.id()),
+            Handle::Os(thread) => ThreadId(thread.id),
+        }
+    }
+
+    /// Returns the name that the thread was given. The first green thread of a runtime is called `main`.
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Handle::Green(task) => task.name(),
+            Handle::Os(thread) => thread.name.as_deref(),
+        }
+    }
+
+    /// Makes the thread's token available: its next [`park`], or the one it is in, returns.
+    pub fn unpark(&self) {
+        match &self.0 {
+            Handle::Green(task) => {
+                if let Some(epoch) = task.token.leave() {
+                    Waiter::green(task.clone(), epoch).wake(Wake::Woken);
+                }
+            }
+            Handle::Os(thread) => {
+                if let Some(epoch) = thread.token.leave() {
+                    Waiter::os(thread.clone(), epoch).wake(Wake::Woken);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Thread").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Returns a handle to the thread that calls it: the green thread, or on a plain OS thread that one.
+///
+/// ```
+/// let (a, b) = hebra::run(|| (hebra::thread::current().id(), hebra::thread::current().id()));
+/// assert_eq!(a, b);
+/// ```
+pub fn current() -> Thread {
+    let green = worker::with(|_, task| task.clone());
+    Thread(green.map_or_else(|| Handle::Os(park::os_thread()), Handle::Green))
+}
+
+/// Lets the other green threads of this worker run first. On a plain OS thread this is [`std::thread::yield_now`].
+///
+/// # Cancellation
+/// This is a cancel point.
+#[inline]
+pub fn yield_now() {
+    if !worker::is_green() {
+        return std::thread::yield_now();
+    }
+    if !park::cancel_point() {
+        worker::suspend(Suspend::Yield);
+    }
+}
+
+/// Stops the current thread for at least `duration`. Resolution: the kernel's, some 50 µs.
+///
+/// # Cancellation
+/// Parks the current thread; this is a cancel point. In a destructor of a thread that is being cancelled it returns at once.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// hebra::run(|| {
+///     let start = Instant::now();
+///     hebra::thread::sleep(Duration::from_millis(2));
+///     assert!(start.elapsed() >= Duration::from_millis(2));
+/// });
+/// ```
+pub fn sleep(duration: Duration) {
+    sleep_to(deadline_after(duration));
+}
+
+/// Stops the current thread until `deadline`; returns at once if that has passed.
+///
+/// # Cancellation
+/// As [`sleep`].
+pub fn sleep_until(deadline: Instant) {
+    sleep_to(Some(deadline));
+}
+
+fn sleep_to(deadline: Option<Instant>) {
+    park::park(Reason::Sleep, deadline, Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ()));
+}
+
+/// Stops the current thread until its token is made available by [`Thread::unpark`], and takes it. Returns at once if it is there.
+///
+/// As with [`std::thread::park`] it may return without a token too; look at what you wait for, in a loop.
+///
+/// # Cancellation
+/// Parks the current thread; this is a cancel point.
+///
+/// ```
+/// hebra::run(|| {
+///     let me = hebra::thread::current();
+///     hebra::thread::spawn(move || me.unpark());
+///     hebra::thread::park();
+/// });
+/// ```
+pub fn park() {
+    park_to(None);
+}
+
+/// As [`park`], but for `duration` at most.
+///
+/// # Cancellation
+/// As [`park`].
+pub fn park_timeout(duration: Duration) {
+    park_to(deadline_after(duration));
+}
+
+fn park_to(deadline: Option<Instant>) {
+    let mut announced = false;
+    park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
+        announced = wait.token().announce(wait.epoch());
+        announced.then_some(|wait: &Wait<'_>| wait.token().take())
+    });
+    if announced {
+        take_token();
+    }
+}
+
+/// Takes the token that has woken the calling thread.
+fn take_token() {
+    let green = worker::with(|_, task| task.token.take());
+    green.unwrap_or_else(|| park::os_thread().token.take());
+}
+
+/// Returns how many green threads can run at the same instant: the workers of this runtime, or outside one what
+/// [`std::thread::available_parallelism`] says.
+///
+/// # Errors
+/// Outside a runtime, where the system does not say.
+pub fn available_parallelism() -> io::Result<NonZeroUsize> {
+    let workers = worker::with(|local, _| local.worker_count());
+    match workers.and_then(NonZeroUsize::new) {
+        Some(workers) => Ok(workers),
+        None => std::thread::available_parallelism(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads the sources and holds the layers: a module may use only what lies below it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layer of a top-level module, and its order among those of the same layer where that is fixed.
+const LAYERS: &[(&str, u32)] = &[
+    ("lock", 0),
+    ("stack", 10),
+    ("coroutine", 11),
+    ("generator", 20),
+    ("scheduler", 30),
+    ("park", 40),
+    ("wait_list", 41),
+    ("io", 50),
+    ("thread", 51),
+    ("runtime", 52),
+    ("net", 60),
+];
+
+/// The order inside the scheduler.
+const SCHEDULER: &[(&str, u32)] = &[
+    ("clock", 0),
+    ("claim", 0),
+    ("run_queue", 1),
+    ("task", 2),
+    ("waiter", 3),
+    ("timers", 4),
+    ("reactor", 4),
+    ("worker", 5),
+];
+
+const NOT_NAMES: &[&str] = &["util", "utils", "common", "helpers", "inner", "prelude", "types", "misc"];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).expect("src can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source is text");
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// `scheduler/worker.rs` is `["scheduler", "worker"]`, `net/mod.rs` is `["net"]`.
+fn module(path: &Path) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let relative = path.strip_prefix(root).expect("below src").with_extension("");
+    let mut parts: Vec<String> = relative.iter().map(|part| part.to_str().expect("ASCII").to_owned()).collect();
+    if parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    parts
+}
+
+/// What stands in code, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split("//").next().unwrap_or("")).filter(|line| !line.trim().is_empty())
+}
+
+/// The paths after every occurrence of `prefix` in code: `crate::stack::Stack` gives `["stack", "Stack"]`.
+fn paths<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
+    code(text).flat_map(move |line| {
+        line.match_indices(prefix).map(move |(at, _)| {
+            let rest = &line[at + prefix.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
+            rest[..end].split("::").filter(|part| !part.is_empty()).collect()
+        })
+    })
+}
+
+fn rank(table: &[(&str, u32)], name: &str) -> Option<u32> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, rank)| *rank)
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    for (path, _) in sources() {
+        let module = module(&path);
+        if module != ["lib"] {
+            assert!(rank(LAYERS, &module[0]).is_some(), "{} stands in no layer", path.display());
+        }
+    }
+}
+
+#[test]
+fn modules_use_only_lower_layers() {
+    for (path, text) in sources() {
+        let module = module(&path);
+        let Some(own) = rank(LAYERS, &module[0]) else { continue };
+        for used in paths(&text, "crate::") {
+            let Some(other) = used.first().and_then(|first| rank(LAYERS, first)) else { continue };
+            let same = module[0] == used[0];
+            assert!(same || other < own, "{} uses crate::{}, which is not below it", path.display(), used.join("::"));
+        }
+    }
+}
+
+#[test]
+fn inside_the_scheduler_the_order_holds() {
+    for (path, text) in sources() {
+        let module = module(&path);
+        if module.len() < 2 || module[0] != "scheduler" {
+            continue;
+        }
+        let own = rank(SCHEDULER, &module[1]).unwrap_or_else(|| panic!("{} has no rank", path.display()));
+        for used in paths(&text, "use super::") {
+            let Some(other) = used.first().and_then(|first| rank(SCHEDULER, first)) else { continue };
+            assert!(other < own, "{} uses super::{}, which is not below it", path.display(), used.join("::"));
+        }
+    }
+}
+
+#[test]
+fn what_must_not_be_mentioned_is_not() {
+    let forbidden: &[(&str, &[&str])] = &[
+        ("net", &["Worker", "Coroutine", "polling", "reactor"]),
+        ("generator", &["scheduler", "worker"]),
+        ("wait_list", &["Worker", "worker"]),
+        ("timers", &["Worker", "worker::"]),
+        ("waiter", &["Worker", "worker::"]),
+    ];
+    for (path, text) in sources() {
+        let module = module(&path);
+        for (name, words) in forbidden.iter().filter(|(name, _)| module.iter().any(|part| part == name)) {
+            for (line, word) in code(&text).flat_map(|line| words.iter().map(move |word| (line, word))) {
+                assert!(!line.contains(word), "{name} ({}) mentions {word}: {line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn corosensei_is_named_in_one_file() {
+    for (path, text) in sources() {
+        let named = code(&text).any(|line| line.contains("corosensei"));
+        assert!(!named || module(&path) == ["coroutine"], "{} names corosensei", path.display());
+    }
+}
+
+#[test]
+fn modules_are_named_for_what_they_are() {
+    for (path, _) in sources() {
+        for part in module(&path) {
+            assert!(!NOT_NAMES.contains(&part.as_str()), "{} is named for nothing", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_unsafe_block_says_why() {
+    for (path, text) in sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or("");
+            let is_unsafe = code.contains("unsafe {") || code.contains("unsafe impl");
+            let explained = lines[at.saturating_sub(8)..at].iter().any(|before| before.contains("SAFETY:"));
+            assert!(!is_unsafe || explained, "{}:{} has no SAFETY comment", path.display(), at + 1);
+        }
+    }
+}
