@@ -20,11 +20,6 @@ impl<T: ?Sized> Lock<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Returns the value without locking: the exclusive borrow is the proof that nobody else looks.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<T: Default> Default for Lock<T> {

@@ -4,14 +4,14 @@ use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::scheduler::task::Start;
+use crate::scheduler::task::{KeptByWorker, Start, Task};
 use crate::scheduler::worker::{self, Shared, Worker};
-use crate::thread;
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -140,7 +140,7 @@ impl Runtime {
                 }
             }
         }
-        let task = thread::root_task(location, stack_size);
+        let task = Arc::new(Task::new(Some("main".into()), location, stack_size, KeptByWorker));
         if let Err(error) = first.run_root(task, root) {
             shared.stop(Duration::ZERO);
             panic!("there is no stack for the first green thread: {error}");

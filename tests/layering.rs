@@ -12,23 +12,15 @@ const LAYERS: &[(&str, u32)] = &[
     ("scheduler", 30),
     ("park", 40),
     ("wait_list", 41),
-    ("io", 50),
+    ("runtime", 50),
     ("thread", 51),
-    ("runtime", 52),
+    ("io", 52),
     ("net", 60),
 ];
 
 /// The order inside the scheduler.
-const SCHEDULER: &[(&str, u32)] = &[
-    ("clock", 0),
-    ("claim", 0),
-    ("run_queue", 1),
-    ("task", 2),
-    ("waiter", 3),
-    ("timers", 4),
-    ("reactor", 4),
-    ("worker", 5),
-];
+const SCHEDULER: &[(&str, u32)] =
+    &[("clock", 0), ("claim", 0), ("run_queue", 1), ("task", 2), ("waiter", 3), ("timers", 4), ("reactor", 4), ("worker", 5)];
 
 const NOT_NAMES: &[&str] = &["util", "utils", "common", "helpers", "inner", "prelude", "types", "misc"];
 

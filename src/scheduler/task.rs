@@ -28,6 +28,15 @@ pub(crate) trait Body: Send + Sync {
     fn run(&self, start: Start);
 }
 
+/// The body of a green thread whose closure its worker keeps, as it need not be `Send`.
+pub(crate) struct KeptByWorker;
+
+impl Body for KeptByWorker {
+    fn run(&self, _: Start) {
+        unreachable!("the worker runs the closure that it keeps");
+    }
+}
+
 /// How a green thread begins.
 #[derive(Debug)]
 pub(crate) enum Start {

@@ -165,15 +165,6 @@ impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {
     }
 }
 
-/// The tail of the record of a thread spawned with `spawn_local`, whose closure its worker keeps.
-pub(super) struct Elsewhere;
-
-impl Body for Elsewhere {
-    fn run(&self, _: Start) {
-        unreachable!("a local green thread is run by the closure that its worker keeps");
-    }
-}
-
 /// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`] does.
 ///
 /// Dropping it detaches the thread: it runs on, and a panic in it is reported on standard error. Joining works from green threads

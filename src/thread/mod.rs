@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::clock::deadline_after;
-use crate::scheduler::task::{Reason, Start, Task, TaskRef};
+use crate::scheduler::task::{KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker::{self, Suspend};
 
 mod join;
 
 pub use join::{Cancelled, JoinHandle, Result};
-use join::{Elsewhere, Join, Outcome, Packet};
+use join::{Join, Outcome, Packet};
 
 const OUTSIDE: &str = "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
 
@@ -147,7 +147,7 @@ impl Builder {
     {
         let location = Location::caller();
         let spawned = worker::with(|local, _| {
-            let task: TaskRef = Arc::new(self.task(local, location, Elsewhere)?);
+            let task: TaskRef = Arc::new(self.task(local, location, KeptByWorker)?);
             let outcome = Arc::new(Outcome::new());
             let filled = outcome.clone();
             let body = Box::new(move |start: Start| filled.fill(start, f));
@@ -163,11 +163,6 @@ impl Builder {
         crate::stack::check_size(stack_size)?;
         Ok(Task::new(name, location, stack_size, body))
     }
-}
-
-/// The record of the closure that a runtime runs first.
-pub(crate) fn root_task(location: &'static Location<'static>, stack_size: usize) -> TaskRef {
-    Arc::new(Task::new(Some("main".into()), location, stack_size, Elsewhere))
 }
 
 /// A process-wide unique identifier of a thread, green or OS. Never reused.
