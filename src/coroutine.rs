@@ -57,6 +57,19 @@ impl<I: 'static, Y: 'static, R: 'static> Coroutine<I, Y, R> {
 }
 
 impl<I, Y, R> Coroutine<I, Y, R> {
+    /// Writes `f` to the stack; it runs at the first resume.
+    ///
+    /// # Safety
+    /// The coroutine must have finished, or never be resumed again, before anything that `f`, `I`, `Y` or `R` borrow ends.
+    #[inline]
+    pub(crate) unsafe fn new_scoped<F>(stack: Stack, f: F) -> Coroutine<I, Y, R>
+    where
+        F: FnOnce(&Yielder<I, Y>, I) -> R,
+    {
+        // SAFETY: passed on to the caller.
+        Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place(stack), f) })
+    }
+
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics
@@ -70,30 +83,32 @@ impl<I, Y, R> Coroutine<I, Y, R> {
     }
 }
 
-/// Suspends a coroutine that exchanges no values on being resumed, from wherever its own code has got to.
-pub(crate) struct Suspender<Y>(NonNull<Yielder<(), Y>>);
+/// Suspends a coroutine from wherever its own code has got to.
+pub(crate) struct Suspender<I, Y>(NonNull<Yielder<I, Y>>);
 
-impl<Y> Suspender<Y> {
+impl<I, Y> Suspender<I, Y> {
     #[inline]
-    pub(crate) fn new(yielder: &Yielder<(), Y>) -> Suspender<Y> {
+    pub(crate) fn new(yielder: &Yielder<I, Y>) -> Suspender<I, Y> {
         Suspender(NonNull::from(yielder))
     }
 
+    /// Hands `value` to whoever has resumed the coroutine, and returns what it is resumed with next.
+    ///
     /// # Safety
     /// The caller must be code of that coroutine, running on its stack or on the stack of a coroutine that it has resumed.
     #[inline]
-    pub(crate) unsafe fn suspend(self, value: Y) {
+    pub(crate) unsafe fn suspend(self, value: Y) -> I {
         // SAFETY: the yielder lies at the root of the coroutine's stack, which is alive as its code is running.
         let yielder = unsafe { self.0.as_ref() };
-        yielder.suspend(value);
+        yielder.suspend(value)
     }
 }
 
-impl<Y> Clone for Suspender<Y> {
+impl<I, Y> Clone for Suspender<I, Y> {
     #[inline]
-    fn clone(&self) -> Suspender<Y> {
+    fn clone(&self) -> Suspender<I, Y> {
         *self
     }
 }
 
-impl<Y> Copy for Suspender<Y> {}
+impl<I, Y> Copy for Suspender<I, Y> {}

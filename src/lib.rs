@@ -15,7 +15,7 @@ mod stack;
 
 // L2: generators, usable alone
 #[allow(unsafe_code)]
-mod generator;
+pub mod generator;
 
 // L3: the scheduler
 #[cfg(feature = "runtime")]

@@ -115,7 +115,7 @@ pub(crate) struct Local {
     /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
-    suspender: Cell<Option<Suspender<Suspend>>>,
+    suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// What is left of the running thread's [`BUDGET`].
     budget: Cell<u32>,
     /// The clock as read at the last turn.
@@ -316,7 +316,7 @@ impl Shared {
 struct Entry {
     coroutine: Green,
     task: TaskRef,
-    suspender: Option<Suspender<Suspend>>,
+    suspender: Option<Suspender<(), Suspend>>,
 }
 
 /// The loop's own state; see the module.

@@ -70,7 +70,7 @@ mod overflow;
 mod pool;
 
 pub(crate) use overflow::ensure_alternate_stack;
-pub(crate) use pool::{acquire, check_size, needs_reservation};
+pub(crate) use pool::{acquire, check_size, is_pool_alive, needs_reservation};
 
 /// Room for a [`LabelCell`] above the base of each stack: one cache line.
 const LABEL: usize = 64;

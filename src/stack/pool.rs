@@ -59,6 +59,11 @@ pub(crate) fn check_size(size: usize) -> io::Result<()> {
     Class::of(size).map(drop).ok_or_else(|| too_large(size))
 }
 
+/// Whether this OS thread's pool is there still: once thread-locals are being destroyed it may be gone.
+pub(crate) fn is_pool_alive() -> bool {
+    POOL.try_with(|_| ()).is_ok()
+}
+
 /// Takes a stack back; it is the next one to be handed out.
 #[inline]
 pub(super) fn release(free: Free) {
