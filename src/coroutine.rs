@@ -13,20 +13,31 @@ use crate::stack::Stack;
 
 pub(crate) use corosensei::Yielder;
 
-/// A [`Stack`] as corosensei wants to see it.
-struct Place(Stack);
+/// A [`Stack`] as corosensei wants to see it. It asks for the base at every resume, so that is kept at hand.
+struct Place {
+    stack: Stack,
+    base: StackPointer,
+}
+
+impl Place {
+    #[inline]
+    fn new(stack: Stack) -> Place {
+        let base = NonZeroUsize::new(stack.base()).expect("a stack is not at address zero");
+        Place { stack, base }
+    }
+}
 
 // SAFETY: a `Stack` owns a slot of mapped memory from `limit` to `base` with a guard page below, both are aligned to 16 bytes,
 // and the slot stays where it is when the `Stack` is moved.
 unsafe impl corosensei::stack::Stack for Place {
     #[inline]
     fn base(&self) -> StackPointer {
-        NonZeroUsize::new(self.0.base()).expect("a stack is not at address zero")
+        self.base
     }
 
     #[inline]
     fn limit(&self) -> StackPointer {
-        NonZeroUsize::new(self.0.limit()).expect("a stack is not at address zero")
+        NonZeroUsize::new(self.stack.limit()).expect("a stack is not at address zero")
     }
 }
 
@@ -52,7 +63,7 @@ impl<I: 'static, Y: 'static, R: 'static> Coroutine<I, Y, R> {
     where
         F: FnOnce(&Yielder<I, Y>, I) -> R + 'static,
     {
-        Coroutine(corosensei::Coroutine::with_stack(Place(stack), f))
+        Coroutine(corosensei::Coroutine::with_stack(Place::new(stack), f))
     }
 }
 
@@ -67,14 +78,14 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         F: FnOnce(&Yielder<I, Y>, I) -> R,
     {
         // SAFETY: passed on to the caller.
-        Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place(stack), f) })
+        Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place::new(stack), f) })
     }
 
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics
     /// Panics if it has finished.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resume(&mut self, input: I) -> Resumed<Y, R> {
         match self.0.resume(input) {
             CoroutineResult::Yield(value) => Resumed::Suspended(value),
@@ -96,7 +107,7 @@ impl<I, Y> Suspender<I, Y> {
     ///
     /// # Safety
     /// The caller must be code of that coroutine, running on its stack or on the stack of a coroutine that it has resumed.
-    #[inline]
+    #[inline(always)] // A processor predicts the switch's return only as long as no other call stands between.
     pub(crate) unsafe fn suspend(self, value: Y) -> I {
         // SAFETY: the yielder lies at the root of the coroutine's stack, which is alive as its code is running.
         let yielder = unsafe { self.0.as_ref() };

@@ -63,9 +63,8 @@ type Payload = Box<dyn Any + Send>;
 /// The payload that unwinds a generator which is closed.
 struct CloseUnwind;
 
-/// What comes in with a resume.
-enum Command<Input> {
-    Resume(Input),
+/// What a resume brings instead of an input.
+enum Order {
     Throw(Payload),
     Close,
 }
@@ -162,7 +161,7 @@ pub struct Generator<Input, Yield, Return> {
 }
 
 type Body<Input, Yield, Return> = Box<dyn FnOnce(&Yielder<Input, Yield>, Input) -> Return>;
-type Running<Input, Yield, Return> = Coroutine<Command<Input>, Yield, Ended<Return>>;
+type Running<Yield, Return> = Coroutine<(), Yield, Ended<Return>>;
 
 /// How a body has ended.
 struct Ended<Return> {
@@ -173,8 +172,8 @@ struct Ended<Return> {
 
 enum State<Input, Yield, Return> {
     Created(Body<Input, Yield, Return>),
-    /// The yielder is on the coroutine's stack. It is known from the first suspension on.
-    Started(Running<Input, Yield, Return>, Option<NonNull<Yielder<Input, Yield>>>),
+    /// The yielder lies on the coroutine's stack. In it the resumer leaves what it brings; a switch carries one word only.
+    Started(Running<Yield, Return>, NonNull<Yielder<Input, Yield>>),
     Done,
 }
 
@@ -273,18 +272,48 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// Panics if there is no memory for its stack. A panic in the body continues here, with its payload.
     #[inline]
     pub fn try_resume(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        let resumed = match &mut self.state {
-            State::Started(coroutine, _) => coroutine.resume(Command::Resume(input)),
-            State::Created(_) => self.start(input, None),
-            State::Done => return Err(Finished(input)),
+        let State::Started(coroutine, yielder) = &mut self.state else {
+            return self.try_start(input);
         };
-        Ok(match resumed {
-            Resumed::Suspended(value) => GeneratorState::Yielded(value),
-            Resumed::Finished(ended) => match self.finish(ended) {
-                Ok(value) => GeneratorState::Complete(value),
-                Err(payload) => panic::resume_unwind(payload),
-            },
-        })
+        // SAFETY: the body is suspended, so the frame that its yielder lies in is there.
+        unsafe { yielder.as_ref() }.input.set(Some(input));
+        match coroutine.resume(()) {
+            Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
+            Resumed::Finished(ended) => Ok(self.complete(ended)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn complete(&mut self, ended: Ended<Return>) -> GeneratorState<Yield, Return> {
+        match self.finish(ended) {
+            Ok(value) => GeneratorState::Complete(value),
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    }
+
+    #[inline(never)]
+    fn try_start(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
+        if self.is_done() {
+            return Err(Finished(input));
+        }
+        match self.start(input, None) {
+            Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
+            Resumed::Finished(ended) => Ok(self.complete(ended)),
+        }
+    }
+
+    /// Resumes a suspended body with an order instead of an input. `None`: it is not suspended, and done now.
+    #[cold]
+    #[inline(never)]
+    fn command(&mut self, order: Order) -> Result<Resumed<Yield, Ended<Return>>, Order> {
+        let State::Started(coroutine, yielder) = &mut self.state else {
+            self.state = State::Done;
+            return Err(order);
+        };
+        // SAFETY: as in `try_resume`.
+        unsafe { yielder.as_ref() }.order.set(Some(order));
+        Ok(coroutine.resume(()))
     }
 
     /// Takes a stack and runs the body on it. `root` is the root of the generator that delegates to this one.
@@ -298,34 +327,32 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             unreachable!("only a created generator is started");
         };
         let (limit, size) = (stack.limit(), stack.base() - stack.limit());
-        let known = Cell::new(None);
+        let known = Cell::new(NonNull::dangling());
         let publish = NonNull::from(&known);
-        let run = move |raw: &_, first| {
-            let Command::Resume(input) = first else { unreachable!("an unstarted generator is only resumed") };
+        let run = move |raw: &_, ()| {
             let yielder = Yielder {
                 root: Cell::new(NonNull::dangling()),
                 raw: Suspender::new(raw),
                 limit,
                 size,
-                flags: Cell::new(0),
+                flags: Cell::new(if thread::panicking() { RESUMER_PANICS } else { 0 }),
                 refusals: Cell::new(0),
+                input: Cell::new(None),
+                order: Cell::new(None),
             };
             let own = NonNull::from(&yielder);
             yielder.root.set(root.unwrap_or(own));
-            if thread::panicking() {
-                yielder.flags.set(RESUMER_PANICS);
-            }
             // SAFETY: `start` is in its resume below, and `known` in its frame.
-            unsafe { publish.as_ref() }.set(Some(own));
+            unsafe { publish.as_ref() }.set(own);
             let result = panic::catch_unwind(AssertUnwindSafe(|| body(&yielder, input)));
             Ended { result, ignored_close: yielder.refusals.get() > 0 }
         };
         // SAFETY: `new` asks for `'static`; `scoped` ends the generator, or the process, before what the body borrows ends.
-        let coroutine = unsafe { Coroutine::new_scoped(stack, run) };
-        self.state = State::Started(coroutine, None);
-        let State::Started(coroutine, yielder) = &mut self.state else { unreachable!("it was just set") };
-        let resumed = coroutine.resume(Command::Resume(input));
-        *yielder = known.get();
+        let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
+        let resumed = coroutine.resume(());
+        if let Resumed::Suspended(_) = resumed {
+            self.state = State::Started(coroutine, known.get());
+        }
         resumed
     }
 
@@ -355,15 +382,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// assert_eq!(g.throw(Box::new("thrown")).unwrap(), GeneratorState::Yielded("thrown"));
     /// ```
     pub fn throw(&mut self, payload: Box<dyn Any + Send>) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
-        match &mut self.state {
-            State::Started(coroutine, _) => match coroutine.resume(Command::Throw(payload)) {
-                Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
-                Resumed::Finished(ended) => self.finish(ended).map(GeneratorState::Complete),
-            },
-            State::Created(_) | State::Done => {
-                self.state = State::Done;
-                Err(payload)
-            }
+        match self.command(Order::Throw(payload)) {
+            Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
+            Ok(Resumed::Finished(ended)) => self.finish(ended).map(GeneratorState::Complete),
+            Err(Order::Throw(payload)) => Err(payload),
+            Err(Order::Close) => unreachable!("the order comes back as it was given"),
         }
     }
 
@@ -385,16 +408,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     }
 
     fn unwind(&mut self) -> Unwound<Return> {
-        let State::Started(coroutine, _) = &mut self.state else {
-            self.state = State::Done;
-            return Unwound::Clean(None);
-        };
-        match coroutine.resume(Command::Close) {
-            Resumed::Suspended(_) => {
+        match self.command(Order::Close) {
+            Err(_) => Unwound::Clean(None),
+            Ok(Resumed::Suspended(_)) => {
                 self.abandon();
                 Unwound::Abandoned
             }
-            Resumed::Finished(ended) => {
+            Ok(Resumed::Finished(ended)) => {
                 let ignored = ended.ignored_close;
                 match self.finish(ended) {
                     Err(payload) if !payload.is::<CloseUnwind>() => Unwound::Panicked(payload),
@@ -486,7 +506,7 @@ pub struct Yielder<Input, Yield> {
     /// The yielder of the generator that was resumed from outside: this one, or the outermost that delegates to it.
     root: Cell<NonNull<Yielder<Input, Yield>>>,
     /// Suspends the coroutine of this generator.
-    raw: Suspender<Command<Input>, Yield>,
+    raw: Suspender<(), Yield>,
     /// The lowest address and the size of its stack.
     limit: usize,
     size: usize,
@@ -494,6 +514,9 @@ pub struct Yielder<Input, Yield> {
     flags: Cell<u8>,
     /// Of a root: yields tried while closing.
     refusals: Cell<u32>,
+    /// Of a root: what the resumer brings. An order, if there is no input.
+    input: Cell<Option<Input>>,
+    order: Cell<Option<Order>>,
 }
 
 impl<Input, Yield> Yielder<Input, Yield> {
@@ -503,7 +526,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// Unwinds when the generator is closed or [`throw`](Generator::throw) is called. Panics if it is called on another stack than the
     /// generator's own (from within another generator, or on another green thread), or in a destructor while the body unwinds, which
     /// ends the process.
-    #[inline]
+    #[inline(always)] // A return inside of the switch is predicted only if it leaves the function that was resumed.
     pub fn yield_(&self, value: Yield) -> Input {
         // SAFETY: a root runs as long as what it delegates to, and its yielder lies on its stack (see `delegate`).
         let root = unsafe { self.root.get().as_ref() };
@@ -514,28 +537,29 @@ impl<Input, Yield> Yielder<Input, Yield> {
         root.suspend(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn suspend(&self, value: Yield) -> Input {
         // SAFETY: `yield_` has checked that it runs on this generator's stack, or on that of one which it has resumed to delegate.
-        let command = unsafe { self.raw.suspend(value) };
-        match command {
-            Command::Resume(input) if !thread::panicking() => input,
-            command => self.obey(command),
+        unsafe { self.raw.suspend(value) };
+        match self.input.take() {
+            Some(input) if !thread::panicking() => input,
+            input => self.obey(input),
         }
     }
 
     #[cold]
-    fn obey(&self, command: Command<Input>) -> Input {
+    fn obey(&self, input: Option<Input>) -> Input {
         if thread::panicking() {
             self.flags.set(self.flags.get() | RESUMER_PANICS);
         }
-        match command {
-            Command::Resume(input) => input,
-            Command::Throw(payload) => panic::resume_unwind(payload),
-            Command::Close => {
+        match (input, self.order.take()) {
+            (Some(input), _) => input,
+            (None, Some(Order::Throw(payload))) => panic::resume_unwind(payload),
+            (None, Some(Order::Close)) => {
                 self.flags.set(self.flags.get() | CLOSING);
                 panic::resume_unwind(Box::new(CloseUnwind))
             }
+            (None, None) => unreachable!("a resume brings an input or an order"),
         }
     }
 
@@ -562,7 +586,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     }
 
     /// A yielder can be carried to another stack, and suspending from there would mix up two of them.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn assert_here(&self) {
         let here = 0u8;
@@ -612,10 +636,12 @@ impl<Input, Yield> Yielder<Input, Yield> {
         let resumed = match &mut inner.state {
             State::Created(_) => inner.start(input, Some(root)),
             State::Started(coroutine, yielder) => {
-                let yielder = yielder.expect("known since the first suspension");
-                // SAFETY: `inner` is suspended, so the frame that the yielder lies in is there.
-                unsafe { yielder.as_ref() }.root.set(root);
-                coroutine.resume(Command::Resume(input))
+                // SAFETY: `inner` is suspended, so the frame that its yielder lies in is there.
+                let yielder = unsafe { yielder.as_ref() };
+                yielder.root.set(root);
+                // What comes next is taken from the root; this first input `inner` looks for in its own yielder.
+                yielder.input.set(Some(input));
+                coroutine.resume(())
             }
             State::Done => panic!("yield_from of a generator that has finished"),
         };

@@ -148,7 +148,7 @@ pub(crate) fn is_green() -> bool {
 }
 
 /// Gives the worker back. The caller must be on a green thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn suspend(why: Suspend) {
     let suspender = with(|local, _| local.suspender.get()).flatten();
     let suspender = suspender.expect("only a green thread suspends");

@@ -238,7 +238,7 @@ pub fn current() -> Thread {
 ///
 /// # Cancellation
 /// This is a cancel point.
-#[inline]
+#[inline(always)] // So that the switch's return is predicted; see `coroutine`.
 pub fn yield_now() {
     if !worker::is_green() {
         return std::thread::yield_now();
