@@ -5,8 +5,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -24,7 +24,8 @@ pub(crate) use crate::scheduler::reactor::Interest;
 /// A descriptor that waits as its user wants it to.
 pub(crate) struct Io {
     source: Arc<Source>,
-    settings: Arc<Settings>,
+    /// Made when they are first set or shared: most descriptors never need them.
+    settings: OnceLock<Arc<Settings>>,
 }
 
 /// What std keeps in the open file description: common to all clones.
@@ -39,7 +40,7 @@ struct Settings {
 impl Io {
     /// Wraps a descriptor that is in non-blocking mode already.
     pub(crate) fn new(fd: OwnedFd) -> Io {
-        Io { source: Source::new(fd), settings: Arc::default() }
+        Io { source: Source::new(fd), settings: OnceLock::new() }
     }
 
     /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its user.
@@ -47,7 +48,9 @@ impl Io {
         let nonblocking = is_nonblocking(&fd);
         set_nonblocking(&fd, true);
         let io = Io::new(fd);
-        io.set_nonblocking(nonblocking);
+        if nonblocking {
+            io.set_nonblocking(true);
+        }
         io
     }
 
@@ -65,19 +68,24 @@ impl Io {
     /// Makes a second descriptor of the same open file; its settings stay common.
     pub(crate) fn try_clone(&self) -> io::Result<Io> {
         let fd = self.as_fd().try_clone_to_owned()?;
-        Ok(Io { source: Source::new(fd), settings: self.settings.clone() })
+        let settings = OnceLock::from(self.settings().clone());
+        Ok(Io { source: Source::new(fd), settings })
+    }
+
+    fn settings(&self) -> &Arc<Settings> {
+        self.settings.get_or_init(Arc::default)
     }
 
     pub(crate) fn is_nonblocking(&self) -> bool {
-        self.settings.nonblocking.load(Ordering::Relaxed)
+        self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
-        self.settings.nonblocking.store(nonblocking, Ordering::Relaxed);
+        self.settings().nonblocking.store(nonblocking, Ordering::Relaxed);
     }
 
     pub(crate) fn timeout(&self, interest: Interest) -> Option<Duration> {
-        match self.settings.timeouts[interest as usize].load(Ordering::Relaxed) {
+        match self.settings.get()?.timeouts[interest as usize].load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),
         }
@@ -94,7 +102,7 @@ impl Io {
             }
             Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
         };
-        self.settings.timeouts[interest as usize].store(nanos, Ordering::Relaxed);
+        self.settings().timeouts[interest as usize].store(nanos, Ordering::Relaxed);
         Ok(())
     }
 

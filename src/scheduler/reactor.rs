@@ -45,6 +45,7 @@ use super::claim::Wake;
 use super::clock::Nanos;
 use super::run_queue::Bell;
 use super::waiter::{Wait, Waiter};
+use crate::coroutine::prefetch;
 use crate::lock::Lock;
 
 /// What a wait on a source is for.
@@ -107,24 +108,31 @@ impl Reactor {
         drop(sources);
     }
 
-    /// Waits until an edge, the bell or `timeout` (`None`: for ever), and wakes whoever waited for what has come.
-    pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Nanos>) {
+    /// Waits until an edge, the bell or `timeout` (`None`: for ever), wakes whoever waited for what has come, and returns how much
+    /// that was.
+    pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Nanos>) -> usize {
         if let Err(error) = backend::wait(&self.poller, events, timeout) {
             // Not a matter of luck: the descriptor or the buffer would have to be invalid.
             assert_eq!(error.kind(), io::ErrorKind::Interrupted, "waiting for I/O failed: {error}");
-            return;
+            return 0;
         }
-        if events.is_empty() {
-            return;
+        if events.len() == 0 {
+            return 0;
         }
         let sources = self.sources.lock();
-        backend::for_each(events, |key, edge| {
-            if let Some((generation, source)) = sources.slab.get(index(key))
+        for at in 0..events.len() {
+            // The source after next is on its way to the cache while this one wakes its threads.
+            if let Some((_, source)) = events.get(at + 2).and_then(|(key, _)| sources.slab.get(index(key))) {
+                prefetch(Arc::as_ptr(source).addr(), size_of::<Source>());
+            }
+            if let Some((key, edge)) = events.get(at)
+                && let Some((generation, source)) = sources.slab.get(index(key))
                 && is_generation(key, *generation)
             {
                 source.edge(edge);
             }
-        });
+        }
+        events.len()
     }
 }
 
@@ -150,23 +158,26 @@ fn is_generation(key: u64, generation: u32) -> bool {
     key >> HALF == u64::from(generation) & INDEX
 }
 
-/// One registered file descriptor; see the module.
+/// One registered file descriptor; see the module. With thousands of them each wake finds its source in no cache, so what a wait and
+/// a wake need lies within two lines.
+#[repr(C)]
 pub(crate) struct Source {
     fd: OwnedFd,
+    /// An edge said that the peer has finished, or that the descriptor has failed. Never cleared.
+    hung_up: AtomicBool,
     /// Edges seen, by [`Interest`]; written under `state`, read by anybody.
     edges: [AtomicU64; 2],
     /// The count of read edges at which a short read found the end of the data.
     drained: AtomicU64,
-    /// An edge said that the peer has finished, or that the descriptor has failed. Never cleared.
-    hung_up: AtomicBool,
     state: Lock<State>,
 }
 
 #[derive(Default)]
 struct State {
     registration: Option<Registration>,
-    /// Who waits, by [`Interest`].
-    waiters: [Vec<Waiter>; 2],
+    /// Mostly one thread waits, so the first needs no allocation.
+    first: Option<(Interest, Waiter)>,
+    others: Vec<(Interest, Waiter)>,
 }
 
 struct Registration {
@@ -235,16 +246,13 @@ impl Source {
         if self.edges(interest) != seen {
             return Enlisted::TryAgain;
         }
-        state.waiters[interest as usize].push(wait.waiter());
+        state.push(interest, wait.waiter());
         Enlisted::Waiting
     }
 
     /// Takes one's own waiter out again, if it is still there.
     pub(crate) fn delist(&self, interest: Interest, wait: &Wait<'_>) {
-        let waiters = &mut self.state.lock().waiters[interest as usize];
-        if let Some(at) = waiters.iter().position(|waiter| wait.is(waiter)) {
-            waiters.remove(at);
-        }
+        self.state.lock().take(|(theirs, waiter)| *theirs == interest && wait.is(waiter));
     }
 
     /// Registers the source with `here`, taking it away from where it was registered before.
@@ -284,21 +292,40 @@ impl Source {
         if edge.hung_up {
             self.hung_up.store(true, Ordering::Relaxed);
         }
-        for (interest, ready) in [edge.readable, edge.writable].into_iter().enumerate() {
-            if ready {
-                let count = &self.edges[interest];
-                count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
-                for waiter in state.waiters[interest].drain(..) {
-                    waiter.wake(Wake::Woken);
-                }
-            }
+        for (count, ready) in self.edges.iter().zip([edge.readable, edge.writable]) {
+            count.store(count.load(Ordering::Relaxed) + u64::from(ready), Ordering::Release);
         }
+        state.take(|(interest, waiter)| {
+            let ready = if *interest == Interest::Read { edge.readable } else { edge.writable };
+            if ready {
+                waiter.wake(Wake::Woken);
+            }
+            ready
+        });
     }
 }
 
 impl State {
     fn is_waited_for(&self) -> bool {
-        self.waiters.iter().any(|waiters| !waiters.is_empty())
+        self.first.is_some() || !self.others.is_empty()
+    }
+
+    fn push(&mut self, interest: Interest, waiter: Waiter) {
+        if self.first.is_none() && self.others.is_empty() {
+            self.first = Some((interest, waiter));
+        } else {
+            self.others.push((interest, waiter));
+        }
+    }
+
+    /// Drops the waiters for which `leaves` says so, in the order in which they came.
+    fn take(&mut self, mut leaves: impl FnMut(&(Interest, Waiter)) -> bool) {
+        if self.first.as_ref().is_some_and(&mut leaves) {
+            self.first = None;
+        }
+        if !self.others.is_empty() {
+            self.others.retain(|waiter| !leaves(waiter));
+        }
     }
 }
 
@@ -344,8 +371,21 @@ mod backend {
             Events { buffer: vec![epoll_event { events: 0, u64: 0 }; BATCH], filled: 0 }
         }
 
-        pub(super) fn is_empty(&self) -> bool {
-            self.filled == 0
+        pub(super) fn len(&self) -> usize {
+            self.filled
+        }
+
+        /// The key and the edge of an event; `None` beyond the last, and for the bell.
+        pub(super) fn get(&self, at: usize) -> Option<(u64, Edge)> {
+            let event = self.buffer[..self.filled].get(at).filter(|event| event.u64 != BELL)?;
+            let flags = event.events as c_int;
+            let gone = flags & (EPOLLHUP | EPOLLERR) != 0;
+            let edge = Edge {
+                readable: gone || flags & (EPOLLIN | EPOLLRDHUP) != 0,
+                writable: gone || flags & EPOLLOUT != 0,
+                hung_up: gone || flags & EPOLLRDHUP != 0,
+            };
+            Some((event.u64, edge))
         }
     }
 
@@ -393,22 +433,6 @@ mod backend {
     fn count(result: c_long) -> io::Result<usize> {
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
-
-    pub(super) fn for_each(events: &Events, mut f: impl FnMut(u64, Edge)) {
-        for event in &events.buffer[..events.filled] {
-            let (flags, key) = (event.events as c_int, event.u64);
-            if key == BELL {
-                continue;
-            }
-            let gone = flags & (EPOLLHUP | EPOLLERR) != 0;
-            let edge = Edge {
-                readable: gone || flags & (EPOLLIN | EPOLLRDHUP) != 0,
-                writable: gone || flags & EPOLLOUT != 0,
-                hung_up: gone || flags & EPOLLRDHUP != 0,
-            };
-            f(key, edge);
-        }
-    }
 }
 
 /// Elsewhere: the poller does it all.
@@ -425,16 +449,23 @@ mod backend {
 
     pub(super) const REPORTS_HANG_UP: bool = false;
 
-    /// The buffer that one wait fills.
-    pub(crate) struct Events(polling::Events);
+    /// The buffer that one wait fills, and what it held.
+    pub(crate) struct Events(polling::Events, Vec<Event>);
 
     impl Events {
         pub(crate) fn new() -> Events {
-            Events(polling::Events::new())
+            Events(polling::Events::new(), Vec::new())
         }
 
-        pub(super) fn is_empty(&self) -> bool {
-            self.0.is_empty()
+        pub(super) fn len(&self) -> usize {
+            self.1.len()
+        }
+
+        /// The key and the edge of an event; `None` beyond the last.
+        pub(super) fn get(&self, at: usize) -> Option<(u64, Edge)> {
+            let event = self.1.get(at)?;
+            let edge = Edge { readable: event.readable, writable: event.writable, hung_up: false };
+            Some((event.key as u64, edge))
         }
     }
 
@@ -447,15 +478,10 @@ mod backend {
 
     pub(super) fn wait(poller: &Poller, events: &mut Events, timeout: Option<Nanos>) -> io::Result<()> {
         events.0.clear();
+        events.1.clear();
         poller.wait(&mut events.0, timeout.map(Duration::from_nanos))?;
+        events.1.extend(events.0.iter());
         Ok(())
-    }
-
-    pub(super) fn for_each(events: &Events, mut f: impl FnMut(u64, Edge)) {
-        for event in events.0.iter() {
-            let edge = Edge { readable: event.readable, writable: event.writable, hung_up: false };
-            f(event.key as u64, edge);
-        }
     }
 }
 

@@ -143,6 +143,10 @@ impl LocalQueue {
         self.ready.borrow().get(ahead).copied()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.ready.borrow().len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ready.borrow().is_empty()
     }

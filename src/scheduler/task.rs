@@ -69,27 +69,29 @@ pub(crate) struct Home {
     pub(crate) slot: Slot,
 }
 
-/// The scheduler's record of one green thread; see the module.
+/// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
+/// reference counts.
+#[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
     pub(crate) claim: Claim,
-    pub(crate) token: Token,
     /// Set once, by the worker that starts it.
     home: OnceLock<Home>,
-    /// 0 until somebody asks for the id.
-    id: AtomicU64,
-    name: Option<Box<str>>,
-    location: &'static Location<'static>,
-    stack_size: usize,
     /// A [`Reason`]; written by the thread itself, read by anybody.
     reason: AtomicU8,
-    /// When the thread parked, by its worker's last reading of the clock.
-    since: AtomicU64,
     /// The open wait is not to be ended by a cancellation. Home worker only.
     shielded: AtomicBool,
     /// The next cancel point unwinds. Home worker only.
     cancelled: AtomicBool,
     /// A cancel point has unwound already. Home worker only.
     raised: AtomicBool,
+    /// When the thread parked, by its worker's last reading of the clock.
+    since: AtomicU64,
+    pub(crate) token: Token,
+    /// 0 until somebody asks for the id.
+    id: AtomicU64,
+    name: Option<Box<str>>,
+    location: &'static Location<'static>,
+    stack_size: usize,
     pub(crate) body: B,
 }
 
