@@ -124,16 +124,17 @@ impl<I, Y> Clone for Suspender<I, Y> {
 
 impl<I, Y> Copy for Suspender<I, Y> {}
 
-/// Asks for `len` bytes from `address` to be brought into the cache. Any address will do.
+/// Asks for the `N` cache lines from `address` on. Any address will do.
 #[cfg(feature = "runtime")]
-#[inline]
-pub(crate) fn prefetch(address: usize, len: usize) {
+#[inline(always)]
+pub(crate) fn prefetch<const N: usize>(address: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in (address & !63..address + len).step_by(64) {
+    for line in 0..N {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = std::ptr::without_provenance(address.wrapping_add(64 * line));
         // SAFETY: a prefetch reads nothing that the program could see, and does not fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(line)) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (address, len);
+    let _ = address;
 }

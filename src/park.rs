@@ -71,6 +71,8 @@ where
         if let Some(deadline) = deadline {
             local.insert_timer(deadline);
         }
+        let here = 0u8;
+        task.set_stack_end((&raw const here).addr());
         task.set_parked(reason, local.now(), mode == Mode::Shielded);
         Some((undo, epoch))
     });

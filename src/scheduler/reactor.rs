@@ -35,8 +35,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use polling::Poller;
 use slab::Slab;
@@ -121,9 +122,13 @@ impl Reactor {
         }
         let sources = self.sources.lock();
         for at in 0..events.len() {
-            // The source after next is on its way to the cache while this one wakes its threads.
-            if let Some((_, source)) = events.get(at + 2).and_then(|(key, _)| sources.slab.get(index(key))) {
-                prefetch(Arc::as_ptr(source).addr(), size_of::<Source>());
+            // Sources further on, and the records of who waits for them, come into the cache while this one wakes its threads.
+            let ahead = |steps| events.get(at + steps).and_then(|(key, _)| sources.slab.get(index(key)));
+            if let Some((_, source)) = ahead(6) {
+                prefetch::<2>(Arc::as_ptr(source).addr());
+            }
+            if let Some((_, source)) = ahead(3) {
+                prefetch::<1>(source.waiter.load(Ordering::Relaxed));
             }
             if let Some((key, edge)) = events.get(at)
                 && let Some((generation, source)) = sources.slab.get(index(key))
@@ -169,6 +174,8 @@ pub(crate) struct Source {
     edges: [AtomicU64; 2],
     /// The count of read edges at which a short read found the end of the data.
     drained: AtomicU64,
+    /// The address of the record of who waits, for prefetching alone.
+    waiter: AtomicUsize,
     state: Lock<State>,
 }
 
@@ -202,6 +209,7 @@ impl Source {
             fd,
             edges: [AtomicU64::new(0), AtomicU64::new(0)],
             drained: AtomicU64::new(u64::MAX),
+            waiter: AtomicUsize::new(0),
             hung_up: AtomicBool::new(false),
             state: Lock::default(),
         })
@@ -246,6 +254,7 @@ impl Source {
         if self.edges(interest) != seen {
             return Enlisted::TryAgain;
         }
+        self.waiter.store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
         state.push(interest, wait.waiter());
         Enlisted::Waiting
     }

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::claim::{Claim, Token};
@@ -86,6 +86,10 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     raised: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
+    /// About where its stack ended when it was suspended last. For prefetching, and for giving back dead pages.
+    stack_end: AtomicUsize,
+    /// The address of what the thread waits for, to be brought into the cache before the thread runs; 0 for nothing. Never followed.
+    waits_for: AtomicUsize,
     pub(crate) token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
@@ -107,6 +111,8 @@ impl<B> Task<B> {
             stack_size,
             reason: AtomicU8::new(Reason::Running as u8),
             since: AtomicU64::new(0),
+            stack_end: AtomicUsize::new(0),
+            waits_for: AtomicUsize::new(0),
             shielded: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             raised: AtomicBool::new(false),
@@ -172,6 +178,22 @@ impl<B: ?Sized> Task<B> {
         self.shielded.store(shielded, Ordering::Relaxed);
         self.reason.store(reason as u8, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stack_end(&self) -> usize {
+        self.stack_end.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stack_end(&self, address: usize) {
+        self.stack_end.store(address, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waits_for(&self) -> usize {
+        self.waits_for.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waits_for(&self, address: usize) {
+        self.waits_for.store(address, Ordering::Relaxed);
     }
 
     pub(crate) fn set_running(&self) {

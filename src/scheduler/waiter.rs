@@ -98,6 +98,17 @@ impl<'a> Wait<'a> {
         same && self.epoch == waiter.epoch
     }
 
+    /// Notes the address of what is waited for, and returns that of the record: each is brought into the cache by way of the other.
+    pub(crate) fn link(&self, object: usize) -> usize {
+        match self.who {
+            WhoRef::Green(task) => {
+                task.set_waits_for(object);
+                Arc::as_ptr(task).addr()
+            }
+            WhoRef::Os(_) => 0,
+        }
+    }
+
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -56,8 +56,8 @@ const POLL_INTERVAL: Nanos = 200_000;
 const BUDGET: u32 = 128;
 /// From this many ready green threads on, those that I/O has made ready are assumed to be out of the nearest cache.
 const MANY: usize = 32;
-/// How much of a suspended stack's end is touched by a resume, typically.
-const HOT_STACK: usize = 512;
+/// How many cache lines of a suspended stack's end a resume touches, typically.
+const HOT_STACK: usize = 8;
 /// Unstarted green threads taken from another worker at a time.
 const STEAL: usize = 32;
 
@@ -120,8 +120,6 @@ pub(crate) struct Local {
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
     suspender: Cell<Option<Suspender<(), Suspend>>>,
-    /// About where the stack of the thread that has suspended last ends.
-    stack_end: Cell<usize>,
     /// What is left of the running thread's [`BUDGET`].
     budget: Cell<u32>,
     /// The clock as read at the last turn.
@@ -156,12 +154,7 @@ pub(crate) fn is_green() -> bool {
 /// Gives the worker back. The caller must be on a green thread.
 #[inline(always)]
 pub(crate) fn suspend(why: Suspend) {
-    let marker = 0u8;
-    let suspender = with(|local, _| {
-        local.stack_end.set((&raw const marker).addr());
-        local.suspender.get()
-    })
-    .flatten();
+    let suspender = with(|local, _| local.suspender.get()).flatten();
     let suspender = suspender.expect("only a green thread suspends");
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
     unsafe { suspender.suspend(why) }
@@ -329,9 +322,9 @@ struct Entry {
     coroutine: Green,
     task: TaskRef,
     suspender: Option<Suspender<(), Suspend>>,
-    /// About where its stack ends while it is suspended.
-    stack_end: usize,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64);
 
 /// The loop's own state; see the module.
 pub(crate) struct Worker {
@@ -370,7 +363,6 @@ impl Worker {
                 running: Cell::new(None),
                 slot: Cell::new(0),
                 suspender: Cell::new(None),
-                stack_end: Cell::new(0),
                 budget: Cell::new(0),
                 now: Cell::new(now),
             }),
@@ -436,16 +428,18 @@ impl Worker {
         }
     }
 
-    /// Brings what the next ready threads need into the cache while this one runs: the entry of the one after next, and the record and
-    /// the end of the stack of the next.
+    /// Brings what the next ready threads need into the cache while this one runs: in three steps, as each leads to the next.
     fn prefetch(&self, queue: &LocalQueue) {
-        if let Some(entry) = queue.peek(0).and_then(|slot| self.table.get(slot as usize)) {
-            prefetch(entry.stack_end, HOT_STACK);
-            prefetch(Arc::as_ptr(&entry.task).addr(), 64);
+        let ahead = |steps| queue.peek(steps).and_then(|slot| self.table.get(slot as usize));
+        if let Some(entry) = ahead(0) {
+            prefetch::<HOT_STACK>(entry.task.stack_end());
+            prefetch::<2>(entry.task.waits_for());
         }
-        if let Some(slot) = queue.peek(1) {
-            let entry = self.table.get(slot as usize).map_or(0, |entry| ptr::from_ref(entry).addr());
-            prefetch(entry, size_of::<Entry>());
+        if let Some(entry) = ahead(1) {
+            prefetch::<1>(Arc::as_ptr(&entry.task).addr());
+        }
+        if let Some(entry) = ahead(2) {
+            prefetch::<1>(ptr::from_ref(entry).addr());
         }
     }
 
@@ -460,7 +454,6 @@ impl Worker {
         let resumed = entry.coroutine.resume(());
         local.running.set(None);
         entry.suspender = local.suspender.get();
-        entry.stack_end = local.stack_end.get();
         match resumed {
             Resumed::Suspended(Suspend::Park) => {}
             Resumed::Suspended(Suspend::Yield) => queue.push(slot),
@@ -509,7 +502,7 @@ impl Worker {
         let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
         let inbox = self.local.post().inbox.clone();
         task.settle(Home { inbox, slot });
-        vacant.insert(Entry { coroutine, task, suspender: None, stack_end: 0 });
+        vacant.insert(Entry { coroutine, task, suspender: None });
         LocalQueue::with(|queue| self.resume(slot, queue));
     }
 
