@@ -2,11 +2,14 @@
 //!
 //! Usage: `echo_server [ADDRESS]`
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use hebra::net::{TcpListener, TcpStream};
+use hebra::thread;
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer)? {
@@ -21,10 +24,12 @@ fn main() -> io::Result<()> {
     hebra::run(|| {
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        for stream in listener.incoming() {
-            let stream = stream?;
-            hebra::thread::spawn(move || echo(stream));
+        loop {
+            let served = listener.accept().and_then(|(stream, _)| thread::Builder::new().spawn(move || echo(stream)));
+            // Out of descriptors or memory: let some connections end first.
+            if served.is_err_and(|error| error.kind() != ErrorKind::ConnectionAborted) {
+                thread::sleep(Duration::from_millis(10));
+            }
         }
-        Ok(())
     })
 }

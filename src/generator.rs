@@ -51,6 +51,7 @@ use std::ptr::NonNull;
 use std::thread;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::report::say;
 use crate::stack::{self, Label, What};
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
@@ -835,6 +836,6 @@ impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
 /// A scoped body that cannot be ended may have lent what it borrows to other threads; there is no going on.
 #[cold]
 fn end_process() -> ! {
-    eprintln!("hebra: {IGNORED}, though it borrows from a scope that ends");
+    say(format_args!("{IGNORED}, though it borrows from a scope that ends"));
     std::process::abort();
 }

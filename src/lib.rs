@@ -10,6 +10,7 @@ compile_error!("hebra is written for Unix");
 mod coroutine;
 #[cfg(feature = "runtime")]
 mod lock;
+mod report;
 #[allow(unsafe_code)]
 mod stack;
 
@@ -24,8 +25,6 @@ mod scheduler;
 // L4: the one function that blocks
 #[cfg(feature = "runtime")]
 mod park;
-#[cfg(feature = "runtime")]
-mod wait_list;
 
 // L5: what users know from std
 #[cfg(feature = "runtime")]

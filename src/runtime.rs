@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::scheduler::task::{KeptByWorker, Start, Task};
+use crate::report::say;
+use crate::scheduler::task::{Attributes, KeptByWorker, Start, Task};
 use crate::scheduler::worker::{self, Shared, Worker};
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
@@ -111,8 +112,7 @@ impl Runtime {
     {
         assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
         let location = Location::caller();
-        let stack_size = self.config.stack_size;
-        let shared = Shared::new(self.workers, stack_size).expect("a worker needs three file descriptors");
+        let shared = Shared::new(self.workers, self.config.stack_size).expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
         let mut result = None;
         let mut others = Vec::new();
@@ -140,7 +140,8 @@ impl Runtime {
                 }
             }
         }
-        let task = Arc::new(Task::new(Some("main".into()), location, stack_size, KeptByWorker));
+        let attributes = Attributes { name: Some("main".into()), stack_size: None };
+        let task = Arc::new(Task::new(attributes, location, KeptByWorker));
         if let Err(error) = first.run_root(task, root) {
             shared.stop(Duration::ZERO);
             panic!("there is no stack for the first green thread: {error}");
@@ -164,7 +165,7 @@ fn wait_for(workers: Vec<JoinHandle<()>>, ended: &Receiver<Infallible>, timeout:
             let _ = worker.join();
         } else {
             let name = worker.thread().name().unwrap_or("<unnamed>").to_owned();
-            eprintln!("hebra: worker {name} still has green threads that have not ended; it is left behind");
+            say(format_args!("worker {name} still has green threads that have not ended; it is left behind"));
         }
     }
 }

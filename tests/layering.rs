@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 /// Layer of a top-level module, and its order among those of the same layer where that is fixed.
 const LAYERS: &[(&str, u32)] = &[
     ("lock", 0),
+    ("report", 0),
     ("stack", 10),
     ("coroutine", 11),
     ("generator", 20),
     ("scheduler", 30),
     ("park", 40),
-    ("wait_list", 41),
     ("runtime", 50),
     ("thread", 51),
     ("io", 52),
@@ -19,8 +19,17 @@ const LAYERS: &[(&str, u32)] = &[
 ];
 
 /// The order inside the scheduler.
-const SCHEDULER: &[(&str, u32)] =
-    &[("clock", 0), ("claim", 0), ("run_queue", 1), ("task", 2), ("waiter", 3), ("timers", 4), ("reactor", 4), ("worker", 5)];
+const SCHEDULER: &[(&str, u32)] = &[
+    ("clock", 0),
+    ("claim", 0),
+    ("run_queue", 1),
+    ("task", 2),
+    ("waiter", 3),
+    ("wait_list", 4),
+    ("timers", 5),
+    ("reactor", 5),
+    ("worker", 6),
+];
 
 const NOT_NAMES: &[&str] = &["util", "utils", "common", "helpers", "inner", "prelude", "types", "misc"];
 

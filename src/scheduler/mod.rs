@@ -25,6 +25,7 @@ pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod task;
 pub(crate) mod timers;
+pub(crate) mod wait_list;
 pub(crate) mod waiter;
 #[allow(unsafe_code)]
 pub(crate) mod worker;

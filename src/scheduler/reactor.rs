@@ -42,10 +42,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use polling::Poller;
 use slab::Slab;
 
-use super::claim::Wake;
 use super::clock::Nanos;
 use super::run_queue::Bell;
-use super::waiter::{Wait, Waiter};
+use super::wait_list::WaitList;
+use super::waiter::Wait;
 use crate::coroutine::prefetch;
 use crate::lock::Lock;
 
@@ -182,9 +182,8 @@ pub(crate) struct Source {
 #[derive(Default)]
 struct State {
     registration: Option<Registration>,
-    /// Mostly one thread waits, so the first needs no allocation.
-    first: Option<(Interest, Waiter)>,
-    others: Vec<(Interest, Waiter)>,
+    readers: WaitList,
+    writers: WaitList,
 }
 
 struct Registration {
@@ -255,13 +254,13 @@ impl Source {
             return Enlisted::TryAgain;
         }
         self.waiter.store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
-        state.push(interest, wait.waiter());
+        state.waiters(interest).push(wait.waiter());
         Enlisted::Waiting
     }
 
     /// Takes one's own waiter out again, if it is still there.
     pub(crate) fn delist(&self, interest: Interest, wait: &Wait<'_>) {
-        self.state.lock().take(|(theirs, waiter)| *theirs == interest && wait.is(waiter));
+        self.state.lock().waiters(interest).remove(wait);
     }
 
     /// Registers the source with `here`, taking it away from where it was registered before.
@@ -304,36 +303,24 @@ impl Source {
         for (count, ready) in self.edges.iter().zip([edge.readable, edge.writable]) {
             count.store(count.load(Ordering::Relaxed) + u64::from(ready), Ordering::Release);
         }
-        state.take(|(interest, waiter)| {
-            let ready = if *interest == Interest::Read { edge.readable } else { edge.writable };
-            if ready {
-                waiter.wake(Wake::Woken);
-            }
-            ready
-        });
+        if edge.readable {
+            state.readers.wake_all();
+        }
+        if edge.writable {
+            state.writers.wake_all();
+        }
     }
 }
 
 impl State {
     fn is_waited_for(&self) -> bool {
-        self.first.is_some() || !self.others.is_empty()
+        !self.readers.is_empty() || !self.writers.is_empty()
     }
 
-    fn push(&mut self, interest: Interest, waiter: Waiter) {
-        if self.first.is_none() && self.others.is_empty() {
-            self.first = Some((interest, waiter));
-        } else {
-            self.others.push((interest, waiter));
-        }
-    }
-
-    /// Drops the waiters for which `leaves` says so, in the order in which they came.
-    fn take(&mut self, mut leaves: impl FnMut(&(Interest, Waiter)) -> bool) {
-        if self.first.as_ref().is_some_and(&mut leaves) {
-            self.first = None;
-        }
-        if !self.others.is_empty() {
-            self.others.retain(|waiter| !leaves(waiter));
+    fn waiters(&mut self, interest: Interest) -> &mut WaitList {
+        match interest {
+            Interest::Read => &mut self.readers,
+            Interest::Write => &mut self.writers,
         }
     }
 }

@@ -19,14 +19,32 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ptr;
-use std::sync::Arc;
+use std::io;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::lock::Lock;
 
 /// The place of a started green thread in its worker's table.
 pub(crate) type Slot = u32;
+
+/// Where a started green thread lives: its worker's process-wide number, and its slot there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub(crate) worker: u32,
+    pub(crate) slot: Slot,
+}
+
+/// Workers that a process can have at a time.
+const MAX_WORKERS: usize = 4096;
+
+/// The inbox of every worker number that was ever used. They are few and are used again, so that a green thread can name its inbox by
+/// number: a counted reference would cost each of them two atomic operations.
+static INBOXES: [OnceLock<Inbox>; MAX_WORKERS] = [const { OnceLock::new() }; MAX_WORKERS];
+
+/// Numbers that are not in use, below the first one that never was.
+static FREE: Lock<(Vec<u32>, u32)> = Lock::new((Vec::new(), 0));
 
 /// Wakes a worker that waits for I/O.
 pub(crate) trait Bell: Send + Sync {
@@ -41,12 +59,60 @@ pub(crate) struct Inbox {
     len: AtomicUsize,
     /// The worker is about to wait, or waits: ring.
     asleep: AtomicBool,
-    bell: Arc<dyn Bell>,
+    /// `None` while no worker has this number.
+    bell: Lock<Option<Arc<dyn Bell>>>,
+}
+
+/// A worker's number and inbox, for as long as it holds this.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    worker: u32,
+    inbox: &'static Inbox,
+}
+
+impl Lease {
+    /// # Errors
+    /// The process has [`MAX_WORKERS`] workers already.
+    pub(crate) fn new(bell: Arc<dyn Bell>) -> io::Result<Lease> {
+        let mut free = FREE.lock();
+        let worker = match free.0.pop() {
+            Some(worker) => worker,
+            None if (free.1 as usize) < MAX_WORKERS => {
+                free.1 += 1;
+                free.1 - 1
+            }
+            None => return Err(io::Error::other("the process has 4,096 workers already")),
+        };
+        drop(free);
+        let inbox = INBOXES[worker as usize].get_or_init(Inbox::new);
+        *inbox.bell.lock() = Some(bell);
+        Ok(Lease { worker, inbox })
+    }
+
+    pub(crate) fn worker(&self) -> u32 {
+        self.worker
+    }
+}
+
+impl Deref for Lease {
+    type Target = Inbox;
+
+    fn deref(&self) -> &Inbox {
+        self.inbox
+    }
+}
+
+impl Drop for Lease {
+    /// Nobody pushes any more: who could, has won the claim of a started green thread, and this worker's have all ended.
+    fn drop(&mut self) {
+        self.inbox.bell.lock().take();
+        FREE.lock().0.push(self.worker);
+    }
 }
 
 impl Inbox {
-    pub(crate) fn new(bell: Arc<dyn Bell>) -> Inbox {
-        Inbox { ready: Lock::new(Vec::new()), len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell }
+    fn new() -> Inbox {
+        Inbox { ready: Lock::new(Vec::new()), len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell: Lock::new(None) }
     }
 
     fn push(&self, slot: Slot) {
@@ -61,8 +127,8 @@ impl Inbox {
     /// Returns whether it rang.
     pub(crate) fn rouse(&self) -> bool {
         let rings = self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel);
-        if rings {
-            self.bell.ring();
+        if rings && let Some(bell) = &*self.bell.lock() {
+            bell.ring();
         }
         rings
     }
@@ -102,16 +168,18 @@ impl std::fmt::Debug for Inbox {
     }
 }
 
+const NOBODY: u32 = u32::MAX;
+
 /// The run queue of the worker that this OS thread is, if it is one.
 pub(crate) struct LocalQueue {
-    /// Whose queue this is: the address of that worker's inbox, compared and never followed.
-    home: Cell<*const Inbox>,
+    /// Whose queue this is.
+    worker: Cell<u32>,
     ready: RefCell<VecDeque<Slot>>,
 }
 
 thread_local! {
     static LOCAL: LocalQueue = const {
-        LocalQueue { home: Cell::new(ptr::null()), ready: RefCell::new(VecDeque::new()) }
+        LocalQueue { worker: Cell::new(NOBODY), ready: RefCell::new(VecDeque::new()) }
     };
 }
 
@@ -121,9 +189,9 @@ impl LocalQueue {
         LOCAL.with(f)
     }
 
-    /// Makes this the queue of the worker that `inbox` leads to, or of nobody.
-    pub(crate) fn set_home(&self, inbox: Option<&Arc<Inbox>>) {
-        self.home.set(inbox.map_or(ptr::null(), Arc::as_ptr));
+    /// Makes this the queue of the worker of that number, or of nobody.
+    pub(crate) fn set_worker(&self, worker: Option<u32>) {
+        self.worker.set(worker.unwrap_or(NOBODY));
         self.ready.borrow_mut().clear();
     }
 
@@ -152,19 +220,20 @@ impl LocalQueue {
     }
 }
 
-/// Makes the green thread in `slot` of `inbox`'s worker runnable. The caller has won its claim.
+/// Makes the green thread at `home` runnable. The caller has won its claim.
 #[inline]
-pub(crate) fn push(inbox: &Arc<Inbox>, slot: Slot) {
+pub(crate) fn push(home: Home) {
     let local = LOCAL.try_with(|local| {
-        let at_home = ptr::eq(local.home.get(), Arc::as_ptr(inbox));
+        let at_home = local.worker.get() == home.worker;
         if at_home {
-            local.push(slot);
+            local.push(home.slot);
         }
         at_home
     });
     // Where thread-locals are being torn down no worker runs: not at home.
     if local != Ok(true) {
-        inbox.push(slot);
+        let inbox = INBOXES[home.worker as usize].get();
+        inbox.expect("a green thread has started there").push(home.slot);
     }
 }
 
@@ -188,13 +257,14 @@ mod tests {
     #[test]
     fn at_home_a_push_goes_to_the_run_queue_and_rings_nobody() {
         let bell = Arc::new(Count::default());
-        let inbox = Arc::new(Inbox::new(bell.clone()));
+        let inbox = Lease::new(bell.clone()).expect("a number is free");
         LocalQueue::with(|queue| {
-            queue.set_home(Some(&inbox));
+            queue.set_worker(Some(inbox.worker()));
             assert!(inbox.begin_sleep());
-            push(&inbox, 7);
+            push(Home { worker: inbox.worker(), slot: 7 });
             assert_eq!(drain(queue), [7]);
-            queue.set_home(None);
+            inbox.end_sleep();
+            queue.set_worker(None);
         });
         assert_eq!(bell.0.load(Ordering::SeqCst), 0);
     }
@@ -202,19 +272,29 @@ mod tests {
     #[test]
     fn from_elsewhere_a_push_rings_once_while_the_worker_sleeps() {
         let bell = Arc::new(Count::default());
-        let inbox = Arc::new(Inbox::new(bell.clone()));
-        push(&inbox, 1);
+        let inbox = Lease::new(bell.clone()).expect("a number is free");
+        let home = |slot| Home { worker: inbox.worker(), slot };
+        push(home(1));
         assert_eq!(bell.0.load(Ordering::SeqCst), 0, "an awake worker is not rung");
         assert!(!inbox.begin_sleep(), "there is mail: it must not sleep");
         LocalQueue::with(|queue| {
             inbox.take(queue, &mut Vec::new());
             assert_eq!(drain(queue), [1]);
             assert!(inbox.begin_sleep());
-            push(&inbox, 2);
-            push(&inbox, 3);
+            push(home(2));
+            push(home(3));
             assert_eq!(bell.0.load(Ordering::SeqCst), 1);
             inbox.take(queue, &mut Vec::new());
             assert_eq!(drain(queue), [2, 3]);
         });
+    }
+
+    #[test]
+    fn a_number_is_used_again_but_never_twice_at_a_time() {
+        let bell = || Arc::new(Count::default());
+        let leases: Vec<Lease> = (0..8).map(|_| Lease::new(bell()).expect("a number is free")).collect();
+        for (at, lease) in leases.iter().enumerate() {
+            assert!(leases[..at].iter().all(|other| other.worker() != lease.worker()));
+        }
     }
 }

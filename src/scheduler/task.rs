@@ -12,12 +12,12 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use super::claim::{Claim, Token};
 use super::clock::Nanos;
-use super::run_queue::{Inbox, Slot};
+use super::run_queue::Home;
 
 /// A green thread's record, whatever its body.
 pub(crate) type TaskRef = Arc<Task<dyn Body>>;
@@ -35,6 +35,14 @@ impl Body for KeptByWorker {
     fn run(&self, _: Start) {
         unreachable!("the worker runs the closure that it keeps");
     }
+}
+
+/// What a builder can give a green thread.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    pub(crate) name: Option<Box<str>>,
+    /// Instead of the runtime's.
+    pub(crate) stack_size: Option<usize>,
 }
 
 /// How a green thread begins.
@@ -63,19 +71,13 @@ pub(crate) enum Reason {
     Write,
 }
 
-/// Where a started green thread lives.
-pub(crate) struct Home {
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) slot: Slot,
-}
-
 /// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
 /// reference counts.
 #[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
     pub(crate) claim: Claim,
-    /// Set once, by the worker that starts it.
-    home: OnceLock<Home>,
+    /// A [`Home`], as worker + 1 and slot; 0 before the start. Set once, by the worker that starts it.
+    home: AtomicU64,
     /// A [`Reason`]; written by the thread itself, read by anybody.
     reason: AtomicU8,
     /// The open wait is not to be ended by a cancellation. Home worker only.
@@ -93,29 +95,29 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     pub(crate) token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
-    name: Option<Box<str>>,
     location: &'static Location<'static>,
-    stack_size: usize,
+    /// What few threads have.
+    attributes: Option<Box<Attributes>>,
     pub(crate) body: B,
 }
 
 impl<B> Task<B> {
-    pub(crate) fn new(name: Option<Box<str>>, location: &'static Location<'static>, stack_size: usize, body: B) -> Task<B> {
+    pub(crate) fn new(attributes: Attributes, location: &'static Location<'static>, body: B) -> Task<B> {
+        let plain = attributes.name.is_none() && attributes.stack_size.is_none();
         Task {
             claim: Claim::new(),
-            token: Token::new(),
-            home: OnceLock::new(),
-            id: AtomicU64::new(0),
-            name,
-            location,
-            stack_size,
+            home: AtomicU64::new(0),
             reason: AtomicU8::new(Reason::Running as u8),
-            since: AtomicU64::new(0),
-            stack_end: AtomicUsize::new(0),
-            waits_for: AtomicUsize::new(0),
             shielded: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             raised: AtomicBool::new(false),
+            since: AtomicU64::new(0),
+            stack_end: AtomicUsize::new(0),
+            waits_for: AtomicUsize::new(0),
+            token: Token::new(),
+            id: AtomicU64::new(0),
+            location,
+            attributes: if plain { None } else { Some(Box::new(attributes)) },
             body,
         }
     }
@@ -123,7 +125,7 @@ impl<B> Task<B> {
 
 impl<B: ?Sized> Task<B> {
     pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.attributes.as_ref()?.name.as_deref()
     }
 
     /// Where the green thread was spawned.
@@ -131,8 +133,9 @@ impl<B: ?Sized> Task<B> {
         self.location
     }
 
-    pub(crate) fn stack_size(&self) -> usize {
-        self.stack_size
+    /// The stack size that was asked for, if one was.
+    pub(crate) fn stack_size(&self) -> Option<usize> {
+        self.attributes.as_ref()?.stack_size
     }
 
     /// Returns the process-wide unique id, drawing it at the first call: most green threads are never asked.
@@ -149,14 +152,18 @@ impl<B: ?Sized> Task<B> {
         }
     }
 
-    pub(crate) fn home(&self) -> Option<&Home> {
-        self.home.get()
+    pub(crate) fn home(&self) -> Option<Home> {
+        let home = self.home.load(Ordering::Relaxed);
+        let worker = u32::try_from(home >> 32).ok()?.checked_sub(1)?;
+        Some(Home { worker, slot: home as u32 })
     }
 
-    /// Starts the task at `home`. Only the worker that took it may call this, once.
+    /// Starts the task at `home`. Only the worker that took it may call this, once: a green thread never moves. Whoever is to look it
+    /// up learns of the thread through a lock that is taken later.
     pub(crate) fn settle(&self, home: Home) {
-        let settled = self.home.set(home).is_ok();
-        debug_assert!(settled, "a green thread never moves");
+        debug_assert!(self.home().is_none(), "a green thread never moves");
+        let word = (u64::from(home.worker) + 1) << 32 | u64::from(home.slot);
+        self.home.store(word, Ordering::Relaxed);
     }
 
     /// Why the thread is parked.

@@ -43,8 +43,7 @@ impl Waiter {
             Who::Green(task) => {
                 let won = task.claim.end(self.epoch, wake);
                 if won {
-                    let home = task.home().expect("only a started green thread waits");
-                    run_queue::push(&home.inbox, home.slot);
+                    run_queue::push(task.home().expect("only a started green thread waits"));
                 }
                 won
             }

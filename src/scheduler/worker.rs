@@ -28,6 +28,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,11 +40,12 @@ use slab::Slab;
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::reactor::{Events, Reactor};
-use super::run_queue::{Inbox, LocalQueue, Slot};
-use super::task::{Body, Home, Start, Task, TaskRef};
+use super::run_queue::{Home, Lease, LocalQueue, Slot};
+use super::task::{Body, Start, Task, TaskRef};
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::lock::Lock;
+use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 
 /// Green threads resumed at most before the loop looks at anything else.
@@ -58,6 +60,8 @@ const BUDGET: u32 = 128;
 const MANY: usize = 32;
 /// How many cache lines of a suspended stack's end a resume touches, typically.
 const HOT_STACK: usize = 8;
+/// Unstarted green threads for which a queue keeps room.
+const BURST: usize = 1 << 17;
 /// Unstarted green threads taken from another worker at a time.
 const STEAL: usize = 32;
 
@@ -90,7 +94,7 @@ pub(crate) struct Shared {
 
 /// One worker, as the others see it.
 struct Post {
-    inbox: Arc<Inbox>,
+    inbox: Lease,
     reactor: Arc<Reactor>,
     unstarted: Lock<VecDeque<Unstarted>>,
     /// The length of `unstarted`, written under its lock.
@@ -116,6 +120,8 @@ pub(crate) struct Local {
     shared: Arc<Shared>,
     timers: RefCell<Timers>,
     local_starts: RefCell<VecDeque<LocalStart>>,
+    /// What the only worker of a runtime has not started; with several they stand where the others can take them.
+    unstarted: RefCell<VecDeque<Unstarted>>,
     /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
@@ -178,16 +184,21 @@ impl Local {
         &self.shared.posts[self.index]
     }
 
+    fn stack_for(&self, task: &TaskRef) -> io::Result<Stack> {
+        stack::acquire(task.stack_size().unwrap_or(self.shared.stack_size))
+    }
+
+    /// Takes a stack already at spawn if one may not be had later.
+    fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
+        if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn now(&self) -> Nanos {
         self.now.get()
     }
 
     pub(crate) fn reactor(&self) -> &Arc<Reactor> {
         &self.post().reactor
-    }
-
-    pub(crate) fn stack_size(&self) -> usize {
-        self.shared.stack_size
     }
 
     pub(crate) fn worker_count(&self) -> usize {
@@ -209,24 +220,24 @@ impl Local {
     /// # Errors
     /// Stacks are running out, and there is none for it.
     pub(crate) fn spawn(&self, task: TaskRef) -> io::Result<()> {
-        let stack = reserve(&task)?;
-        self.post().push_unstarted([Unstarted { task, stack }]);
-        self.shared.rouse_one(self.index);
+        let stack = self.reserve(&task)?;
+        let unstarted = Unstarted { task, stack };
+        if self.worker_count() == 1 {
+            self.unstarted.borrow_mut().push_back(unstarted);
+        } else {
+            self.post().push_unstarted([unstarted]);
+            self.shared.rouse_one(self.index);
+        }
         Ok(())
     }
 
     /// Leaves an unstarted green thread to this worker. `body` runs instead of the task's own.
     pub(crate) fn spawn_local(&self, task: TaskRef, body: Box<dyn FnOnce(Start)>) -> io::Result<()> {
-        let stack = reserve(&task)?;
+        let stack = self.reserve(&task)?;
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);
         Ok(())
     }
-}
-
-/// Takes a stack already at spawn if one may not be had later.
-fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
-    if stack::needs_reservation() { stack::acquire(task.stack_size()).map(Some) } else { Ok(None) }
 }
 
 impl Post {
@@ -242,10 +253,7 @@ impl Post {
         }
         let mut unstarted = self.unstarted.lock();
         let task = unstarted.pop_front();
-        if unstarted.is_empty() && unstarted.capacity() > 4096 {
-            // A burst is over.
-            *unstarted = VecDeque::new();
-        }
+        forget_burst(&mut unstarted);
         self.unstarted_len.store(unstarted.len(), Ordering::Relaxed);
         task
     }
@@ -263,6 +271,13 @@ impl Post {
     }
 }
 
+/// Gives back the memory of a queue that was once very long, when it is empty.
+fn forget_burst(queue: &mut VecDeque<Unstarted>) {
+    if queue.is_empty() && queue.capacity() > BURST {
+        *queue = VecDeque::new();
+    }
+}
+
 impl Shared {
     /// # Errors
     /// The process is out of file descriptors.
@@ -270,7 +285,7 @@ impl Shared {
         let posts = (0..workers).map(|_| {
             let reactor = Reactor::new()?;
             Ok(Post {
-                inbox: Arc::new(Inbox::new(reactor.clone())),
+                inbox: Lease::new(reactor.clone())?,
                 reactor,
                 unstarted: Lock::default(),
                 unstarted_len: AtomicUsize::new(0),
@@ -360,6 +375,7 @@ impl Worker {
                 shared,
                 timers: RefCell::new(Timers::new()),
                 local_starts: RefCell::default(),
+                unstarted: RefCell::default(),
                 running: Cell::new(None),
                 slot: Cell::new(0),
                 suspender: Cell::new(None),
@@ -414,7 +430,7 @@ impl Worker {
                 }
             }
         });
-        std::mem::forget(abort);
+        mem::forget(abort);
     }
 
     fn resume_ready(&mut self, queue: &LocalQueue) {
@@ -468,9 +484,7 @@ impl Worker {
                 self.start(task, stack, body);
                 continue;
             }
-            let Some(Unstarted { task, stack }) = self.local.post().pop_unstarted() else {
-                break;
-            };
+            let Some(Unstarted { task, stack }) = self.next_unstarted() else { break };
             // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
             let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
             self.start(task, stack, move |start| {
@@ -480,11 +494,21 @@ impl Worker {
         }
     }
 
+    fn next_unstarted(&self) -> Option<Unstarted> {
+        if self.local.worker_count() > 1 {
+            return self.local.post().pop_unstarted();
+        }
+        let mut unstarted = self.local.unstarted.borrow_mut();
+        let next = unstarted.pop_front();
+        forget_burst(&mut unstarted);
+        next
+    }
+
     /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
     fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static) {
         let stopping = self.local.shared.is_stopping();
         let start = if stopping { Start::Discard } else { Start::Run };
-        let stack = match stack.map_or_else(|| stack::acquire(task.stack_size()), Ok) {
+        let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
             Err(error) => return body(Start::NoStack(error)),
         };
@@ -500,8 +524,7 @@ impl Worker {
         });
         let vacant = self.table.vacant_entry();
         let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
-        let inbox = self.local.post().inbox.clone();
-        task.settle(Home { inbox, slot });
+        task.settle(Home { worker: self.local.post().inbox.worker(), slot });
         vacant.insert(Entry { coroutine, task, suspender: None });
         LocalQueue::with(|queue| self.resume(slot, queue));
     }
@@ -523,6 +546,7 @@ impl Worker {
 
     fn has_work(&self, queue: &LocalQueue) -> bool {
         !queue.is_empty()
+            || !self.local.unstarted.borrow().is_empty()
             || self.local.post().unstarted_len.load(Ordering::Relaxed) > 0
             || !self.local.local_starts.borrow().is_empty()
     }
@@ -612,7 +636,7 @@ impl Worker {
         if self.stop == Stop::Cancelled && grace.is_some_and(|grace| Instant::now() >= grace) {
             self.stop = Stop::Reported;
             for (_, Entry { task, .. }) in &self.table {
-                eprintln!("hebra: {task} has not ended though its runtime has: {:?}", task.reason());
+                say(format_args!("{task} has not ended though its runtime has: {:?}", task.reason()));
             }
         }
     }
@@ -625,7 +649,7 @@ impl Worker {
         let here = NonNull::from(&*self.local);
         let previous = LOCAL.replace(Some(here));
         assert!(previous.is_none(), "an OS thread is one worker at a time");
-        LocalQueue::with(|queue| queue.set_home(Some(&self.local.post().inbox)));
+        LocalQueue::with(|queue| queue.set_worker(Some(self.local.post().inbox.worker())));
         Entered
     }
 }
@@ -643,7 +667,7 @@ struct Entered;
 impl Drop for Entered {
     fn drop(&mut self) {
         LOCAL.set(None);
-        LocalQueue::with(|queue| queue.set_home(None));
+        LocalQueue::with(|queue| queue.set_worker(None));
     }
 }
 
@@ -652,7 +676,7 @@ struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        eprintln!("hebra: a worker has panicked; this is a bug in hebra");
+        say(format_args!("a worker has panicked; this is a bug in hebra"));
         std::process::abort();
     }
 }

@@ -111,7 +111,7 @@ impl Stack {
     }
 
     /// Bytes of address space that the stack takes up, guard page, label and colour included.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn reserved(&self) -> usize {
         self.slot.class().size()
     }

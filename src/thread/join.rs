@@ -7,16 +7,18 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::lock::Lock;
 use crate::park::{self, CancelUnwind, Mode, Wait};
+use crate::report::say;
+use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
+use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
-use crate::wait_list::WaitList;
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -36,25 +38,27 @@ impl fmt::Display for Cancelled {
 impl std::error::Error for Cancelled {}
 
 /// The result of a thread on its way to whoever joins it.
-pub(super) struct Outcome<T> {
-    state: Lock<State<T>>,
-    /// Set after the result is there; may be read without the lock.
-    finished: AtomicBool,
-}
+pub(super) struct Outcome<T>(Lock<State<T>>);
 
-struct State<T> {
-    result: Option<Result<T>>,
-    joiners: WaitList,
-    /// The handle is gone: nobody will ask for the result.
-    detached: bool,
+/// ```text
+///   Pending --- join ---> Awaited --- the body ends ---> Finished --- join ---> Taken
+///      |   +------------- the body ends -------------------^  |
+///      +--- the handle is dropped ---> Detached               +--- the handle is dropped ---> Taken
+/// ```
+enum State<T> {
+    Pending,
+    /// The one handle waits.
+    Awaited(Waiter),
+    Finished(Result<T>),
+    /// The handle is gone, and the body has not ended: nobody will ask for the result.
+    Detached,
+    /// The result is gone, and so is the handle.
+    Taken,
 }
 
 impl<T> Outcome<T> {
     pub(super) fn new() -> Outcome<T> {
-        Outcome {
-            state: Lock::new(State { result: None, joiners: WaitList::new(), detached: false }),
-            finished: AtomicBool::new(false),
-        }
+        Outcome(Lock::new(State::Pending))
     }
 
     /// Runs `f` as the body of the calling green thread, and keeps what it returns for whoever joins.
@@ -65,47 +69,61 @@ impl<T> Outcome<T> {
             Start::Discard => drop_quietly(f).and(Err(Box::new(Cancelled(())))),
             Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
         };
-        let mut state = self.state.lock();
-        if state.detached {
-            drop(state);
-            // Here, on the thread's own stack, where the destructor of the result may do as it likes.
-            let who = worker::with(|_, task| task.to_string());
-            report(who.as_deref().unwrap_or("green thread"), &result);
-            let _ = drop_quietly(result);
-            self.finished.store(true, Ordering::Release);
-            return;
+        let mut state = self.0.lock();
+        match &*state {
+            State::Pending => *state = State::Finished(result),
+            State::Awaited(_) => {
+                if let State::Awaited(waiter) = mem::replace(&mut *state, State::Finished(result)) {
+                    drop(state);
+                    waiter.wake(Wake::Woken);
+                }
+            }
+            State::Detached => {
+                drop(state);
+                // Here, on the thread's own stack, where the destructor of the result may do as it likes.
+                let who = worker::with(|_, task| task.to_string());
+                report(who.as_deref().unwrap_or("green thread"), &result);
+                discard(result);
+            }
+            State::Finished(_) | State::Taken => unreachable!("a body ends once"),
         }
-        state.result = Some(result);
-        self.finished.store(true, Ordering::Release);
-        state.joiners.wake_all();
     }
 
     fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        matches!(*self.0.lock(), State::Finished(_))
     }
 
     /// Waits for the result. Only the one handle may call this, once.
     fn join(&self) -> Result<T> {
         loop {
-            if let Some(result) = self.state.lock().result.take() {
-                return result;
+            {
+                let mut state = self.0.lock();
+                if let State::Finished(_) = *state
+                    && let State::Finished(result) = mem::replace(&mut *state, State::Taken)
+                {
+                    return result;
+                }
             }
             park::park(Reason::Join, None, Mode::Shielded, |wait: &Wait<'_>| {
-                let mut state = self.state.lock();
-                if state.result.is_some() {
+                let mut state = self.0.lock();
+                if let State::Finished(_) = *state {
                     return None;
                 }
-                state.joiners.push(wait.waiter());
-                Some(|wait: &Wait<'_>| self.state.lock().joiners.remove(wait))
+                *state = State::Awaited(wait.waiter());
+                Some(|_: &Wait<'_>| *self.0.lock() = State::Pending)
             });
         }
     }
 
     /// Returns the result that nobody will ask for any more, if it is there already.
     fn detach(&self) -> Option<Result<T>> {
-        let mut state = self.state.lock();
-        state.detached = true;
-        state.result.take()
+        let mut state = self.0.lock();
+        let finished = matches!(*state, State::Finished(_));
+        let after = if finished { State::Taken } else { State::Detached };
+        match mem::replace(&mut *state, after) {
+            State::Finished(result) => Some(result),
+            _ => None,
+        }
     }
 }
 
@@ -114,12 +132,22 @@ fn drop_quietly<V>(value: V) -> Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
 }
 
+/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
+fn discard<V>(value: V) {
+    let mut dropped = drop_quietly(value);
+    for _ in 0..8 {
+        let Err(payload) = dropped else { return };
+        dropped = drop_quietly(payload);
+    }
+    mem::forget(dropped);
+}
+
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
 fn report<T>(who: &str, result: &Result<T>) {
     if let Err(payload) = result
         && !payload.is::<Cancelled>()
     {
-        eprintln!("hebra: detached {who} panicked: {}", message(&**payload));
+        say(format_args!("detached {who} panicked: {}", message(&**payload)));
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::clock::deadline_after;
-use crate::scheduler::task::{KeptByWorker, Reason, Start, Task, TaskRef};
+use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker::{self, Suspend};
 
@@ -125,7 +125,7 @@ impl Builder {
     {
         let location = Location::caller();
         let spawned = worker::with(|local, _| {
-            let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(local, location, Packet::new(f))?);
+            let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
             local.spawn(task.clone())?;
             Ok(JoinHandle::shared(task))
         });
@@ -147,7 +147,7 @@ impl Builder {
     {
         let location = Location::caller();
         let spawned = worker::with(|local, _| {
-            let task: TaskRef = Arc::new(self.task(local, location, KeptByWorker)?);
+            let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
             let outcome = Arc::new(Outcome::new());
             let filled = outcome.clone();
             let body = Box::new(move |start: Start| filled.fill(start, f));
@@ -157,11 +157,10 @@ impl Builder {
         spawned.expect(OUTSIDE)
     }
 
-    fn task<B>(self, local: &worker::Local, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
-        let name = self.name.map(String::into_boxed_str);
-        let stack_size = self.stack_size.unwrap_or(local.stack_size());
-        crate::stack::check_size(stack_size)?;
-        Ok(Task::new(name, location, stack_size, body))
+    fn task<B>(self, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
+        self.stack_size.map_or(Ok(()), crate::stack::check_size)?;
+        let attributes = Attributes { name: self.name.map(String::into_boxed_str), stack_size: self.stack_size };
+        Ok(Task::new(attributes, location, body))
     }
 }
 
