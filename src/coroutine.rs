@@ -124,6 +124,23 @@ impl<I, Y> Clone for Suspender<I, Y> {
 
 impl<I, Y> Copy for Suspender<I, Y> {}
 
+/// About where the caller's stack ends.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let address: usize;
+        // SAFETY: reads a register.
+        unsafe { std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags)) };
+        address
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let here = 0u8;
+        (&raw const here).addr()
+    }
+}
+
 /// Asks for the `N` cache lines from `address` on. Any address will do.
 #[cfg(feature = "runtime")]
 #[inline(always)]

@@ -45,12 +45,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 use std::thread;
 
-use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::coroutine::{Coroutine, Resumed, Suspender, stack_pointer};
 use crate::report::say;
 use crate::stack::{self, Label, What};
 
@@ -277,7 +277,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return self.try_start(input);
         };
         // SAFETY: the body is suspended, so the frame that its yielder lies in is there.
-        unsafe { yielder.as_ref() }.input.set(Some(input));
+        unsafe { yielder.as_ref() }.input.set(MaybeUninit::new(input));
         match coroutine.resume(()) {
             Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
             Resumed::Finished(ended) => Ok(self.complete(ended)),
@@ -313,7 +313,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return Err(order);
         };
         // SAFETY: as in `try_resume`.
-        unsafe { yielder.as_ref() }.order.set(Some(order));
+        let yielder = unsafe { yielder.as_ref() };
+        yielder.order.set(Some(order));
+        yielder.flags.set(yielder.flags.get() | ORDERED);
         Ok(coroutine.resume(()))
     }
 
@@ -333,16 +335,21 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         let run = move |raw: &_, ()| {
             let yielder = Yielder {
                 root: Cell::new(NonNull::dangling()),
+                root_raw: Cell::new(Suspender::new(raw)),
                 raw: Suspender::new(raw),
                 limit,
                 size,
                 flags: Cell::new(if thread::panicking() { RESUMER_PANICS } else { 0 }),
                 refusals: Cell::new(0),
-                input: Cell::new(None),
+                input: Cell::new(MaybeUninit::uninit()),
                 order: Cell::new(None),
             };
             let own = NonNull::from(&yielder);
-            yielder.root.set(root.unwrap_or(own));
+            yielder.root.set(own);
+            if let Some(root) = root {
+                // SAFETY: the root runs, and so its yielder is there, as long as what it delegates to.
+                yielder.delegate_to(unsafe { root.as_ref() });
+            }
             // SAFETY: `start` is in its resume below, and `known` in its frame.
             unsafe { publish.as_ref() }.set(own);
             let result = panic::catch_unwind(AssertUnwindSafe(|| body(&yielder, input)));
@@ -495,6 +502,8 @@ impl<Input, Yield, Return> fmt::Debug for Generator<Input, Yield, Return> {
 const CLOSING: u8 = 1;
 /// The resumer was panicking when it resumed: that is not the body's own unwinding.
 const RESUMER_PANICS: u8 = 2;
+/// The resumer brings an order.
+const ORDERED: u8 = 4;
 
 /// The body's end of a generator: what it yields through.
 ///
@@ -506,17 +515,19 @@ const RESUMER_PANICS: u8 = 2;
 pub struct Yielder<Input, Yield> {
     /// The yielder of the generator that was resumed from outside: this one, or the outermost that delegates to it.
     root: Cell<NonNull<Yielder<Input, Yield>>>,
+    /// Suspends the root's coroutine: a copy of its `raw`, to save a step on the way there.
+    root_raw: Cell<Suspender<(), Yield>>,
     /// Suspends the coroutine of this generator.
     raw: Suspender<(), Yield>,
     /// The lowest address and the size of its stack.
     limit: usize,
     size: usize,
-    /// Of a root: [`CLOSING`], [`RESUMER_PANICS`].
+    /// Of a root: [`CLOSING`], [`RESUMER_PANICS`], [`ORDERED`].
     flags: Cell<u8>,
     /// Of a root: yields tried while closing.
     refusals: Cell<u32>,
-    /// Of a root: what the resumer brings. An order, if there is no input.
-    input: Cell<Option<Input>>,
+    /// Of a root: what the resumer brings, unless it brings an order.
+    input: Cell<MaybeUninit<Input>>,
     order: Cell<Option<Order>>,
 }
 
@@ -535,32 +546,35 @@ impl<Input, Yield> Yielder<Input, Yield> {
         if root.flags.get() != 0 || thread::panicking() {
             return root.yield_slowly(value);
         }
-        root.suspend(value)
+        root.suspend(self.root_raw.get(), value)
     }
 
+    /// `raw` is this root's.
     #[inline(always)]
-    fn suspend(&self, value: Yield) -> Input {
+    fn suspend(&self, raw: Suspender<(), Yield>, value: Yield) -> Input {
         // SAFETY: `yield_` has checked that it runs on this generator's stack, or on that of one which it has resumed to delegate.
-        unsafe { self.raw.suspend(value) };
-        match self.input.take() {
-            Some(input) if !thread::panicking() => input,
-            input => self.obey(input),
+        unsafe { raw.suspend(value) };
+        if self.flags.get() != 0 || thread::panicking() {
+            self.obey();
         }
+        // SAFETY: whoever has resumed has brought an input: an order would have unwound in `obey`. It is read once.
+        unsafe { self.input.replace(MaybeUninit::uninit()).assume_init() }
     }
 
+    /// Returns if there is no order.
     #[cold]
-    fn obey(&self, input: Option<Input>) -> Input {
+    fn obey(&self) {
         if thread::panicking() {
             self.flags.set(self.flags.get() | RESUMER_PANICS);
         }
-        match (input, self.order.take()) {
-            (Some(input), _) => input,
-            (None, Some(Order::Throw(payload))) => panic::resume_unwind(payload),
-            (None, Some(Order::Close)) => {
+        self.flags.set(self.flags.get() & !ORDERED);
+        match self.order.take() {
+            None => {}
+            Some(Order::Throw(payload)) => panic::resume_unwind(payload),
+            Some(Order::Close) => {
                 self.flags.set(self.flags.get() | CLOSING);
                 panic::resume_unwind(Box::new(CloseUnwind))
             }
-            (None, None) => unreachable!("a resume brings an input or an order"),
         }
     }
 
@@ -583,15 +597,20 @@ impl<Input, Yield> Yielder<Input, Yield> {
         if thread::panicking() {
             self.flags.set(RESUMER_PANICS);
         }
-        self.suspend(value)
+        self.suspend(self.raw, value)
+    }
+
+    /// Makes `root` the one that is suspended by this yielder.
+    fn delegate_to(&self, root: &Self) {
+        self.root.set(NonNull::from(root));
+        self.root_raw.set(root.raw);
     }
 
     /// A yielder can be carried to another stack, and suspending from there would mix up two of them.
     #[inline(always)]
     #[track_caller]
     fn assert_here(&self) {
-        let here = 0u8;
-        let here = (&raw const here).addr();
+        let here = stack_pointer();
         assert!(here.wrapping_sub(self.limit) < self.size, "a yielder was used on another stack than its generator's");
     }
 
@@ -639,9 +658,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
             State::Started(coroutine, yielder) => {
                 // SAFETY: `inner` is suspended, so the frame that its yielder lies in is there.
                 let yielder = unsafe { yielder.as_ref() };
-                yielder.root.set(root);
+                // SAFETY: as in `yield_`.
+                yielder.delegate_to(unsafe { root.as_ref() });
                 // What comes next is taken from the root; this first input `inner` looks for in its own yielder.
-                yielder.input.set(Some(input));
+                yielder.input.set(MaybeUninit::new(input));
                 coroutine.resume(())
             }
             State::Done => panic!("yield_from of a generator that has finished"),
