@@ -161,7 +161,7 @@ pub struct Generator<Input, Yield, Return> {
     marker: PhantomData<*mut ()>,
 }
 
-type Body<Input, Yield, Return> = Box<dyn FnOnce(&Yielder<Input, Yield>, Input) -> Return>;
+type Body<'env, Input, Yield, Return> = Box<dyn FnOnce(&Yielder<Input, Yield>, Input) -> Return + 'env>;
 type Running<Yield, Return> = Coroutine<(), Yield, Ended<Return>>;
 
 /// How a body has ended.
@@ -172,7 +172,7 @@ struct Ended<Return> {
 }
 
 enum State<Input, Yield, Return> {
-    Created(Body<Input, Yield, Return>),
+    Created(Body<'static, Input, Yield, Return>),
     /// The yielder lies on the coroutine's stack. In it the resumer leaves what it brings; a switch carries one word only.
     Started(Running<Yield, Return>, NonNull<Yielder<Input, Yield>>),
     Done,
@@ -232,8 +232,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         Yield: 'env,
         Return: 'env,
     {
-        let body: Box<dyn FnOnce(&Yielder<Input, Yield>, Input) -> Return + 'env> = Box::new(body);
-        let body = Box::into_raw(Box::new(body)).cast::<Body<Input, Yield, Return>>();
+        let body: Body<'env, Input, Yield, Return> = Box::new(body);
+        let body = Box::into_raw(Box::new(body)).cast::<Body<'static, Input, Yield, Return>>();
         // SAFETY: the pointer comes from `into_raw` and differs from it in a lifetime. The generator that gets the body does not
         // leave this frame, and `closed` ends it, or the process, before anything of that lifetime can end.
         let body = unsafe { Box::from_raw(body) };
@@ -244,7 +244,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[inline]
     fn from_body(
         stack_size: usize,
-        body: Body<Input, Yield, Return>,
+        body: Body<'static, Input, Yield, Return>,
         location: &'static Location<'static>,
     ) -> Generator<Input, Yield, Return> {
         Generator { state: State::Created(body), stack_size, location, returned: None, marker: PhantomData }

@@ -248,7 +248,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
-    /// stack, the [`io::Error`](std::io::Error) that says so.
+    /// stack, the [`io::Error`] that says so.
     pub fn join(mut self) -> Result<T> {
         let joinable = self.0.take().expect("only join and drop take it out");
         joinable.outcome().join()

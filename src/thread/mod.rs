@@ -4,7 +4,7 @@
 //! has started stays on its worker for life, so it may hold `Rc`s, `RefCell` borrows and references to thread-locals across
 //! anything that parks. One that has not started is a `Send` closure that any idle worker takes.
 //!
-//! [`sleep`], [`park`] and [`JoinHandle::join`] also work on plain OS threads, where they block the OS thread.
+//! [`sleep`], [`park()`] and [`JoinHandle::join`] also work on plain OS threads, where they block the OS thread.
 
 use std::fmt;
 use std::io;
@@ -199,7 +199,7 @@ impl Thread {
         }
     }
 
-    /// Makes the thread's token available: its next [`park`], or the one it is in, returns.
+    /// Makes the thread's token available: its next [`park()`], or the one it is in, returns.
     pub fn unpark(&self) {
         match &self.0 {
             Handle::Green(task) => {
@@ -295,10 +295,10 @@ pub fn park() {
     park_to(None);
 }
 
-/// As [`park`], but for `duration` at most.
+/// As [`park()`], but for `duration` at most.
 ///
 /// # Cancellation
-/// As [`park`].
+/// As [`park()`].
 pub fn park_timeout(duration: Duration) {
     park_to(deadline_after(duration));
 }
