@@ -158,6 +158,10 @@ impl Io {
     #[inline]
     fn attempt<T>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>) -> io::Result<Option<T>> {
         use rustix::io::Errno;
+        // Before the operation: what it has done could not be taken back.
+        if worker::is_budget_spent() && park::pause() {
+            return Err(cancelled());
+        }
         loop {
             return match op(self.source.as_fd()) {
                 Ok(value) => {

@@ -13,8 +13,11 @@
 //! be given up. If user code swallows the unwinding, the next cancel point raises it again, after letting the others run.
 //!
 //! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread: it never says no to a thread that
-//! unwinds, but may say yes for a neighbour that is parked in the middle of it. Then a cancellation is reported instead of raised,
-//! and raised at a later cancel point.
+//! unwinds, but may say yes for a neighbour that is parked in the middle of it. So it is asked before the thread suspends: who did
+//! not unwind then does not unwind when it is resumed, whatever its neighbours have begun meanwhile, and they may be waiting for it.
+//! Only at a cancel point that is met with a neighbour in that state is a cancellation reported instead of raised, and raised later.
+//!
+//! A cancel point that does not wait lets the others run: destructors wait in loops, for them or for I/O that fails at once.
 
 use std::panic;
 use std::sync::Arc;
@@ -79,6 +82,7 @@ where
     let Some((undo, epoch)) = registered.expect("the caller is a green thread") else {
         return Wake::Woken;
     };
+    let unwinding = std::thread::panicking();
     worker::suspend(Suspend::Park);
     let wake = worker::with(|local, task| {
         task.set_running();
@@ -92,8 +96,8 @@ where
         wake
     })
     .expect("a green thread stays one");
-    if wake == Wake::Cancelled {
-        cancel_point();
+    if wake != Wake::Woken && mode == Mode::CancelPoint && is_cancelled() {
+        raise(unwinding);
     }
     wake
 }
@@ -116,23 +120,35 @@ where
     wake
 }
 
-/// Unwinds if the calling green thread has been cancelled; `true` if it has, but is unwinding already.
+/// Unwinds if the calling green thread has been cancelled; `true` if it has, but is unwinding already. Then the others have run.
 #[inline]
 pub(crate) fn cancel_point() -> bool {
-    let cancelled = worker::with(|_, task| task.is_cancelled()) == Some(true);
-    cancelled && raise()
+    is_cancelled() && raise(std::thread::panicking())
+}
+
+/// Lets the others run. A cancel point, for green threads only.
+#[inline]
+pub(crate) fn pause() -> bool {
+    let unwinding = std::thread::panicking();
+    worker::suspend(Suspend::Yield);
+    is_cancelled() && raise(unwinding)
+}
+
+#[inline]
+fn is_cancelled() -> bool {
+    worker::with(|_, task| task.is_cancelled()) == Some(true)
 }
 
 #[cold]
-fn raise() -> bool {
-    if std::thread::panicking() {
-        return true;
-    }
-    if worker::with(|_, task| task.set_raised()) == Some(true) {
-        // It has been swallowed. A loop that goes on doing so must not keep the worker from the others.
+fn raise(unwinding: bool) -> bool {
+    // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep the worker from the others.
+    if unwinding || worker::with(|_, task| task.set_raised()) == Some(true) {
         worker::suspend(Suspend::Yield);
     }
-    panic::resume_unwind(Box::new(CancelUnwind));
+    if !unwinding {
+        panic::resume_unwind(Box::new(CancelUnwind));
+    }
+    true
 }
 
 thread_local! {

@@ -482,12 +482,16 @@ fn park_timeout_returns_when_time_is_up() {
 fn a_park_that_was_woken_leaves_no_time_out_behind() {
     on_one_and_two(|_| {
         let me = thread::current();
-        for _ in 0..100 {
-            me.unpark();
-            thread::park_timeout(Duration::from_millis(1));
-            let start = Instant::now();
+        for _ in 0..50 {
+            let me = me.clone();
+            let waker = thread::spawn(move || me.unpark());
             thread::park_timeout(Duration::from_millis(2));
-            assert!(start.elapsed() >= Duration::from_millis(2));
+            let start = Instant::now();
+            thread::sleep(Duration::from_millis(4));
+            assert!(start.elapsed() >= Duration::from_millis(4));
+            waker.join().unwrap();
+            // In case it came too late for the park.
+            thread::park_timeout(Duration::ZERO);
         }
     });
 }
@@ -509,6 +513,10 @@ fn no_token_is_lost_when_a_time_out_races_with_it() {
                         thread::park();
                     }
                     tell.store(round, SeqCst);
+                    // Whoever lost the race leaves the next wait alone.
+                    let start = Instant::now();
+                    thread::sleep(Duration::from_micros(20));
+                    assert!(start.elapsed() >= Duration::from_micros(20));
                 }
             });
             for round in 1..=ROUNDS {

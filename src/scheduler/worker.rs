@@ -166,17 +166,16 @@ pub(crate) fn suspend(why: Suspend) {
     unsafe { suspender.suspend(why) }
 }
 
-/// Counts one operation that did not have to park; after [`BUDGET`] of them the others get their turn.
+/// Counts one operation that did not have to park.
 #[inline]
 pub(crate) fn spend_budget() {
-    let spent = with(|local, _| {
-        let left = local.budget.get();
-        local.budget.set(left.saturating_sub(1));
-        left == 0
-    });
-    if spent == Some(true) {
-        suspend(Suspend::Yield);
-    }
+    with(|local, _| local.budget.set(local.budget.get().saturating_sub(1)));
+}
+
+/// Whether the running green thread has done [`BUDGET`] operations without parking: the others get their turn before the next.
+#[inline]
+pub(crate) fn is_budget_spent() -> bool {
+    with(|local, _| local.budget.get() == 0) == Some(true)
 }
 
 impl Local {
@@ -189,7 +188,10 @@ impl Local {
     }
 
     /// Takes a stack already at spawn if one may not be had later.
-    fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
+    ///
+    /// # Errors
+    /// Stacks are running out, and there is none for it.
+    pub(crate) fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
         if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
     }
 
@@ -216,11 +218,7 @@ impl Local {
     }
 
     /// Leaves an unstarted green thread where an idle worker can take it.
-    ///
-    /// # Errors
-    /// Stacks are running out, and there is none for it.
-    pub(crate) fn spawn(&self, task: TaskRef) -> io::Result<()> {
-        let stack = self.reserve(&task)?;
+    pub(crate) fn spawn(&self, task: TaskRef, stack: Option<Stack>) {
         let unstarted = Unstarted { task, stack };
         if self.worker_count() == 1 {
             self.unstarted.borrow_mut().push_back(unstarted);
@@ -228,15 +226,12 @@ impl Local {
             self.post().push_unstarted([unstarted]);
             self.shared.rouse_one(self.index);
         }
-        Ok(())
     }
 
     /// Leaves an unstarted green thread to this worker. `body` runs instead of the task's own.
-    pub(crate) fn spawn_local(&self, task: TaskRef, body: Box<dyn FnOnce(Start)>) -> io::Result<()> {
-        let stack = self.reserve(&task)?;
+    pub(crate) fn spawn_local(&self, task: TaskRef, stack: Option<Stack>, body: Box<dyn FnOnce(Start)>) {
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);
-        Ok(())
     }
 }
 
@@ -339,7 +334,7 @@ struct Entry {
     suspender: Option<Suspender<(), Suspend>>,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Entry>() == 64 || cfg!(hebra_sanitizer), "only a sanitizer makes coroutines larger");
 
 /// The loop's own state; see the module.
 pub(crate) struct Worker {
@@ -354,6 +349,8 @@ pub(crate) struct Worker {
     cold: usize,
     turn_began: Nanos,
     last_poll: Nanos,
+    /// It may have been roused to look for unstarted threads, and has not looked yet.
+    roused: bool,
     stop: Stop,
 }
 
@@ -389,6 +386,7 @@ impl Worker {
             cold: 0,
             turn_began: now,
             last_poll: now,
+            roused: false,
             stop: Stop::No,
         }
     }
@@ -402,7 +400,8 @@ impl Worker {
         // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. What has that lifetime outlives this
         // call, and `run` returns only when every coroutine has finished and every closure is gone; it does not unwind.
         let body = unsafe { Box::from_raw(body) };
-        self.local.spawn_local(task, *body)?;
+        let stack = self.local.reserve(&task)?;
+        self.local.spawn_local(task, stack, *body);
         self.run();
         Ok(())
     }
@@ -419,6 +418,7 @@ impl Worker {
                 self.local.post().inbox.take(queue, &mut self.spare);
                 self.expire_timers();
                 if self.has_work(queue) {
+                    self.pass_on_search();
                     self.poll_if_due();
                 } else if self.is_finished() {
                     break;
@@ -565,6 +565,17 @@ impl Worker {
         self.cold = if edges == 0 || ready < MANY { 0 } else { ready };
     }
 
+    /// Whoever was roused to look for unstarted threads and has work of its own lets another look.
+    fn pass_on_search(&mut self) {
+        if std::mem::take(&mut self.roused) {
+            let shared = &self.local.shared;
+            let has_unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
+            if shared.searching.swap(false, Ordering::AcqRel) && shared.posts.iter().any(has_unstarted) {
+                shared.rouse_one(self.local.index);
+            }
+        }
+    }
+
     fn take_from_others(&mut self) -> bool {
         let shared = &self.local.shared;
         let workers = shared.posts.len();
@@ -600,6 +611,7 @@ impl Worker {
         }
         shared.sleepers.fetch_sub(1, Ordering::SeqCst);
         inbox.end_sleep();
+        self.roused = shared.searching.load(Ordering::Relaxed);
         self.read_clock();
         self.turn_began = self.local.now.get();
         self.last_poll = self.turn_began;

@@ -64,11 +64,12 @@ impl<T> Outcome<T> {
     /// Runs `f` as the body of the calling green thread, and keeps what it returns for whoever joins.
     pub(super) fn fill(&self, start: Start, f: impl FnOnce() -> T) {
         let result = match start {
-            Start::Run => panic::catch_unwind(AssertUnwindSafe(f))
-                .map_err(|payload| if payload.is::<CancelUnwind>() { Box::new(Cancelled(())) } else { payload }),
-            Start::Discard => drop_quietly(f).and(Err(Box::new(Cancelled(())))),
+            Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
+            // Its destructor may be at a cancel point, too.
+            Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
             Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
         };
+        let result = result.map_err(|payload| if payload.is::<CancelUnwind>() { Box::new(Cancelled(())) } else { payload });
         let mut state = self.0.lock();
         match &*state {
             State::Pending => *state = State::Finished(result),
@@ -104,13 +105,20 @@ impl<T> Outcome<T> {
                     return result;
                 }
             }
-            park::park(Reason::Join, None, Mode::Shielded, |wait: &Wait<'_>| {
+            // In a destructor of a cancelled thread it waits all the same.
+            let mode = if park::cancel_point() { Mode::Shielded } else { Mode::CancelPoint };
+            park::park(Reason::Join, None, mode, |wait: &Wait<'_>| {
                 let mut state = self.0.lock();
                 if let State::Finished(_) = *state {
                     return None;
                 }
                 *state = State::Awaited(wait.waiter());
-                Some(|_: &Wait<'_>| *self.0.lock() = State::Pending)
+                Some(|_: &Wait<'_>| {
+                    let mut state = self.0.lock();
+                    if let State::Awaited(_) = *state {
+                        *state = State::Pending;
+                    }
+                })
             });
         }
     }
@@ -244,14 +252,16 @@ impl<T> JoinHandle<T> {
     /// Waits for the green thread to end and returns its result.
     ///
     /// # Cancellation
-    /// Parks the current thread. This is not a cancel point: a cancelled thread still waits for the one it joins.
+    /// Parks the current thread; this is a cancel point, and then the thread is detached. In a destructor of a thread that is being
+    /// cancelled it waits all the same.
     ///
     /// # Errors
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
     /// stack, the [`io::Error`] that says so.
     pub fn join(mut self) -> Result<T> {
-        let joinable = self.0.take().expect("only join and drop take it out");
-        joinable.outcome().join()
+        let result = self.joinable().outcome().join();
+        self.0 = None;
+        result
     }
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.

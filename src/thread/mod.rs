@@ -18,7 +18,7 @@ use crate::scheduler::claim::Wake;
 use crate::scheduler::clock::deadline_after;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
-use crate::scheduler::worker::{self, Suspend};
+use crate::scheduler::worker;
 
 mod join;
 
@@ -124,12 +124,13 @@ impl Builder {
         T: Send + 'static,
     {
         let location = Location::caller();
-        let spawned = worker::with(|local, _| {
-            let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
-            local.spawn(task.clone())?;
-            Ok(JoinHandle::shared(task))
-        });
-        spawned.expect(OUTSIDE)
+        // What is refused is dropped here, not inside of `with`: the destructor of a closure may park.
+        assert!(worker::is_green(), "{OUTSIDE}");
+        let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
+        let record: TaskRef = task.clone();
+        let stack = worker::with(|local, _| local.reserve(&record)).expect(OUTSIDE)?;
+        worker::with(|local, _| local.spawn(record, stack)).expect(OUTSIDE);
+        Ok(JoinHandle::shared(task))
     }
 
     /// Spawns a green thread on the worker that the caller runs on; see [`spawn_local`].
@@ -146,15 +147,14 @@ impl Builder {
         T: 'static,
     {
         let location = Location::caller();
-        let spawned = worker::with(|local, _| {
-            let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
-            let outcome = Arc::new(Outcome::new());
-            let filled = outcome.clone();
-            let body = Box::new(move |start: Start| filled.fill(start, f));
-            local.spawn_local(task.clone(), body)?;
-            Ok(JoinHandle::local(task, outcome))
-        });
-        spawned.expect(OUTSIDE)
+        assert!(worker::is_green(), "{OUTSIDE}");
+        let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
+        let stack = worker::with(|local, _| local.reserve(&task)).expect(OUTSIDE)?;
+        let outcome = Arc::new(Outcome::new());
+        let filled = outcome.clone();
+        let body = Box::new(move |start: Start| filled.fill(start, f));
+        worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
+        Ok(JoinHandle::local(task, outcome))
     }
 
     fn task<B>(self, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
@@ -242,9 +242,7 @@ pub fn yield_now() {
     if !worker::is_green() {
         return std::thread::yield_now();
     }
-    if !park::cancel_point() {
-        worker::suspend(Suspend::Yield);
-    }
+    park::pause();
 }
 
 /// Stops the current thread for at least `duration`. Resolution: the kernel's, some 50 µs.

@@ -1,0 +1,603 @@
+//! The laws of the scheduler, seen from outside: nobody starves, nothing is lost, the started stay, the unstarted cost nothing.
+
+use std::hint::spin_loop;
+use std::io::{self, Read, Write};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hebra::net::{TcpListener, TcpStream};
+use hebra::thread::{self, Builder, Cancelled, JoinHandle, Thread};
+
+use support::{bounded, on_workers};
+
+mod support;
+
+/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
+fn child(test: &str, environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn is_child() -> bool {
+    std::env::var_os("HEBRA_CHILD").is_some()
+}
+
+/// Lets the others run until something has come about.
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
+/// Keeps the worker until something has come about that only another can bring about; `false` if that takes absurdly long.
+fn spin_until(condition: impl Fn() -> bool) -> bool {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        if Instant::now() > patience {
+            return false;
+        }
+        spin_loop();
+    }
+    true
+}
+
+/// Spawns a thread that another worker takes, as the caller does not give way before it has started.
+fn spawn_elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let started = Arc::new(AtomicBool::new(false));
+    let (set, here) = (started.clone(), std::thread::current().id());
+    let handle = thread::spawn(move || {
+        assert_ne!(std::thread::current().id(), here);
+        set.store(true, SeqCst);
+        f()
+    });
+    assert!(spin_until(|| started.load(SeqCst)), "no worker has taken it");
+    handle
+}
+
+/// An address where an OS thread sends without end and takes what it is sent, until its peer is gone.
+fn firehose() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut drain = stream.try_clone().unwrap();
+        let drain = std::thread::spawn(move || io::copy(&mut drain, &mut io::sink()));
+        while stream.write_all(&[7; 1 << 16]).is_ok() {}
+        drop(drain.join());
+    });
+    address
+}
+
+// Nobody starves
+
+#[test]
+fn who_yields_who_sleeps_who_parks_and_who_talks_all_get_on() {
+    on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let end = || {
+            let ended = ended.clone();
+            move || {
+                ended.fetch_add(1, SeqCst);
+            }
+        };
+        let (sleeper, echo, parked) = (end(), end(), end());
+        thread::spawn(move || {
+            (0..50).for_each(|_| thread::sleep(Duration::from_millis(1)));
+            sleeper();
+        });
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut byte = [0];
+            while stream.read(&mut byte).unwrap() > 0 {
+                stream.write_all(&byte).unwrap();
+            }
+            echo();
+        });
+        let parker = thread::spawn(move || {
+            (0..50).for_each(|_| thread::park());
+            parked();
+        });
+        let (unparks, all_ended) = (parker.thread(), ended.clone());
+        let os = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            for n in 0..200 {
+                stream.write_all(&[n]).unwrap();
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [n]);
+            }
+            drop(stream);
+            while all_ended.load(SeqCst) < 3 {
+                unparks.unpark();
+                std::thread::yield_now();
+            }
+        });
+        // This one never does anything but yield.
+        wait_until(|| ended.load(SeqCst) == 3);
+        os.join().unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_always_has_data_does_not_starve_its_neighbours() {
+    bounded(|| {
+        let address = firehose();
+        on_workers(1, || {
+            let done = Arc::new(AtomicBool::new(false));
+            let until = done.clone();
+            let busy = thread::spawn(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let mut reads = 0;
+                while !until.load(SeqCst) {
+                    // So little at a time that there is always more.
+                    stream.read_exact(&mut [0; 16]).unwrap();
+                    reads += 1;
+                }
+                reads
+            });
+            let mut turns = 0;
+            while turns < 200 {
+                thread::yield_now();
+                turns += 1;
+            }
+            (0..20).for_each(|_| thread::sleep(Duration::from_millis(1)));
+            done.store(true, SeqCst);
+            assert!(busy.join().unwrap() > 200);
+        });
+    });
+}
+
+#[test]
+fn a_listener_that_always_has_connections_does_not_starve_its_neighbours() {
+    on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let until = done.clone();
+        let connects = std::thread::spawn(move || {
+            while !until.load(SeqCst) {
+                drop(std::net::TcpStream::connect(address));
+            }
+        });
+        let until = done.clone();
+        let accepts = thread::spawn(move || {
+            while !until.load(SeqCst) {
+                drop(listener.accept().unwrap());
+            }
+        });
+        (0..100).for_each(|_| thread::sleep(Duration::from_micros(100)));
+        done.store(true, SeqCst);
+        connects.join().unwrap();
+        // One more, for an acceptor that waits.
+        drop(std::net::TcpStream::connect(address));
+        accepts.join().unwrap();
+    });
+}
+
+#[test]
+fn threads_that_yield_for_ever_do_not_keep_others_from_starting() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let done = Arc::new(AtomicBool::new(false));
+            for _ in 0..200 {
+                let until = done.clone();
+                thread::spawn(move || wait_until(|| until.load(SeqCst)));
+            }
+            for _ in 0..20 {
+                thread::yield_now();
+                let started = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+                let [shared, local] = started.clone();
+                thread::spawn(move || shared.store(true, SeqCst));
+                thread::spawn_local(move || local.store(true, SeqCst));
+                wait_until(|| started.iter().all(|started| started.load(SeqCst)));
+            }
+            done.store(true, SeqCst);
+        });
+    }
+}
+
+// Placement
+
+#[test]
+fn two_that_must_run_at_once_do() {
+    on_workers(2, || {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let threads = [(); 2].map(|()| {
+            let arrived = arrived.clone();
+            thread::spawn(move || {
+                arrived.fetch_add(1, SeqCst);
+                spin_until(|| arrived.load(SeqCst) == 2)
+            })
+        });
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    });
+}
+
+#[test]
+fn whichever_worker_is_idle_takes_what_another_has_spawned() {
+    on_workers(2, || {
+        for _ in 0..200 {
+            // The calling worker is idle while it joins; the one it has spawned on keeps its own.
+            let taken = spawn_elsewhere(|| {
+                let child = spawn_elsewhere(|| std::thread::current().id());
+                child.join().unwrap()
+            });
+            assert_eq!(taken.join().unwrap(), std::thread::current().id());
+        }
+    });
+}
+
+#[test]
+fn all_that_are_unstarted_are_taken_from_a_worker_that_is_busy() {
+    on_workers(2, || {
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..1000 {
+            let ran = ran.clone();
+            thread::spawn(move || {
+                ran.fetch_add(1, SeqCst);
+                thread::yield_now();
+            });
+        }
+        assert!(spin_until(|| ran.load(SeqCst) == 1000));
+    });
+}
+
+#[test]
+fn an_unstarted_thread_is_taken_though_whoever_was_roused_for_it_has_work() {
+    on_workers(3, || {
+        for _ in 0..50 {
+            let ran = Arc::new(AtomicBool::new(false));
+            let until = [ran.clone(), ran.clone()];
+            // Parked on one of the other two workers, and busy from the moment it is unparked.
+            let busy = until.map(|until| {
+                spawn_elsewhere(move || {
+                    thread::park();
+                    spin_until(|| until.load(SeqCst))
+                })
+            });
+            // Both sleep by now, or will before long; either way one of the three is idle.
+            thread::sleep(Duration::from_micros(200));
+            let set = ran.clone();
+            thread::spawn(move || set.store(true, SeqCst));
+            busy[0].thread().unpark();
+            assert!(spin_until(|| ran.load(SeqCst)));
+            busy[1].thread().unpark();
+            assert!(busy.into_iter().all(|busy| busy.join().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn the_started_stay_wherever_they_are_woken_from() {
+    on_workers(2, || {
+        let threads: Vec<_> = (0..64)
+            .map(|_| {
+                let body = || {
+                    let home = std::thread::current().id();
+                    for _ in 0..100 {
+                        thread::park();
+                        assert_eq!(std::thread::current().id(), home);
+                    }
+                    home
+                };
+                thread::spawn(body)
+            })
+            .collect();
+        let handles: Vec<Thread> = threads.iter().map(JoinHandle::thread).collect();
+        let done = Arc::new(AtomicBool::new(false));
+        // From both workers and from an OS thread.
+        let (until, unparked) = (done.clone(), handles.clone());
+        let os = std::thread::spawn(move || {
+            while !until.load(SeqCst) {
+                unparked.iter().for_each(Thread::unpark);
+            }
+        });
+        let until = done.clone();
+        spawn_elsewhere(move || {
+            while !until.load(SeqCst) {
+                handles.iter().for_each(Thread::unpark);
+                thread::yield_now();
+            }
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        done.store(true, SeqCst);
+        os.join().unwrap();
+    });
+}
+
+// Nothing is lost
+
+#[test]
+fn no_unpark_from_os_threads_is_lost_under_load() {
+    const GREEN: usize = 40;
+    const OS: usize = 4;
+    const TIMES: usize = 3_000;
+
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let counts: Arc<[AtomicUsize]> = (0..GREEN).map(|_| AtomicUsize::new(0)).collect();
+            let threads: Vec<_> = (0..GREEN)
+                .map(|n| {
+                    let counts = counts.clone();
+                    thread::spawn(move || {
+                        while counts[n].load(SeqCst) < OS * TIMES {
+                            thread::park();
+                        }
+                    })
+                })
+                .collect();
+            let handles: Arc<[Thread]> = threads.iter().map(JoinHandle::thread).collect();
+            let os = [(); OS].map(|()| {
+                let (counts, handles) = (counts.clone(), handles.clone());
+                std::thread::spawn(move || {
+                    for _ in 0..TIMES {
+                        for (count, handle) in counts.iter().zip(&*handles) {
+                            count.fetch_add(1, SeqCst);
+                            handle.unpark();
+                        }
+                    }
+                })
+            });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            os.into_iter().for_each(|os| os.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn no_unpark_of_a_sleeping_worker_is_lost() {
+    on_workers(1, || {
+        // All are parked each time, so the worker goes to sleep just when the next unpark comes.
+        let turn = Arc::new(AtomicUsize::new(0));
+        let (me, answer) = (thread::current(), turn.clone());
+        let os = std::thread::spawn(move || {
+            for round in 0..20_000_usize {
+                while answer.load(SeqCst) < 2 * round {
+                    spin_loop();
+                }
+                (0..round % 500).for_each(|_| spin_loop());
+                answer.store(2 * round + 1, SeqCst);
+                me.unpark();
+            }
+        });
+        for round in 0..20_000 {
+            while turn.load(SeqCst) < 2 * round + 1 {
+                thread::park();
+            }
+            turn.store(2 * round + 2, SeqCst);
+        }
+        os.join().unwrap();
+    });
+}
+
+#[test]
+fn two_workers_play_ping_pong_a_hundred_thousand_times() {
+    on_workers(2, || {
+        const ROUNDS: usize = 100_000;
+        let ball = Arc::new(AtomicUsize::new(0));
+        let play = |mine: usize, ball: Arc<AtomicUsize>, other: Thread| {
+            for round in 0..ROUNDS {
+                while ball.load(SeqCst) < 2 * round + mine {
+                    thread::park();
+                }
+                ball.store(2 * round + mine + 1, SeqCst);
+                other.unpark();
+            }
+        };
+        let (there, me) = (ball.clone(), thread::current());
+        let other = spawn_elsewhere(move || play(1, there, me));
+        play(0, ball.clone(), other.thread());
+        other.join().unwrap();
+        assert_eq!(ball.load(SeqCst), 2 * ROUNDS);
+    });
+}
+
+#[test]
+fn a_worker_that_sleeps_until_a_far_deadline_learns_of_a_nearer_one() {
+    on_workers(2, || {
+        let far = spawn_elsewhere(|| thread::sleep(Duration::from_secs(3600)));
+        let near = spawn_elsewhere(|| {
+            for _ in 0..20 {
+                thread::park();
+                thread::sleep(Duration::from_micros(300));
+            }
+        });
+        while !near.is_finished() {
+            near.thread().unpark();
+            thread::sleep(Duration::from_micros(500));
+        }
+        near.join().unwrap();
+        assert!(!far.is_finished());
+    });
+}
+
+// Memory
+
+/// Mappings of this process, and kilobytes of its address space and of its memory.
+fn memory() -> [usize; 3] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let mappings = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    [mappings, field("VmSize:"), field("VmRSS:")]
+}
+
+#[test]
+fn a_million_unstarted_threads_have_no_stacks() {
+    bounded(|| {
+        if is_child() {
+            return on_workers(1, || {
+                let ran = Arc::new(AtomicUsize::new(0));
+                let before = memory();
+                for _ in 0..1_000_000 {
+                    let ran = ran.clone();
+                    thread::spawn(move || {
+                        ran.fetch_add(1, SeqCst);
+                    });
+                }
+                let unstarted = memory();
+                assert_eq!(ran.load(SeqCst), 0);
+                wait_until(|| ran.load(SeqCst) == 1_000_000);
+                // They have taken turns on a few stacks.
+                for now in [unstarted, memory()] {
+                    let grown = [0, 1, 2].map(|each| now[each].saturating_sub(before[each]));
+                    assert!(grown[0] < 100 && grown[1] < 1 << 20 && grown[2] < 600 << 10, "{before:?} {now:?}");
+                }
+            });
+        }
+        let output = child("a_million_unstarted_threads_have_no_stacks", &[]);
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
+#[test]
+fn ten_thousand_guarded_stacks_are_few_mappings() {
+    bounded(|| {
+        if is_child() {
+            return on_workers(2, || {
+                let asleep = Arc::new(AtomicUsize::new(0));
+                for _ in 0..10_000 {
+                    let asleep = asleep.clone();
+                    thread::spawn(move || {
+                        asleep.fetch_add(1, SeqCst);
+                        thread::sleep(Duration::from_secs(3600));
+                    });
+                }
+                wait_until(|| asleep.load(SeqCst) == 10_000);
+                println!("{} mappings", memory()[0]);
+            });
+        }
+        let output = child("ten_thousand_guarded_stacks_are_few_mappings", &[]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mappings = text.lines().find_map(|line| line.strip_suffix(" mappings")).unwrap();
+        let mappings: usize = mappings.rsplit(' ').next().unwrap().parse().unwrap();
+        // Before Linux 6.13 each guard page is a mapping, and so is what lies between two of them.
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut version = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0_u32));
+        let guards_are_free = [version.next(), version.next()] >= [Some(6), Some(13)];
+        assert!(mappings < if guards_are_free { 200 } else { 20_400 }, "{mappings} mappings");
+    });
+}
+
+#[test]
+fn a_thousand_threads_work_where_guards_are_protected_pages() {
+    bounded(|| {
+        if is_child() {
+            return on_workers(2, || {
+                for _ in 0..3 {
+                    let threads: Vec<_> = (0..1000)
+                        .map(|n| {
+                            thread::spawn(move || {
+                                thread::sleep(Duration::from_millis(1));
+                                n
+                            })
+                        })
+                        .collect();
+                    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<i32>(), 499_500);
+                }
+            });
+        }
+        let test = "a_thousand_threads_work_where_guards_are_protected_pages";
+        let output = child(test, &[("HEBRA_STACK_GUARD", "mprotect")]);
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
+#[test]
+fn running_out_of_mappings_is_an_error_of_spawn_and_passes() {
+    bounded(|| {
+        if is_child() {
+            return on_workers(1, || {
+                let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+                let spawn = || Builder::new().stack_size(16 << 10).spawn(thread::park);
+                let mut threads = Vec::new();
+                let error = loop {
+                    match spawn() {
+                        Ok(thread) => threads.push(thread),
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+                assert!(error.to_string().contains("max_map_count") && error.to_string().contains(limit.trim()), "{error}");
+                assert!(threads.len() > 1000, "{}", threads.len());
+                // Again, for who cannot take an error, and for a thread that stays here: all refused, none harmed.
+                assert!(spawn().is_err());
+                assert!(Builder::new().stack_size(16 << 10).spawn_local(|| ()).is_err());
+                assert!(std::panic::catch_unwind(|| thread::spawn(|| ())).is_err());
+                // Those that have been promised a stack run on it, and when they have ended there is room again.
+                thread::yield_now();
+                threads.iter().for_each(|thread| thread.thread().unpark());
+                let count = threads.len();
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
+                let again: Vec<_> = (0..count).map(|_| spawn().unwrap()).collect();
+                again.iter().for_each(|thread| thread.thread().unpark());
+                again.into_iter().for_each(|thread| thread.join().unwrap());
+                println!("{count} threads");
+            });
+        }
+        let test = "running_out_of_mappings_is_an_error_of_spawn_and_passes";
+        let output = child(test, &[("HEBRA_STACK_GUARD", "mprotect")]);
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
+#[test]
+fn threads_promised_a_stack_and_never_started_give_it_back() {
+    bounded(|| {
+        if is_child() {
+            return bounded(|| {
+                for _ in 0..20 {
+                    let handles = hebra::run(|| (0..10_000).map(|_| thread::spawn(thread::park)).collect::<Vec<_>>());
+                    assert!(handles.into_iter().all(|thread| thread.join().unwrap_err().is::<Cancelled>()));
+                }
+            });
+        }
+        let test = "threads_promised_a_stack_and_never_started_give_it_back";
+        let output = child(test, &[("HEBRA_STACK_GUARD", "mprotect")]);
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
+// All of it together
+
+#[test]
+fn a_mix_of_everything_on_two_workers_comes_out_right() {
+    on_workers(2, || {
+        let total = Arc::new(Mutex::new(0));
+        let threads: Vec<_> = (0..500_u64)
+            .map(|n| {
+                let total = total.clone();
+                thread::spawn(move || {
+                    let child = thread::spawn(move || {
+                        thread::sleep(Duration::from_micros(n % 300));
+                        if n % 10 == 3 {
+                            std::panic::resume_unwind(Box::new(n));
+                        }
+                        n
+                    });
+                    for _ in 0..n % 7 {
+                        thread::yield_now();
+                        thread::park_timeout(Duration::from_micros(n % 50));
+                    }
+                    let result = child.join().unwrap_or_else(|payload| *payload.downcast().unwrap());
+                    *total.lock().unwrap() += result;
+                })
+            })
+            .collect();
+        let handles: Vec<_> = threads.iter().map(JoinHandle::thread).collect();
+        let os = std::thread::spawn(move || (0..50).for_each(|_| handles.iter().for_each(Thread::unpark)));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        os.join().unwrap();
+        assert_eq!(*total.lock().unwrap(), (0..500).sum());
+    });
+}
