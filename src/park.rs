@@ -23,6 +23,7 @@ use std::panic;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::coroutine::stack_pointer;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::OsThread;
@@ -63,6 +64,7 @@ where
     if mode == Mode::CancelPoint && cancel_point() {
         return Wake::Cancelled;
     }
+    let here = stack_pointer();
     let registered = worker::with(|local, task| {
         let epoch = task.claim.begin();
         let wait = Wait::green(task, epoch);
@@ -74,8 +76,7 @@ where
         if let Some(deadline) = deadline {
             local.insert_timer(deadline);
         }
-        let here = 0u8;
-        task.set_stack_end((&raw const here).addr());
+        task.set_stack_end(here);
         task.set_parked(reason, local.now(), mode == Mode::Shielded);
         Some((undo, epoch))
     });
@@ -141,6 +142,8 @@ fn is_cancelled() -> bool {
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
+    // Where nothing unwinds, a cancelled thread can only be told, again and again, that its waits fail.
+    let unwinding = unwinding || cfg!(panic = "abort");
     // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep the worker from the others.
     if unwinding || worker::with(|_, task| task.set_raised()) == Some(true) {
         worker::suspend(Suspend::Yield);

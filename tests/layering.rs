@@ -26,6 +26,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("task", 2),
     ("waiter", 3),
     ("wait_list", 4),
+    ("sweep", 4),
     ("timers", 5),
     ("reactor", 5),
     ("worker", 6),

@@ -23,6 +23,8 @@ pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
+#[allow(unsafe_code)]
+mod sweep;
 pub(crate) mod task;
 pub(crate) mod timers;
 pub(crate) mod wait_list;

@@ -82,13 +82,15 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     reason: AtomicU8,
     /// The open wait is not to be ended by a cancellation. Home worker only.
     shielded: AtomicBool,
+    /// The dead pages below the open wait have been given back. Home worker only.
+    swept: AtomicBool,
     /// The next cancel point unwinds. Home worker only.
     cancelled: AtomicBool,
     /// A cancel point has unwound already. Home worker only.
     raised: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
-    /// About where its stack ended when it was suspended last. For prefetching, and for giving back dead pages.
+    /// Where its stack ended when it parked last. For prefetching, and for giving back dead pages.
     stack_end: AtomicUsize,
     /// The address of what the thread waits for, to be brought into the cache before the thread runs; 0 for nothing. Never followed.
     waits_for: AtomicUsize,
@@ -109,6 +111,7 @@ impl<B> Task<B> {
             home: AtomicU64::new(0),
             reason: AtomicU8::new(Reason::Running as u8),
             shielded: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             raised: AtomicBool::new(false),
             since: AtomicU64::new(0),
@@ -183,10 +186,25 @@ impl<B: ?Sized> Task<B> {
 
     pub(crate) fn set_parked(&self, reason: Reason, since: Nanos, shielded: bool) {
         self.shielded.store(shielded, Ordering::Relaxed);
+        self.swept.store(false, Ordering::Relaxed);
         self.reason.store(reason as u8, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
     }
 
+    /// When the thread parked, if it is parked.
+    pub(crate) fn since(&self) -> Nanos {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_swept(&self) -> bool {
+        self.swept.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_swept(&self) {
+        self.swept.store(true, Ordering::Relaxed);
+    }
+
+    /// The address at which its stack ended when it parked last: its own stack, or that of a generator that it parked in.
     pub(crate) fn stack_end(&self) -> usize {
         self.stack_end.load(Ordering::Relaxed)
     }

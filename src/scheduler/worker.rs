@@ -41,6 +41,7 @@ use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{Home, Lease, LocalQueue, Slot};
+use super::sweep::Sweep;
 use super::task::{Body, Start, Task, TaskRef};
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
@@ -351,6 +352,7 @@ pub(crate) struct Worker {
     last_poll: Nanos,
     /// It may have been roused to look for unstarted threads, and has not looked yet.
     roused: bool,
+    sweep: Sweep,
     stop: Stop,
 }
 
@@ -387,6 +389,7 @@ impl Worker {
             turn_began: now,
             last_poll: now,
             roused: false,
+            sweep: Sweep::default(),
             stop: Stop::No,
         }
     }
@@ -417,6 +420,7 @@ impl Worker {
                 self.read_clock();
                 self.local.post().inbox.take(queue, &mut self.spare);
                 self.expire_timers();
+                self.sweep();
                 if self.has_work(queue) {
                     self.pass_on_search();
                     self.poll_if_due();
@@ -436,6 +440,7 @@ impl Worker {
     fn resume_ready(&mut self, queue: &LocalQueue) {
         for _ in 0..self.quota {
             let Some(slot) = queue.pop() else { break };
+            self.sweep.set_active();
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
@@ -544,6 +549,11 @@ impl Worker {
         });
     }
 
+    fn sweep(&mut self) {
+        let slots = self.table.capacity();
+        self.sweep.run(self.local.now.get(), slots, |slot| self.table.get(slot).map(|entry| &entry.task));
+    }
+
     fn has_work(&self, queue: &LocalQueue) -> bool {
         !queue.is_empty()
             || !self.local.unstarted.borrow().is_empty()
@@ -555,6 +565,7 @@ impl Worker {
         let now = self.local.now.get();
         if now - self.last_poll >= POLL_INTERVAL {
             self.last_poll = now;
+            self.sweep.arm(now, self.table.len());
             self.poll(Some(0));
         }
     }
@@ -617,14 +628,15 @@ impl Worker {
         self.last_poll = self.turn_began;
     }
 
-    fn time_to_next_event(&self) -> Option<Nanos> {
+    fn time_to_next_event(&mut self) -> Option<Nanos> {
+        self.sweep.arm(self.local.now.get(), self.table.len());
         let deadline = self.local.timers.borrow_mut().next_deadline();
         let grace = match self.stop {
             Stop::Cancelled => *self.local.shared.grace_ends.lock(),
             Stop::No | Stop::Reported => None,
         };
         let grace = grace.map(|instant| self.local.shared.clock.at(instant));
-        let next = deadline.into_iter().chain(grace).min()?;
+        let next = deadline.into_iter().chain(grace).chain(self.sweep.due()).min()?;
         Some(next.saturating_sub(self.local.shared.clock.now()))
     }
 

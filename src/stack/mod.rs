@@ -389,6 +389,14 @@ pub(crate) unsafe fn discard(ranges: &[(usize, usize)]) {
     }
 }
 
+/// The range of the stack at `end` that is dead while what runs on it is suspended with its stack ending there: all that lies more than
+/// a page below, so that neither a red zone nor the last frames on the way out are in it. `None` if it is none of our stacks.
+#[cfg(feature = "runtime")]
+pub(crate) fn dead_below(end: usize) -> Option<(usize, usize)> {
+    let slot = pool::slot_at(end)?;
+    Some((slot.limit(), end.saturating_sub(page_size()).max(slot.limit())))
+}
+
 /// [`discard`] for all pages of free stacks.
 fn discard_free(free: &[Free]) {
     for free in free.chunks(BATCH) {
