@@ -128,7 +128,7 @@ pub(crate) fn cancel_point() -> bool {
 }
 
 /// Lets the others run. A cancel point, for green threads only.
-#[inline]
+#[inline(always)] // So that the switch's return is predicted; see `coroutine`.
 pub(crate) fn pause() -> bool {
     let unwinding = std::thread::panicking();
     worker::suspend(Suspend::Yield);
