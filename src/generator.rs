@@ -26,8 +26,13 @@
 //!
 //! # Thread-locals
 //!
-//! What is on a suspended generator's stack may refer to thread-locals. When an OS thread ends and its thread-locals are destroyed, a
-//! generator in one of them is therefore not unwound but abandoned: its stack stays, its destructors do not run.
+//! What is on a suspended generator's stack may refer to thread-locals. When an OS thread ends its thread-locals are destroyed, the youngest
+//! first, and a generator that is kept in one of them must not run its destructors over those that are gone. Where it can be seen that the
+//! thread is ending the generator is abandoned instead: its stack stays, its destructors do not run.
+//!
+//! It can be seen if no generator was run on that OS thread before the thread-local that keeps the suspended one was first used. So the rule:
+//! *whoever keeps suspended generators in a `thread_local!` must use it before any generator runs there, or let no body yield
+//! inside of another key's `with`.* On a green thread none of this matters: thread-locals outlive it.
 //!
 //! # How a delegation costs nothing
 //!
@@ -319,8 +324,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         Ok(coroutine.resume(()))
     }
 
-    /// Takes a stack and runs the body on it. `root` is the root of the generator that delegates to this one.
-    fn start(&mut self, input: Input, root: Option<NonNull<Yielder<Input, Yield>>>) -> Resumed<Yield, Ended<Return>> {
+    /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that delegates to this one.
+    fn start(&mut self, input: Input, delegator: Option<&Yielder<Input, Yield>>) -> Resumed<Yield, Ended<Return>> {
         let stack = match stack::acquire(self.stack_size) {
             Ok(stack) => stack,
             Err(error) => panic!("there is no stack for a generator: {error}"),
@@ -330,12 +335,19 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             unreachable!("only a created generator is started");
         };
         let (limit, size) = (stack.limit(), stack.base() - stack.limit());
+        // What the body begins with stays in this frame: corosensei takes closures of up to 1 KiB, and an input may be larger.
+        let first = Cell::new(Some((body, input)));
+        let take = NonNull::from(&first);
         let known = Cell::new(NonNull::dangling());
         let publish = NonNull::from(&known);
+        let delegator = delegator.map(NonNull::from);
         let run = move |raw: &_, ()| {
+            // SAFETY: `start` is in its resume below, and `first` in its frame.
+            let (body, input) = unsafe { take.as_ref() }.take().expect("it starts once");
             let yielder = Yielder {
                 root: Cell::new(NonNull::dangling()),
                 root_raw: Cell::new(Suspender::new(raw)),
+                delegate: Cell::new(None),
                 raw: Suspender::new(raw),
                 limit,
                 size,
@@ -346,9 +358,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             };
             let own = NonNull::from(&yielder);
             yielder.root.set(own);
-            if let Some(root) = root {
-                // SAFETY: the root runs, and so its yielder is there, as long as what it delegates to.
-                yielder.delegate_to(unsafe { root.as_ref() });
+            if let Some(delegator) = delegator {
+                // SAFETY: the delegator stands in the call of `start`.
+                unsafe { delegator.as_ref() }.adopt(own);
             }
             // SAFETY: `start` is in its resume below, and `known` in its frame.
             unsafe { publish.as_ref() }.set(own);
@@ -517,6 +529,8 @@ pub struct Yielder<Input, Yield> {
     root: Cell<NonNull<Yielder<Input, Yield>>>,
     /// Suspends the root's coroutine: a copy of its `raw`, to save a step on the way there.
     root_raw: Cell<Suspender<(), Yield>>,
+    /// The yielder of the generator that this one delegates to at the moment.
+    delegate: Cell<Option<NonNull<Yielder<Input, Yield>>>>,
     /// Suspends the coroutine of this generator.
     raw: Suspender<(), Yield>,
     /// The lowest address and the size of its stack.
@@ -593,17 +607,27 @@ impl<Input, Yield> Yielder<Input, Yield> {
             panic::resume_unwind(Box::new(CloseUnwind));
         }
         assert!(!unwinds, "a generator has yielded in a destructor while its body unwinds");
+        // Whether the next resumer panics is for `obey` to find out.
         self.flags.set(0);
-        if thread::panicking() {
-            self.flags.set(RESUMER_PANICS);
-        }
         self.suspend(self.raw, value)
     }
 
-    /// Makes `root` the one that is suspended by this yielder.
-    fn delegate_to(&self, root: &Self) {
-        self.root.set(NonNull::from(root));
-        self.root_raw.set(root.raw);
+    fn is_closing(&self) -> bool {
+        // SAFETY: as in `yield_`.
+        unsafe { self.root.get().as_ref() }.flags.get() & CLOSING != 0
+    }
+
+    /// Makes `inner`, and whatever that delegates to already, suspend this generator's root.
+    fn adopt(&self, inner: NonNull<Yielder<Input, Yield>>) {
+        self.delegate.set(Some(inner));
+        let mut next = Some(inner);
+        while let Some(yielder) = next {
+            // SAFETY: who is delegated to has started and not ended, so the frame that its yielder lies in is there.
+            let yielder = unsafe { yielder.as_ref() };
+            yielder.root.set(self.root.get());
+            yielder.root_raw.set(self.root_raw.get());
+            next = yielder.delegate.get();
+        }
     }
 
     /// A yielder can be carried to another stack, and suspending from there would mix up two of them.
@@ -637,12 +661,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
     #[track_caller]
     pub fn yield_from<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Return {
         self.assert_here();
-        let result = self.delegate(inner, input);
-        // SAFETY: as in `yield_`.
-        let root = unsafe { self.root.get().as_ref() };
-        match result {
+        let closed_before = self.is_closing();
+        match self.delegate(inner, input) {
             // PEP 380: whatever the inner one made of it, a close goes on in the outer one.
-            Ok(_) if root.flags.get() & CLOSING != 0 => panic::resume_unwind(Box::new(CloseUnwind)),
+            Ok(_) if self.is_closing() && !closed_before => panic::resume_unwind(Box::new(CloseUnwind)),
             Ok(value) => value,
             Err(payload) => panic::resume_unwind(payload),
         }
@@ -652,20 +674,19 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// with `inner`, this frame and everything between them standing still.
     #[track_caller]
     fn delegate<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Result<Return, Payload> {
-        let root = self.root.get();
         let resumed = match &mut inner.state {
-            State::Created(_) => inner.start(input, Some(root)),
+            State::Created(_) => inner.start(input, Some(self)),
             State::Started(coroutine, yielder) => {
+                self.adopt(*yielder);
                 // SAFETY: `inner` is suspended, so the frame that its yielder lies in is there.
                 let yielder = unsafe { yielder.as_ref() };
-                // SAFETY: as in `yield_`.
-                yielder.delegate_to(unsafe { root.as_ref() });
                 // What comes next is taken from the root; this first input `inner` looks for in its own yielder.
                 yielder.input.set(MaybeUninit::new(input));
                 coroutine.resume(())
             }
             State::Done => panic!("yield_from of a generator that has finished"),
         };
+        self.delegate.set(None);
         match resumed {
             Resumed::Finished(ended) => inner.finish(ended),
             Resumed::Suspended(_) => unreachable!("it is the root that suspends"),
