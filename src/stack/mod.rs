@@ -69,10 +69,10 @@ mod overflow;
 #[deny(unsafe_code)]
 mod pool;
 
-#[cfg(feature = "runtime")]
+#[cfg(any(test, feature = "runtime"))]
 pub(crate) use overflow::ensure_alternate_stack;
 pub(crate) use pool::{acquire, is_pool_alive};
-#[cfg(feature = "runtime")]
+#[cfg(any(test, feature = "runtime"))]
 pub(crate) use pool::{check_size, needs_reservation};
 
 /// Room for a [`LabelCell`] above the base of each stack: one cache line.

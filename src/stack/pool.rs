@@ -55,7 +55,7 @@ pub(crate) fn acquire(size: usize) -> io::Result<Stack> {
 ///
 /// # Errors
 /// `InvalidInput` above 1 TiB.
-#[cfg(feature = "runtime")]
+#[cfg(any(test, feature = "runtime"))]
 pub(crate) fn check_size(size: usize) -> io::Result<()> {
     Class::of(size).map(drop).ok_or_else(|| too_large(size))
 }
@@ -82,7 +82,7 @@ pub(super) fn release(free: Free) {
 }
 
 /// Whether to take the stack of a green thread already when it is spawned, because it may be refused later.
-#[cfg(feature = "runtime")]
+#[cfg(any(test, feature = "runtime"))]
 #[inline]
 pub(crate) fn needs_reservation() -> bool {
     match SCARCE.load(Relaxed) {
