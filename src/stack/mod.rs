@@ -69,11 +69,13 @@ mod overflow;
 #[deny(unsafe_code)]
 mod pool;
 
-#[cfg(any(test, feature = "runtime"))]
+#[cfg(feature = "runtime")]
 pub(crate) use overflow::ensure_alternate_stack;
 pub(crate) use pool::{acquire, is_pool_alive};
 #[cfg(any(test, feature = "runtime"))]
-pub(crate) use pool::{check_size, needs_reservation};
+pub(crate) use pool::check_size;
+#[cfg(feature = "runtime")]
+pub(crate) use pool::needs_reservation;
 
 /// Room for a [`LabelCell`] above the base of each stack: one cache line.
 const LABEL: usize = 64;
