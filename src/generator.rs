@@ -58,6 +58,7 @@ use std::thread;
 use crate::coroutine::{Coroutine, Resumed, Suspender, stack_pointer};
 use crate::report::say;
 use crate::stack::{self, Label, What};
+use crate::unwinding::{is_unwinding, set_stuck};
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
 
@@ -351,7 +352,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
                 raw: Suspender::new(raw),
                 limit,
                 size,
-                flags: Cell::new(if thread::panicking() { RESUMER_PANICS } else { 0 }),
+                flags: Cell::new(if is_unwinding() { RESUMER_PANICS } else { 0 }),
                 refusals: Cell::new(0),
                 input: Cell::new(MaybeUninit::uninit()),
                 order: Cell::new(None),
@@ -493,7 +494,7 @@ impl<Input, Yield, Return> Drop for Generator<Input, Yield, Return> {
             return self.abandon();
         }
         match self.unwind() {
-            _ if thread::panicking() => {}
+            _ if is_unwinding() => {}
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Abandoned => panic!("{IGNORED}"),
             Unwound::Clean(_) | Unwound::Ignored => {}
@@ -557,7 +558,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
         // SAFETY: a root runs as long as what it delegates to, and its yielder lies on its stack (see `delegate`).
         let root = unsafe { self.root.get().as_ref() };
         self.assert_here();
-        if root.flags.get() != 0 || thread::panicking() {
+        if root.flags.get() != 0 || is_unwinding() {
             return root.yield_slowly(value);
         }
         root.suspend(self.root_raw.get(), value)
@@ -568,7 +569,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     fn suspend(&self, raw: Suspender<(), Yield>, value: Yield) -> Input {
         // SAFETY: `yield_` has checked that it runs on this generator's stack, or on that of one which it has resumed to delegate.
         unsafe { raw.suspend(value) };
-        if self.flags.get() != 0 || thread::panicking() {
+        if self.flags.get() != 0 || is_unwinding() {
             self.obey();
         }
         // SAFETY: whoever has resumed has brought an input: an order would have unwound in `obey`. It is read once.
@@ -578,7 +579,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// Returns if there is no order.
     #[cold]
     fn obey(&self) {
-        if thread::panicking() {
+        if is_unwinding() {
             self.flags.set(self.flags.get() | RESUMER_PANICS);
         }
         self.flags.set(self.flags.get() & !ORDERED);
@@ -595,11 +596,14 @@ impl<Input, Yield> Yielder<Input, Yield> {
     #[cold]
     fn yield_slowly(&self, value: Yield) -> Input {
         let flags = self.flags.get();
-        let unwinds = thread::panicking() && flags & RESUMER_PANICS == 0;
+        let unwinds = is_unwinding() && flags & RESUMER_PANICS == 0;
         if flags & CLOSING != 0 {
             self.refusals.set(self.refusals.get() + 1);
             if thread::panicking() || self.refusals.get() > PATIENCE {
                 // In a destructor a second unwinding would be the end, and a loop would go on for ever: stop here for good.
+                if unwinds {
+                    set_stuck();
+                }
                 // SAFETY: as in `suspend`.
                 unsafe { self.raw.suspend(value) };
                 unreachable!("an abandoned generator is not resumed");
@@ -867,7 +871,7 @@ impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
     fn drop(&mut self) {
         match self.0.unwind() {
             Unwound::Abandoned => end_process(),
-            _ if thread::panicking() => {}
+            _ if is_unwinding() => {}
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Clean(_) | Unwound::Ignored => {}
         }

@@ -13,6 +13,7 @@ mod lock;
 mod report;
 #[allow(unsafe_code)]
 mod stack;
+mod unwinding;
 
 // L2: generators, usable alone
 #[allow(unsafe_code)]

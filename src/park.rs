@@ -28,6 +28,7 @@ use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
+use crate::unwinding::{is_stuck, is_unwinding};
 
 pub(crate) use crate::scheduler::waiter::Wait;
 
@@ -83,7 +84,7 @@ where
     let Some((undo, epoch)) = registered.expect("the caller is a green thread") else {
         return Wake::Woken;
     };
-    let unwinding = std::thread::panicking();
+    let unwinding = is_unwinding();
     worker::suspend(Suspend::Park);
     let wake = worker::with(|local, task| {
         task.set_running();
@@ -124,13 +125,13 @@ where
 /// Unwinds if the calling green thread has been cancelled; `true` if it has, but is unwinding already. Then the others have run.
 #[inline]
 pub(crate) fn cancel_point() -> bool {
-    is_cancelled() && raise(std::thread::panicking())
+    is_cancelled() && raise(is_unwinding())
 }
 
 /// Lets the others run. A cancel point, for green threads only.
 #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
 pub(crate) fn pause() -> bool {
-    let unwinding = std::thread::panicking();
+    let unwinding = is_unwinding();
     worker::suspend(Suspend::Yield);
     is_cancelled() && raise(unwinding)
 }
@@ -142,10 +143,12 @@ fn is_cancelled() -> bool {
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
-    // Where nothing unwinds, a cancelled thread can only be told, again and again, that its waits fail.
-    let unwinding = unwinding || cfg!(panic = "abort");
+    let raised = worker::with(|_, task| task.set_raised()) == Some(true);
+    // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs because of the first unwinding, a
+    // cancelled thread can only be told, again and again, that its waits fail.
+    let unwinding = unwinding || cfg!(panic = "abort") || raised && is_stuck();
     // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep the worker from the others.
-    if unwinding || worker::with(|_, task| task.set_raised()) == Some(true) {
+    if unwinding || raised {
         worker::suspend(Suspend::Yield);
     }
     if !unwinding {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u32)] = &[
     ("lock", 0),
     ("report", 0),
+    ("unwinding", 0),
     ("stack", 10),
     ("coroutine", 11),
     ("generator", 20),

@@ -336,6 +336,39 @@ fn threads_that_wait_for_each_other_are_cancelled() {
 }
 
 #[test]
+fn a_neighbour_that_unwinds_for_a_while_only_delays_the_cancellation_of_others() {
+    for ((), drops) in on_one_and_two(|drops| {
+        let (unwinds, joins) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (set, value) = (unwinds.clone(), drops.value());
+        // Its own panic, not a cancellation: it waits in the middle of that until the end comes, and a while longer.
+        thread::spawn_local(move || {
+            let _value = value;
+            let _waits = OnDrop(move || {
+                set.store(true, SeqCst);
+                thread::park();
+                (0..1000).for_each(|_| thread::yield_now());
+            });
+            panic::resume_unwind(Box::new(()));
+        });
+        wait_until(|| unwinds.load(SeqCst));
+        let ((to_a, for_a), (to_b, for_b)) = (mpsc::channel(), mpsc::channel());
+        let [a, b] = [for_a, for_b].map(|other: mpsc::Receiver<JoinHandle<()>>| {
+            let (joins, value) = (joins.clone(), drops.value());
+            thread::spawn_local(move || {
+                let _value = value;
+                joins.fetch_add(1, SeqCst);
+                drop(other.recv().unwrap().join());
+            })
+        });
+        to_a.send(b).unwrap();
+        to_b.send(a).unwrap();
+        wait_until(|| joins.load(SeqCst) == 2);
+    }) {
+        assert_eq!(drops, 3);
+    }
+}
+
+#[test]
 fn the_result_of_one_whose_joiner_is_cancelled_is_dropped_on_a_green_thread() {
     for (dropper, drops) in on_one_and_two(|drops| {
         let joins = Arc::new(AtomicBool::new(false));
@@ -775,4 +808,39 @@ fn runtimes_leave_neither_descriptors_nor_os_threads_behind() {
         let output = child("runtimes_leave_neither_descriptors_nor_os_threads_behind");
         assert!(output.status.success(), "{}", stderr(&output));
     });
+}
+
+#[test]
+fn a_generator_abandoned_in_the_middle_of_its_unwinding_does_not_keep_others_from_being_cancelled() {
+    for (threads, drops) in on_one_and_two(|drops| {
+        let started = Arc::new(AtomicUsize::new(0));
+        let sleepers = [0, 1].map(|_| {
+            let (started, value) = (started.clone(), drops.value());
+            thread::spawn_local(move || {
+                let _value = value;
+                let mut stubborn = hebra::Generator::<(), (), ()>::new(|y, ()| {
+                    // It yields in a destructor while it is closed.
+                    struct Yields<'a>(&'a hebra::Yielder<(), ()>);
+                    impl Drop for Yields<'_> {
+                        fn drop(&mut self) {
+                            self.0.yield_(());
+                        }
+                    }
+                    let _yields = Yields(y);
+                    y.yield_(());
+                });
+                stubborn.resume(());
+                assert!(panic::catch_unwind(panic::AssertUnwindSafe(|| stubborn.close())).is_err());
+                started.fetch_add(1, SeqCst);
+                loop {
+                    thread::sleep(Duration::from_secs(3600));
+                }
+            })
+        });
+        wait_until(|| started.load(SeqCst) == 2);
+        sleepers
+    }) {
+        assert_eq!(drops, 2);
+        threads.into_iter().for_each(|thread| assert!(is_cancelled(thread.join())));
+    }
 }

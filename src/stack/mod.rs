@@ -71,11 +71,11 @@ mod pool;
 
 #[cfg(feature = "runtime")]
 pub(crate) use overflow::ensure_alternate_stack;
-pub(crate) use pool::{acquire, is_pool_alive};
 #[cfg(any(test, feature = "runtime"))]
 pub(crate) use pool::check_size;
 #[cfg(feature = "runtime")]
 pub(crate) use pool::needs_reservation;
+pub(crate) use pool::{acquire, is_pool_alive};
 
 /// Room for a [`LabelCell`] above the base of each stack: one cache line.
 const LABEL: usize = 64;
