@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
@@ -37,6 +38,9 @@ struct Settings {
     timeouts: [AtomicU64; 2],
 }
 
+/// Where the kernel keeps the time-outs of a descriptor that is not ours.
+const TIMEOUTS: [(Interest, Timeout); 2] = [(Interest::Read, Timeout::Recv), (Interest::Write, Timeout::Send)];
+
 impl Io {
     /// Wraps a descriptor that is in non-blocking mode already.
     pub(crate) fn new(fd: OwnedFd) -> Io {
@@ -51,6 +55,12 @@ impl Io {
         if nonblocking {
             io.set_nonblocking(true);
         }
+        for (interest, which) in TIMEOUTS {
+            // Fails on what is no socket, and the kernel never reports a zero.
+            if let Ok(Some(timeout)) = socket_timeout(&io, which) {
+                let _ = io.set_timeout(interest, Some(timeout));
+            }
+        }
         io
     }
 
@@ -58,6 +68,10 @@ impl Io {
     pub(crate) fn into_fd(self) -> OwnedFd {
         let source = self.source.clone();
         let nonblocking = self.is_nonblocking();
+        for (interest, which) in TIMEOUTS {
+            // Fails on what is no socket.
+            let _ = set_socket_timeout(&self, which, self.timeout(interest));
+        }
         drop(self);
         let source = Arc::into_inner(source).expect("a deregistered source has one owner");
         let fd = source.into_fd();
@@ -118,7 +132,8 @@ impl Io {
         let mut limit = Limit::from_timeout(self, Interest::Read);
         loop {
             let seen = self.source.edges(Interest::Read);
-            let hopeless = len > 0 && self.source.is_drained(seen) && !self.is_nonblocking();
+            // Only a reactor counts edges, and only a green thread waits for one: `poll(2)` tells an OS thread of what is there.
+            let hopeless = len > 0 && self.source.is_drained(seen) && worker::is_green() && !self.is_nonblocking();
             if !hopeless {
                 match self.attempt(&mut op) {
                     Ok(Some(n)) => {

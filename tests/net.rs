@@ -336,14 +336,14 @@ fn ipv6_is_served_like_ipv4() {
 #[test]
 fn an_end_that_came_with_the_last_data_is_seen_after_a_short_read() {
     everywhere(|place| {
-        for _ in 0..100 {
+        for _ in 0..30 {
             let (mut near, peer) = with_std_peer();
             send_with_fin(&peer, b"last");
             let mut buffer = [0; 64];
             assert_eq!(near.read(&mut buffer).unwrap(), 4);
             assert_eq!(near.read(&mut buffer).unwrap(), 0, "the end came before the first read");
         }
-        for _ in 0..100 {
+        for _ in 0..30 {
             let (mut near, peer) = with_std_peer();
             let reader = place.spawn_waiting(move || {
                 let mut buffer = [0; 64];
@@ -1206,7 +1206,7 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
         let listener = Arc::new(TcpListener::bind(LOCALHOST).unwrap());
         let address = listener.local_addr().unwrap();
         let before = open_descriptors();
-        for _ in 0..20 {
+        for _ in 0..7 {
             let accepting = listener.clone();
             let server = place.spawn(move || {
                 let accepted: Vec<_> = (0..50).map(|_| accepting.accept().unwrap().0).collect();

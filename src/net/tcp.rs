@@ -156,7 +156,9 @@ impl TcpStream {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.retry(Interest::Read, Reason::Read, |fd| rustix::net::recv(fd, &mut *buf, RecvFlags::PEEK).map(|(n, _)| n))
+        self.0.retry(Interest::Read, Reason::Read, |fd| {
+            rustix::net::recv(fd, &mut *buf, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(n, _)| n)
+        })
     }
 
     /// Sets `SO_LINGER`: whether, and for how long, closing waits for unsent data. Linux counts in seconds.
@@ -206,27 +208,27 @@ impl TcpStream {
 /// The operations, on `&TcpStream`; those of `TcpStream` itself go through here.
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf.len(), |fd| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()).map(|(n, _)| n))
+        self.0.read(buf.len(), |fd| rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT).map(|(n, _)| n))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let len = bufs.iter().map(|buf| buf.len()).sum();
         self.0.read(len, |fd| {
             let mut control = RecvAncillaryBuffer::default();
-            rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::empty()).map(|message| message.bytes)
+            rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT).map(|message| message.bytes)
         })
     }
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.retry(Interest::Write, Reason::Write, |fd| rustix::net::send(fd, buf, SendFlags::NOSIGNAL))
+        self.0.retry(Interest::Write, Reason::Write, |fd| rustix::net::send(fd, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.retry(Interest::Write, Reason::Write, |fd| {
             let mut control = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(fd, bufs, &mut control, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(fd, bufs, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
         })
     }
 
@@ -468,27 +470,14 @@ conversions! {
 /// Adopts a connection of std's, with its time-outs.
 impl From<std::net::TcpStream> for TcpStream {
     fn from(stream: std::net::TcpStream) -> TcpStream {
-        let timeouts = [stream.read_timeout(), stream.write_timeout()];
-        let ours = TcpStream::from(OwnedFd::from(stream));
-        for (interest, timeout) in [Interest::Read, Interest::Write].into_iter().zip(timeouts) {
-            if let Ok(Some(timeout)) = timeout {
-                // Only a zero is refused, and std never reports one.
-                let _ = ours.0.set_timeout(interest, Some(timeout));
-            }
-        }
-        ours
+        TcpStream::from(OwnedFd::from(stream))
     }
 }
 
 /// Turns it into a connection of std's, with its time-outs.
 impl From<TcpStream> for std::net::TcpStream {
     fn from(ours: TcpStream) -> std::net::TcpStream {
-        let [read, write] = [Interest::Read, Interest::Write].map(|interest| ours.0.timeout(interest));
-        let stream = std::net::TcpStream::from(OwnedFd::from(ours));
-        // The kernel refuses them on a socket that has failed only.
-        let _ = stream.set_read_timeout(read);
-        let _ = stream.set_write_timeout(write);
-        stream
+        std::net::TcpStream::from(OwnedFd::from(ours))
     }
 }
 

@@ -343,7 +343,7 @@ mod backend {
     use std::ptr;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, c_int, c_long, epoll_event, timespec};
+    use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, c_int, c_long, epoll_event, timespec};
     use polling::Poller;
     use rustix::event::epoll::{self, EventData, EventFlags};
 
@@ -379,14 +379,14 @@ mod backend {
             let edge = Edge {
                 readable: gone || flags & (EPOLLIN | EPOLLRDHUP) != 0,
                 writable: gone || flags & EPOLLOUT != 0,
-                hung_up: gone || flags & EPOLLRDHUP != 0,
+                hung_up: gone || flags & (EPOLLRDHUP | EPOLLPRI) != 0,
             };
             Some((event.u64, edge))
         }
     }
 
     pub(super) fn add(poller: &Poller, fd: impl AsFd, key: u64) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(poller, fd, EventData::new_u64(key), flags)?)
     }
 
