@@ -129,7 +129,7 @@ impl Io {
         len: usize,
         mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut limit = Limit::from_timeout(self, Interest::Read);
+        let mut limit = Limit::Setting;
         loop {
             let seen = self.source.edges(Interest::Read);
             // Only a reactor counts edges, and only a green thread waits for one: `poll(2)` tells an OS thread of what is there.
@@ -158,7 +158,7 @@ impl Io {
         reason: Reason,
         mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
-        let mut limit = Limit::from_timeout(self, interest);
+        let mut limit = Limit::Setting;
         loop {
             let seen = self.source.edges(interest);
             match self.attempt(&mut op) {
@@ -179,24 +179,18 @@ impl Io {
         }
         loop {
             return match op(self.source.as_fd()) {
-                Ok(value) => {
-                    worker::spend_budget();
-                    Ok(Some(value))
-                }
+                Ok(value) => Ok(Some(value)),
                 Err(Errno::INTR) => continue,
                 // `AGAIN` and `WOULDBLOCK` are one number on all systems that we know.
                 Err(Errno::AGAIN) if !self.is_nonblocking() => Ok(None),
-                Err(error) => {
-                    worker::spend_budget();
-                    Err(error.into())
-                }
+                Err(error) => Err(error.into()),
             };
         }
     }
 
     /// Waits until there may be something to do since `seen` edges.
     pub(crate) fn wait(&self, interest: Interest, seen: u64, reason: Reason, limit: &mut Limit) -> io::Result<()> {
-        let deadline = limit.deadline();
+        let deadline = limit.deadline(self, interest);
         if !worker::is_green() {
             return self.wait_os(interest, deadline);
         }
@@ -259,23 +253,21 @@ impl Drop for Io {
 
 /// How long an operation may wait in all; becomes a deadline at its first wait.
 pub(crate) enum Limit {
-    Timeout(Option<Duration>),
+    /// As long as the descriptor's setting says.
+    Setting,
+    Timeout(Duration),
     Deadline(Option<Instant>),
 }
 
 impl Limit {
-    fn from_timeout(io: &Io, interest: Interest) -> Limit {
-        Limit::Timeout(io.timeout(interest))
-    }
-
-    fn deadline(&mut self) -> Option<Instant> {
-        if let Limit::Timeout(timeout) = *self {
-            *self = Limit::Deadline(timeout.and_then(deadline_after));
-        }
-        match *self {
+    fn deadline(&mut self, io: &Io, interest: Interest) -> Option<Instant> {
+        let deadline = match *self {
+            Limit::Setting => io.timeout(interest).and_then(deadline_after),
+            Limit::Timeout(timeout) => deadline_after(timeout),
             Limit::Deadline(deadline) => deadline,
-            Limit::Timeout(_) => None,
-        }
+        };
+        *self = Limit::Deadline(deadline);
+        deadline
     }
 }
 

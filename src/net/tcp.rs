@@ -59,7 +59,7 @@ impl TcpStream {
     /// # Errors
     /// As [`std::net::TcpStream::connect`].
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        each_addr(addr, |addr| TcpStream::connect_to(addr, Limit::Timeout(None)))
+        each_addr(addr, |addr| TcpStream::connect_to(addr, Limit::Deadline(None)))
     }
 
     /// Connects to `addr`, and gives up after `timeout`.
@@ -74,7 +74,7 @@ impl TcpStream {
             let message = "cannot set a 0 duration timeout";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        TcpStream::connect_to(addr, Limit::Timeout(Some(timeout)))
+        TcpStream::connect_to(addr, Limit::Timeout(timeout))
     }
 
     fn connect_to(addr: &SocketAddr, mut limit: Limit) -> io::Result<TcpStream> {

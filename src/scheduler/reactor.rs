@@ -180,6 +180,7 @@ pub(crate) struct Source {
 }
 
 #[derive(Default)]
+#[repr(C)]
 struct State {
     registration: Option<Registration>,
     readers: WaitList,

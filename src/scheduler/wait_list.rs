@@ -12,19 +12,20 @@ use super::waiter::{Wait, Waiter};
 pub(crate) struct WaitList {
     /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others.
     first: Option<Waiter>,
-    others: VecDeque<Waiter>,
+    /// Boxed, as most lists never need it and thousands of them should stay small.
+    others: Option<Box<VecDeque<Waiter>>>,
 }
 
 impl WaitList {
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.others.is_empty()
+        self.first.is_none() && self.others.as_ref().is_none_or(|others| others.is_empty())
     }
 
     pub(crate) fn push(&mut self, waiter: Waiter) {
         if self.is_empty() {
             self.first = Some(waiter);
         } else {
-            self.others.push_back(waiter);
+            self.others.get_or_insert_default().push_back(waiter);
         }
     }
 
@@ -32,15 +33,23 @@ impl WaitList {
     pub(crate) fn remove(&mut self, wait: &Wait<'_>) {
         if self.first.as_ref().is_some_and(|first| wait.is(first)) {
             self.first = None;
-        } else if let Some(at) = self.others.iter().position(|waiter| wait.is(waiter)) {
-            self.others.remove(at);
+        } else if let Some(others) = &mut self.others
+            && let Some(at) = others.iter().position(|waiter| wait.is(waiter))
+        {
+            others.remove(at);
         }
     }
 
     /// Wakes everybody.
+    #[inline]
     pub(crate) fn wake_all(&mut self) {
-        for waiter in self.first.take().into_iter().chain(self.others.drain(..)) {
-            waiter.wake(Wake::Woken);
+        if let Some(first) = self.first.take() {
+            first.wake(Wake::Woken);
+        }
+        if let Some(others) = &mut self.others {
+            for waiter in others.drain(..) {
+                waiter.wake(Wake::Woken);
+            }
         }
     }
 }

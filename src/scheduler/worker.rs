@@ -167,16 +167,15 @@ pub(crate) fn suspend(why: Suspend) {
     unsafe { suspender.suspend(why) }
 }
 
-/// Counts one operation that did not have to park.
-#[inline]
-pub(crate) fn spend_budget() {
-    with(|local, _| local.budget.set(local.budget.get().saturating_sub(1)));
-}
-
-/// Whether the running green thread has done [`BUDGET`] operations without parking: the others get their turn before the next.
+/// Counts one operation that may not have to park; `true` if the running green thread has done [`BUDGET`] of them since it was resumed,
+/// and the others should get their turn first.
 #[inline]
 pub(crate) fn is_budget_spent() -> bool {
-    with(|local, _| local.budget.get() == 0) == Some(true)
+    with(|local, _| {
+        let left = local.budget.get();
+        local.budget.set(left.saturating_sub(1));
+        left == 0
+    }) == Some(true)
 }
 
 impl Local {
