@@ -143,7 +143,7 @@ fn is_cancelled() -> bool {
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
-    let raised = worker::with(|_, task| task.set_raised()) == Some(true);
+    let raised = worker::with(|_, task| task.is_raised()) == Some(true);
     // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs because of the first unwinding, a
     // cancelled thread can only be told, again and again, that its waits fail.
     let unwinding = unwinding || cfg!(panic = "abort") || raised && is_stuck();
@@ -152,6 +152,7 @@ fn raise(unwinding: bool) -> bool {
         worker::suspend(Suspend::Yield);
     }
     if !unwinding {
+        worker::with(|_, task| task.set_raised());
         panic::resume_unwind(Box::new(CancelUnwind));
     }
     true

@@ -977,6 +977,9 @@ fn a_connection_outlives_the_runtime_that_made_it() {
                 assert_eq!(question, 8);
                 far
             });
+            near.set_read_timeout(Some(SHORT)).unwrap();
+            assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+            near.set_read_timeout(None).unwrap();
             (&near).write_all(&7u64.to_ne_bytes()).unwrap();
             let listener = TcpListener::bind(LOCALHOST).unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -459,6 +459,8 @@ fn a_million_unstarted_threads_have_no_stacks() {
     });
 }
 
+// A sanitizer makes mappings of its own.
+#[cfg(not(hebra_sanitizer))]
 #[test]
 fn ten_thousand_guarded_stacks_are_few_mappings() {
     bounded(|| {
@@ -513,6 +515,8 @@ fn a_thousand_threads_work_where_guards_are_protected_pages() {
     });
 }
 
+// A sanitizer makes mappings of its own.
+#[cfg(not(hebra_sanitizer))]
 #[test]
 fn running_out_of_mappings_is_an_error_of_spawn_and_passes() {
     bounded(|| {

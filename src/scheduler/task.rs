@@ -237,9 +237,14 @@ impl<B: ?Sized> Task<B> {
         self.shielded.load(Ordering::Relaxed)
     }
 
-    /// Notes that a cancel point unwinds; returns whether one did before.
-    pub(crate) fn set_raised(&self) -> bool {
-        self.raised.swap(true, Ordering::Relaxed)
+    /// Whether a cancel point has unwound already.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a cancel point unwinds.
+    pub(crate) fn set_raised(&self) {
+        self.raised.store(true, Ordering::Relaxed);
     }
 }
 

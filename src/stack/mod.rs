@@ -659,6 +659,8 @@ mod tests {
         }
     }
 
+    // A sanitizer needs the memory that is refused here.
+    #[cfg(not(hebra_sanitizer))]
     #[test]
     fn discard_takes_whole_pages_only_and_goes_on_behind_a_refusal() {
         let page = page_size();

@@ -10,6 +10,7 @@ use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::lock::Lock;
 use crate::park::{self, CancelUnwind, Mode, Wait};
@@ -19,6 +20,9 @@ use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
+
+/// How often a cancelled thread that waits for another asks whether it still has to.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -105,9 +109,11 @@ impl<T> Outcome<T> {
                     return result;
                 }
             }
-            // In a destructor of a cancelled thread it waits all the same.
-            let mode = if park::cancel_point() { Mode::Shielded } else { Mode::CancelPoint };
-            park::park(Reason::Join, None, mode, |wait: &Wait<'_>| {
+            // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour unwinds: ask again.
+            let unwinds = park::cancel_point();
+            let mode = if unwinds { Mode::Shielded } else { Mode::CancelPoint };
+            let ask_again = unwinds.then(|| Instant::now() + ASK_AGAIN);
+            park::park(Reason::Join, ask_again, mode, |wait: &Wait<'_>| {
                 let mut state = self.0.lock();
                 if let State::Finished(_) = *state {
                     return None;
