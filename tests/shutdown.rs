@@ -371,21 +371,22 @@ fn a_neighbour_that_unwinds_for_a_while_only_delays_the_cancellation_of_others()
 #[test]
 fn the_result_of_one_whose_joiner_is_cancelled_is_dropped_on_a_green_thread() {
     for (dropper, drops) in on_one_and_two(|drops| {
-        let joins = Arc::new(AtomicBool::new(false));
+        let started = Arc::new(AtomicUsize::new(0));
         let dropper: Arc<Mutex<Option<String>>> = Arc::default();
-        let (tell, name, value) = (joins.clone(), dropper.clone(), drops.value());
+        let (start, name, value) = (started.clone(), dropper.clone(), drops.value());
         let result = OnDrop(move || *name.lock().unwrap() = thread::current().name().map(str::to_owned));
-        let slow = Builder::new().name("slow".into()).spawn_local(move || {
+        let slow = Builder::new().name("slow".into()).spawn(move || {
+            start.fetch_add(1, SeqCst);
             while panic::catch_unwind(thread::park).is_ok() {}
             (0..100).for_each(|_| drop(panic::catch_unwind(thread::yield_now)));
             (value, result)
         });
-        let joiner = Builder::new().name("joiner".into()).spawn_local(move || {
-            tell.store(true, SeqCst);
+        let start = started.clone();
+        thread::spawn(move || {
+            start.fetch_add(1, SeqCst);
             drop(slow.unwrap().join());
         });
-        drop(joiner);
-        wait_until(|| joins.load(SeqCst));
+        wait_until(|| started.load(SeqCst) == 2);
         dropper
     }) {
         assert_eq!(drops, 1);

@@ -13,6 +13,7 @@ pub(crate) struct WaitList {
     /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others.
     first: Option<Waiter>,
     /// Boxed, as most lists never need it and thousands of them should stay small.
+    #[expect(clippy::box_collection, reason = "a word instead of four in every socket")]
     others: Option<Box<VecDeque<Waiter>>>,
 }
 
