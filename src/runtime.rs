@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::report::say;
+use crate::scheduler::run_queue;
 use crate::scheduler::task::{Attributes, KeptByWorker, Start, Task};
 use crate::scheduler::worker::{self, Shared, Worker};
 
@@ -104,13 +105,14 @@ impl Runtime {
     /// on the calling OS thread `run` goes on waiting, as leaving its stack behind could not be made safe.
     ///
     /// # Panics
-    /// Continues a panic of `f`. Panics on a green thread, and if the system refuses the descriptors or OS threads of the workers.
+    /// Continues a panic of `f`. Panics on a green thread, in the destructor of a thread-local, and if the system refuses the descriptors or OS threads of the workers.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T,
     {
         assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
+        assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
         let location = Location::caller();
         let shared = Shared::new(self.workers, self.config.stack_size).expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);

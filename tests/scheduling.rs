@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hebra::net::{TcpListener, TcpStream};
-use hebra::thread::{self, Builder, Cancelled, JoinHandle, Thread};
+#[cfg(not(hebra_sanitizer))]
+use hebra::thread::Builder;
+use hebra::thread::{self, Cancelled, JoinHandle, Thread};
 
 use support::{bounded, on_workers};
 

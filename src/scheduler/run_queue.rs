@@ -220,6 +220,11 @@ impl LocalQueue {
     }
 }
 
+/// Whether this OS thread can be a worker: not while its thread-locals are being destroyed.
+pub(crate) fn is_available() -> bool {
+    LOCAL.try_with(|_| ()).is_ok()
+}
+
 /// Makes the green thread at `home` runnable. The caller has won its claim.
 #[inline]
 pub(crate) fn push(home: Home) {

@@ -316,6 +316,8 @@ impl Shared {
     pub(crate) fn stop(&self, grace: Duration) {
         *self.grace_ends.lock() = Instant::now().checked_add(grace);
         self.stopping.store(true, Ordering::SeqCst);
+        // A worker that goes to sleep looks at `stopping` after it has said so; we look the other way round.
+        fence(Ordering::SeqCst);
         for post in &self.posts {
             post.inbox.rouse();
         }
