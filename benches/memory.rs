@@ -53,7 +53,9 @@ fn measure(count: usize, workers: usize) -> io::Result<()> {
     floor::touch_pages(count);
     let floor = floor_per_thread()?;
     let before = Memory::now()?;
-    let crowd = support::runtime(workers).run(move || sleep_together(count))?;
+    // Stacks of the default size: their page tables are part of the price.
+    let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers))?;
+    let crowd = runtime.run(move || sleep_together(count))?;
 
     let held = crowd.asleep.since(&before);
     let each = |bytes: u64| bytes as f64 / count as f64;

@@ -62,7 +62,7 @@ impl Options {
     }
 }
 
-/// A runtime of `workers` workers and 64 KiB stacks: what all benches of green threads run on.
+/// A runtime of `workers` workers and 64 KiB stacks: what the benches of green threads run on that do not weigh them.
 ///
 /// # Panics
 /// If the runtime cannot be made; a bench has nothing left to do then.
