@@ -531,3 +531,32 @@ mod bell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::scheduler::waiter::OsThread;
+
+    #[test]
+    fn who_has_tried_before_the_latest_edge_tries_again() {
+        let reactor = Reactor::new().unwrap();
+        let (end, mut peer) = UnixStream::pair().unwrap();
+        let source = Source::new(end.into());
+        source.register(&reactor).unwrap();
+        let mut events = Events::new();
+        reactor.poll(&mut events, Some(0));
+        let seen = source.edges(Interest::Read);
+        peer.write_all(b"x").unwrap();
+        reactor.poll(&mut events, Some(0));
+
+        let thread = Arc::new(OsThread::new());
+        let wait = Wait::os(&thread, thread.claim.begin());
+        assert_eq!(source.enlist(Interest::Read, seen, &reactor, &wait), Enlisted::TryAgain);
+        assert_eq!(source.enlist(Interest::Read, source.edges(Interest::Read), &reactor, &wait), Enlisted::Waiting);
+        source.delist(Interest::Read, &wait);
+        source.deregister();
+    }
+}
