@@ -2,7 +2,6 @@
 
 use std::hint::spin_loop;
 use std::io::{self, Read, Write};
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,27 +11,9 @@ use hebra::net::{TcpListener, TcpStream};
 use hebra::thread::Builder;
 use hebra::thread::{self, Cancelled, JoinHandle, Thread};
 
-use support::{bounded, on_workers};
+use support::{bounded, child, is_child, on_workers, wait_until};
 
 mod support;
-
-/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
-fn child(test: &str, environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
-    command.envs(environment.iter().copied()).output().unwrap()
-}
-
-fn is_child() -> bool {
-    std::env::var_os("HEBRA_CHILD").is_some()
-}
-
-/// Lets the others run until something has come about.
-fn wait_until(condition: impl Fn() -> bool) {
-    while !condition() {
-        thread::yield_now();
-    }
-}
 
 /// Keeps the worker until something has come about that only another can bring about; `false` if that takes absurdly long.
 fn spin_until(condition: impl Fn() -> bool) -> bool {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::panic;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use hebra::net::{TcpListener, TcpStream};
 use hebra::thread::{self, Builder, Cancelled, JoinHandle};
 use hebra::{Config, Runtime};
 
-use support::bounded;
+use support::{bounded, child, is_child, stderr, wait_until};
 
 mod support;
 
@@ -56,28 +56,6 @@ struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
-fn child(test: &str) -> Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
-    command.output().unwrap()
-}
-
-fn is_child() -> bool {
-    std::env::var_os("HEBRA_CHILD").is_some()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Lets the others run until something has come about.
-fn wait_until(condition: impl Fn() -> bool) {
-    while !condition() {
-        thread::yield_now();
     }
 }
 
@@ -152,7 +130,7 @@ fn cancelling_says_nothing_on_standard_error() {
             });
             return println!("done");
         }
-        let output = child("cancelling_says_nothing_on_standard_error");
+        let output = child("cancelling_says_nothing_on_standard_error", &[]);
         assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
     });
 }
@@ -565,7 +543,7 @@ fn who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_beh
             assert_eq!(hebra::run(|| thread::spawn(|| 5).join().unwrap()), 5);
             return println!("gone on");
         }
-        let output = child("who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_behind");
+        let output = child("who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_behind", &[]);
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains("gone on"));
         let errors = stderr(&output);
@@ -588,7 +566,7 @@ fn who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker() {
             assert_eq!(hebra::run(|| thread::spawn(|| 5).join().unwrap()), 5);
             return println!("gone on");
         }
-        let output = child("who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker");
+        let output = child("who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker", &[]);
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains("gone on"));
         assert!(stderr(&output).contains("worker hebra-1 "), "{}", stderr(&output));
@@ -618,7 +596,7 @@ fn who_takes_its_time_on_the_calling_thread_is_named_and_waited_for() {
             assert!(ended.load(SeqCst));
             return println!("waited");
         }
-        let output = child("who_takes_its_time_on_the_calling_thread_is_named_and_waited_for");
+        let output = child("who_takes_its_time_on_the_calling_thread_is_named_and_waited_for", &[]);
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(stderr(&output).contains("green thread 'snail' (spawned at tests/shutdown.rs:"), "{}", stderr(&output));
     });
@@ -720,7 +698,7 @@ fn a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as
             });
             return;
         }
-        let output = child("a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as_in_std");
+        let output = child("a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as_in_std", &[]);
         assert_eq!(output.status.signal(), Some(6), "{output:?}");
         let errors = stderr(&output);
         assert!(errors.contains("the second") && errors.contains("panic in a destructor during cleanup"), "{errors}");
@@ -806,7 +784,7 @@ fn runtimes_leave_neither_descriptors_nor_os_threads_behind() {
             assert_eq!(resources(), before);
             return println!("done");
         }
-        let output = child("runtimes_leave_neither_descriptors_nor_os_threads_behind");
+        let output = child("runtimes_leave_neither_descriptors_nor_os_threads_behind", &[]);
         assert!(output.status.success(), "{}", stderr(&output));
     });
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hebra::thread::{self, Builder, Cancelled, JoinHandle, Thread, ThreadId};
 use hebra::{Config, Runtime};
 
-use support::{bounded, on_workers};
+use support::{bounded, child, is_child, on_workers};
 
 mod support;
 
@@ -23,17 +23,6 @@ fn on_one_and_two(body: impl Fn(usize)) {
     for workers in [1, 2] {
         on_workers(workers, || body(workers));
     }
-}
-
-/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
-fn child(test: &str) -> Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
-    command.output().unwrap()
-}
-
-fn is_child() -> bool {
-    std::env::var_os("HEBRA_CHILD").is_some()
 }
 
 /// What `f` panics with.
@@ -765,7 +754,7 @@ fn a_detached_panic_is_reported_with_name_and_place() {
                 }
             });
         }
-        let output = child("a_detached_panic_is_reported_with_name_and_place");
+        let output = child("a_detached_panic_is_reported_with_name_and_place", &[]);
         assert!(output.status.success(), "{output:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
         for (name, message) in

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -30,4 +31,26 @@ pub fn bounded<T>(body: impl FnOnce() -> T) -> T {
 pub fn on_workers<T>(workers: usize, body: impl FnOnce() -> T) -> T {
     let runtime = Runtime::new(Config::default().workers(workers)).expect("the number of workers is in range");
     bounded(|| runtime.run(body))
+}
+
+/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
+pub fn child(test: &str, environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+pub fn is_child() -> bool {
+    std::env::var_os("HEBRA_CHILD").is_some()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Lets the others run until something has come about.
+pub fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        hebra::thread::yield_now();
+    }
 }
