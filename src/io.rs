@@ -13,9 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 
-use crate::park::{self, Mode, Wait};
+use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
-use crate::scheduler::clock::deadline_after;
 use crate::scheduler::reactor::{Enlisted, Source};
 use crate::scheduler::task::Reason;
 use crate::scheduler::worker;
@@ -220,7 +219,7 @@ impl Io {
             Interest::Write => PollFlags::OUT,
         };
         loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(park::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = [PollFd::new(&*self.source, flags)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {

@@ -21,7 +21,8 @@
 
 use std::panic;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use crate::coroutine::stack_pointer;
 use crate::scheduler::claim::Wake;
@@ -42,6 +43,19 @@ pub(crate) enum Mode {
     Shielded,
 }
 
+/// How often a cancelled thread that has to wait all the same asks whether it still has to.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The time on the calling thread's clock: its runtime's, or the system's. Deadlines are points of it.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than an `Instant` can say: never.
+pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
+    now().checked_add(timeout)
+}
+
 /// Stops the calling thread until a waiter that `register` has enlisted is woken, or until `deadline`.
 ///
 /// `register` runs on the calling thread and must neither park nor run user code. It returns what undoes it, or `None` if there is
@@ -56,6 +70,35 @@ where
     U: FnOnce(&Wait<'_>),
 {
     if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, register) }
+}
+
+/// As [`park`], for waits that have no way to fail: locks, joins, the end of a scope. A cancel point, but where a thread that is
+/// cancelled can only be told so, it waits all the same, and never returns [`Wake::Cancelled`]. It may return [`Wake::Woken`] though
+/// nobody has woken it, undone: look again, in a loop.
+///
+/// `owner` is what dumps and deadlock reports follow: it holds the id of the thread that is waited for, or 0.
+pub(crate) fn park_insistently<U>(
+    reason: Reason,
+    owner: Option<&AtomicU64>,
+    deadline: Option<Instant>,
+    register: impl FnOnce(&Wait<'_>) -> Option<U>,
+) -> Wake
+where
+    U: FnOnce(&Wait<'_>),
+{
+    let _ = owner;
+    if !cancel_point() {
+        return park(reason, deadline, Mode::CancelPoint, register);
+    }
+    // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour unwinds: ask again.
+    let ask_again = now() + ASK_AGAIN;
+    match deadline {
+        Some(deadline) if deadline <= ask_again => park(reason, Some(deadline), Mode::Shielded, register),
+        _ => {
+            park(reason, Some(ask_again), Mode::Shielded, register);
+            Wake::Woken
+        }
+    }
 }
 
 fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake

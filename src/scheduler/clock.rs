@@ -3,7 +3,7 @@
 //! Inside the scheduler a point in time is a `u64`: nanoseconds since the runtime's [`Clock`] was made. That is 584 years,
 //! compares in one instruction and takes half of an `Instant`. [`Instant`]s come in at the public API and go no further.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Nanoseconds since the runtime's clock was made.
 pub(crate) type Nanos = u64;
@@ -28,9 +28,4 @@ impl Clock {
         let since = instant.saturating_duration_since(self.base);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
-}
-
-/// Returns the deadline that lies `timeout` from now, or `None` where that is further away than an `Instant` can say: never.
-pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
 }

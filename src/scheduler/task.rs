@@ -56,19 +56,57 @@ pub(crate) enum Start {
     NoStack(io::Error),
 }
 
-/// Why a thread is parked: what dumps and deadlock reports print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Reason {
-    /// It is not parked.
-    Running = 0,
-    Sleep,
-    Park,
-    Join,
-    Accept,
-    Connect,
-    Read,
-    Write,
+/// Why a thread is parked, in words: what dumps and deadlock reports print.
+macro_rules! reasons {
+    ($($name:ident = $words:literal,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Reason {
+            $($name,)*
+        }
+
+        impl Reason {
+            const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            fn words(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $words,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    Running = "not parked",
+    Sleep = "sleeping",
+    Park = "parked",
+    Join = "joining",
+    Accept = "accepting",
+    Connect = "connecting",
+    Read = "reading",
+    Write = "writing",
+    Lock = "locking",
+    Condvar = "waiting on a condition variable",
+    Barrier = "waiting at a barrier",
+    Once = "waiting for an initialisation",
+    Acquire = "acquiring permits",
+    Event = "waiting for an event",
+    Group = "waiting for a group",
+    Send = "sending",
+    Receive = "receiving",
+    Select = "selecting",
+    Scope = "waiting for the threads of a scope",
+    Future = "awaiting a future",
+    Blocking = "waiting for a blocking call",
+    Signal = "waiting for a signal",
+    Child = "waiting for a child process",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
 }
 
 /// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
@@ -155,6 +193,12 @@ impl<B: ?Sized> Task<B> {
         }
     }
 
+    /// Where the id stands, which has been drawn: for whoever waits for this thread.
+    pub(crate) fn id_word(&self) -> &AtomicU64 {
+        self.id();
+        &self.id
+    }
+
     pub(crate) fn home(&self) -> Option<Home> {
         let home = self.home.load(Ordering::Relaxed);
         let worker = u32::try_from(home >> 32).ok()?.checked_sub(1)?;
@@ -171,17 +215,7 @@ impl<B: ?Sized> Task<B> {
 
     /// Why the thread is parked.
     pub(crate) fn reason(&self) -> Reason {
-        const ALL: [Reason; 8] = [
-            Reason::Running,
-            Reason::Sleep,
-            Reason::Park,
-            Reason::Join,
-            Reason::Accept,
-            Reason::Connect,
-            Reason::Read,
-            Reason::Write,
-        ];
-        ALL[usize::from(self.reason.load(Ordering::Relaxed))]
+        Reason::ALL[usize::from(self.reason.load(Ordering::Relaxed))]
     }
 
     pub(crate) fn set_parked(&self, reason: Reason, since: Nanos, shielded: bool) {

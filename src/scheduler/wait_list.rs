@@ -8,7 +8,7 @@ use super::claim::Wake;
 use super::waiter::{Wait, Waiter};
 
 /// FIFO of the waiters of one object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WaitList {
     /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others.
     first: Option<Waiter>,
@@ -18,6 +18,10 @@ pub(crate) struct WaitList {
 }
 
 impl WaitList {
+    pub(crate) const fn new() -> WaitList {
+        WaitList { first: None, others: None }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none() && self.others.as_ref().is_none_or(|others| others.is_empty())
     }
@@ -41,6 +45,24 @@ impl WaitList {
         }
     }
 
+    #[allow(dead_code)] // For the primitives of `sync` and `channel`.
+    /// Takes the first waiter out.
+    pub(crate) fn pop(&mut self) -> Option<Waiter> {
+        self.first.take().or_else(|| self.others.as_mut()?.pop_front())
+    }
+
+    #[allow(dead_code)] // As `pop`.
+    /// Wakes the first whose wait has not ended otherwise, and returns whether there was one. Then it has been woken for good, so it
+    /// may be given something.
+    pub(crate) fn wake_one(&mut self) -> bool {
+        while let Some(waiter) = self.pop() {
+            if waiter.wake(Wake::Woken) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Wakes everybody.
     #[inline]
     pub(crate) fn wake_all(&mut self) {
@@ -52,5 +74,11 @@ impl WaitList {
                 waiter.wake(Wake::Woken);
             }
         }
+    }
+}
+
+impl Default for WaitList {
+    fn default() -> WaitList {
+        WaitList::new()
     }
 }

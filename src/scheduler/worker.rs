@@ -661,7 +661,7 @@ impl Worker {
         if self.stop == Stop::Cancelled && grace.is_some_and(|grace| Instant::now() >= grace) {
             self.stop = Stop::Reported;
             for (_, Entry { task, .. }) in &self.table {
-                say(format_args!("{task} has not ended though its runtime has: {:?}", task.reason()));
+                say(format_args!("{task} has not ended though its runtime has: {}", task.reason()));
             }
         }
     }

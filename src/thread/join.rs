@@ -10,19 +10,16 @@ use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
 
 use crate::lock::Lock;
-use crate::park::{self, CancelUnwind, Mode, Wait};
+use crate::park::{self, CancelUnwind, Wait};
 use crate::report::say;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
-
-/// How often a cancelled thread that waits for another asks whether it still has to.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -98,8 +95,8 @@ impl<T> Outcome<T> {
         matches!(*self.0.lock(), State::Finished(_))
     }
 
-    /// Waits for the result. Only the one handle may call this, once.
-    fn join(&self) -> Result<T> {
+    /// Waits for the result of the thread with that id. Only the one handle may call this, once.
+    fn join(&self, id: &AtomicU64) -> Result<T> {
         loop {
             {
                 let mut state = self.0.lock();
@@ -109,11 +106,7 @@ impl<T> Outcome<T> {
                     return result;
                 }
             }
-            // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour unwinds: ask again.
-            let unwinds = park::cancel_point();
-            let mode = if unwinds { Mode::Shielded } else { Mode::CancelPoint };
-            let ask_again = unwinds.then(|| Instant::now() + ASK_AGAIN);
-            park::park(Reason::Join, ask_again, mode, |wait: &Wait<'_>| {
+            park::park_insistently(Reason::Join, Some(id), None, |wait: &Wait<'_>| {
                 let mut state = self.0.lock();
                 if let State::Finished(_) = *state {
                     return None;
@@ -234,6 +227,14 @@ impl<T> Joinable<T> {
         }
     }
 
+    /// The id of the thread, drawn.
+    fn id(&self) -> &AtomicU64 {
+        match self {
+            Joinable::Shared(task) => task.id_word(),
+            Joinable::Local(task, _) => task.id_word(),
+        }
+    }
+
     fn task(&self) -> TaskRef {
         match self {
             Joinable::Shared(task) => task.clone(),
@@ -265,7 +266,8 @@ impl<T> JoinHandle<T> {
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
     /// stack, the [`io::Error`] that says so.
     pub fn join(mut self) -> Result<T> {
-        let result = self.joinable().outcome().join();
+        let joinable = self.joinable();
+        let result = joinable.outcome().join(joinable.id());
         self.0 = None;
         result
     }

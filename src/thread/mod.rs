@@ -13,9 +13,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::park::{self, Mode, Wait};
+use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
-use crate::scheduler::clock::deadline_after;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker;
