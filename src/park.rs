@@ -19,6 +19,8 @@
 //!
 //! A cancel point that does not wait lets the others run: destructors wait in loops, for them or for I/O that fails at once.
 
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::stack_pointer;
 use crate::scheduler::claim::Wake;
+use crate::scheduler::scopes::{Kind, Scopes};
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
@@ -39,8 +42,23 @@ pub(crate) struct CancelUnwind;
 /// Whether a wait can be cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
+    /// A cancellation unwinds.
     CancelPoint,
+    /// A cancellation is returned as [`Wake::Cancelled`], for the caller to do something about and wait again.
+    Observing,
+    /// Waits as if nothing had happened. It may return [`Wake::Woken`] though nobody has woken it, undone: look again, in a loop.
     Shielded,
+}
+
+impl Mode {
+    /// Unwinds, or returns `true`, if the calling thread is not to wait because it is cancelled.
+    fn is_over(self) -> bool {
+        match self {
+            Mode::CancelPoint => cancel_point(),
+            Mode::Observing => is_cancelled(),
+            Mode::Shielded => false,
+        }
+    }
 }
 
 /// How often a cancelled thread that has to wait all the same asks whether it still has to.
@@ -69,7 +87,7 @@ pub(crate) fn park<U>(
 where
     U: FnOnce(&Wait<'_>),
 {
-    if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, register) }
+    if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, mode, register) }
 }
 
 /// As [`park`], for waits that have no way to fail: locks, joins, the end of a scope. A cancel point, but where a thread that is
@@ -105,7 +123,7 @@ fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register
 where
     U: FnOnce(&Wait<'_>),
 {
-    if mode == Mode::CancelPoint && cancel_point() {
+    if mode.is_over() {
         return Wake::Cancelled;
     }
     let here = stack_pointer();
@@ -117,40 +135,53 @@ where
             debug_assert!(unseen, "who need not wait has enlisted nobody");
             return None;
         };
-        if let Some(deadline) = deadline {
-            local.insert_timer(deadline);
+        let limit = if mode == Mode::Shielded { None } else { local.scope_deadline(task) };
+        let until = earlier(deadline, limit);
+        if let Some(until) = until {
+            local.insert_timer(until);
         }
         task.set_stack_end(here);
         task.set_parked(reason, local.now(), mode == Mode::Shielded);
-        Some((undo, epoch))
+        Some((undo, epoch, until))
     });
-    let Some((undo, epoch)) = registered.expect("the caller is a green thread") else {
+    let Some((undo, epoch, until)) = registered.expect("the caller is a green thread") else {
         return Wake::Woken;
     };
     let unwinding = is_unwinding();
     worker::suspend(Suspend::Park);
     let wake = worker::with(|local, task| {
         task.set_running();
-        if deadline.is_some() {
+        if until.is_some() {
             local.cancel_timer();
         }
         let wake = task.claim.outcome().expect("only a wait that has ended is resumed");
         if wake != Wake::Woken {
             undo(&Wait::green(task, epoch));
         }
+        if wake == Wake::TimedOut
+            && until != deadline
+            && let Some(until) = until
+        {
+            local.expire_scopes(task, until);
+        }
         wake
     })
     .expect("a green thread stays one");
-    if wake != Wake::Woken && mode == Mode::CancelPoint && is_cancelled() {
-        raise(unwinding);
+    match mode {
+        _ if wake == Wake::Woken => wake,
+        Mode::CancelPoint if is_cancelled() && raise(unwinding) => Wake::Cancelled,
+        Mode::Observing if is_cancelled() => Wake::Cancelled,
+        _ => wake,
     }
-    wake
 }
 
-fn park_os<U>(deadline: Option<Instant>, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+fn park_os<U>(deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
 where
     U: FnOnce(&Wait<'_>),
 {
+    if mode.is_over() {
+        return Wake::Cancelled;
+    }
     let thread = os_thread();
     let epoch = thread.claim.begin();
     let wait = Wait::os(&thread, epoch);
@@ -158,14 +189,19 @@ where
         thread.claim.end(epoch, Wake::Woken);
         return Wake::Woken;
     };
-    let wake = thread.block(epoch, deadline);
+    let limit = if mode == Mode::Shielded { None } else { scope_deadline() };
+    let wake = thread.block(epoch, earlier(deadline, limit));
     if wake != Wake::Woken {
         undo(&wait);
     }
-    wake
+    if wake != Wake::Woken && mode.is_over() { Wake::Cancelled } else { wake }
 }
 
-/// Unwinds if the calling green thread has been cancelled; `true` if it has, but is unwinding already. Then the others have run.
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
+
+/// Unwinds if the calling thread has been cancelled; `true` if it has, but is unwinding already. Then the others have run.
 #[inline]
 pub(crate) fn cancel_point() -> bool {
     is_cancelled() && raise(is_unwinding())
@@ -179,29 +215,112 @@ pub(crate) fn pause() -> bool {
     is_cancelled() && raise(unwinding)
 }
 
+/// Whether the calling thread is cancelled: as a whole, or a scope that it is in.
 #[inline]
-fn is_cancelled() -> bool {
-    worker::with(|_, task| task.is_cancelled()) == Some(true)
+pub(crate) fn is_cancelled() -> bool {
+    let green = worker::with(|local, task| task.needs_attention() && local.is_cancelled_by_now(task));
+    green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
+}
+
+#[cold]
+fn is_os_cancelled() -> bool {
+    with_os_scopes(|scopes| {
+        if scopes.deadline().is_some() {
+            scopes.expire(now());
+        }
+        scopes.is_cancelled(false)
+    })
 }
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
-    let raised = worker::with(|_, task| task.is_raised()) == Some(true);
+    let raised = is_raised();
     // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs because of the first unwinding, a
     // cancelled thread can only be told, again and again, that its waits fail.
     let unwinding = unwinding || cfg!(panic = "abort") || raised && is_stuck();
     // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep the worker from the others.
     if unwinding || raised {
-        worker::suspend(Suspend::Yield);
+        match worker::is_green() {
+            true => worker::suspend(Suspend::Yield),
+            false => std::thread::yield_now(),
+        }
     }
     if !unwinding {
-        worker::with(|_, task| task.set_raised());
+        set_raised(true);
         panic::resume_unwind(Box::new(CancelUnwind));
     }
     true
 }
 
+/// Whether a cancel point of the calling thread has unwound, and the scope that catches has not been left.
+pub(crate) fn is_raised() -> bool {
+    worker::with(|_, task| task.is_raised()).unwrap_or_else(|| OS_RAISED.get())
+}
+
+fn set_raised(raised: bool) {
+    worker::with(|_, task| task.set_raised(raised)).unwrap_or_else(|| OS_RAISED.set(raised));
+}
+
+/// A cancel scope that the calling thread is in, by number. Who forgets it is in it until its end.
+pub(crate) struct Entered(u64);
+
+/// Enters a cancel scope.
+pub(crate) fn enter_scope(kind: Kind) -> Entered {
+    if worker::is_green() {
+        Entered(worker::with(|local, task| local.enter_scope(task, kind)).expect("the caller is a green thread"))
+    } else {
+        OS_SCOPED.set(true);
+        Entered(with_os_scopes(|scopes| scopes.enter(kind)))
+    }
+}
+
+impl Entered {
+    /// Leaves the scope, and returns whether an unwinding that is due to a cancellation ends here.
+    ///
+    /// # Errors
+    /// It was another thread that entered it.
+    pub(crate) fn leave(self) -> Result<bool, Carried> {
+        let left = match worker::with(|local, task| local.leave_scope(task, self.0)) {
+            Some(left) => left,
+            None => with_os_scopes(|scopes| {
+                let left = scopes.leave(self.0, false);
+                if scopes.is_empty() {
+                    OS_SCOPED.set(false);
+                    *scopes = ManuallyDrop::new(Scopes::new());
+                }
+                left
+            }),
+        };
+        let left = left.ok_or(Carried)?;
+        if !left.cancelled {
+            set_raised(false);
+        }
+        Ok(left.catches)
+    }
+}
+
+/// A generator was suspended inside of a cancel scope, and resumed by another thread.
+#[derive(Debug)]
+pub(crate) struct Carried;
+
+/// The nearest deadline of the cancel scopes that the calling thread is in.
+pub(crate) fn scope_deadline() -> Option<Instant> {
+    match worker::with(|local, task| local.scope_deadline(task)) {
+        Some(deadline) => deadline,
+        None => OS_SCOPED.get().then(|| with_os_scopes(|scopes| scopes.deadline())).flatten(),
+    }
+}
+
+fn with_os_scopes<T>(f: impl FnOnce(&mut ManuallyDrop<Scopes>) -> T) -> T {
+    OS_SCOPES.with_borrow_mut(f)
+}
+
 thread_local! {
+    /// The cancel scopes of this OS thread's own code.
+    /// Never dropped, so that destructors of other thread-locals can have scopes, too; it owns nothing while it is empty.
+    static OS_SCOPES: RefCell<ManuallyDrop<Scopes>> = const { RefCell::new(ManuallyDrop::new(Scopes::new())) };
+    static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
+    static OS_RAISED: Cell<bool> = const { Cell::new(false) };
     static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
 }
 

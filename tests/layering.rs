@@ -34,6 +34,7 @@ const LAYERS: &[(&str, u32)] = &[
 const SCHEDULER: &[(&str, u32)] = &[
     ("clock", 0),
     ("claim", 0),
+    ("scopes", 0),
     ("run_queue", 1),
     ("task", 2),
     ("waiter", 3),

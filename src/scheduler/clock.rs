@@ -3,7 +3,7 @@
 //! Inside the scheduler a point in time is a `u64`: nanoseconds since the runtime's [`Clock`] was made. That is 584 years,
 //! compares in one instruction and takes half of an `Instant`. [`Instant`]s come in at the public API and go no further.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Nanoseconds since the runtime's clock was made.
 pub(crate) type Nanos = u64;
@@ -21,6 +21,11 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Nanos {
         self.at(Instant::now())
+    }
+
+    /// The instant of `nanos`.
+    pub(crate) fn instant(&self, nanos: Nanos) -> Instant {
+        self.base + Duration::from_nanos(nanos)
     }
 
     /// Converts a deadline; one before the clock's beginning becomes 0, one beyond its end its end.

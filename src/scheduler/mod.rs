@@ -23,6 +23,7 @@ pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
+pub(crate) mod scopes;
 #[allow(unsafe_code)]
 mod sweep;
 pub(crate) mod task;

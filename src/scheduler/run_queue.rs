@@ -53,14 +53,32 @@ pub(crate) trait Bell: Send + Sync {
 
 /// The thread-safe door to one worker.
 pub(crate) struct Inbox {
-    /// Green threads of this worker that somebody else made runnable.
-    ready: Lock<Vec<Slot>>,
-    /// The length of `ready`; written under its lock, read by the worker to pass by an empty inbox without locking.
+    mail: Lock<Mail>,
+    /// How much mail there is; written under its lock, read by the worker to pass by an empty inbox without locking.
     len: AtomicUsize,
     /// The worker is about to wait, or waits: ring.
     asleep: AtomicBool,
     /// `None` while no worker has this number.
     bell: Lock<Option<Arc<dyn Bell>>>,
+}
+
+/// What others have to say to a worker, by slots of its table.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    /// Green threads that somebody else made runnable.
+    ready: Vec<Slot>,
+    /// Green threads that somebody else has cancelled, or a scope that they are in. The slot may have another tenant by now.
+    cancelled: Vec<Slot>,
+}
+
+impl Mail {
+    const fn new() -> Mail {
+        Mail { ready: Vec::new(), cancelled: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.ready.len() + self.cancelled.len()
+    }
 }
 
 /// A worker's number and inbox, for as long as it holds this.
@@ -86,6 +104,8 @@ impl Lease {
         drop(free);
         let inbox = INBOXES[worker as usize].get_or_init(Inbox::new);
         *inbox.bell.lock() = Some(bell);
+        // The last worker of that number may have been told of a cancellation that came too late.
+        inbox.mail.lock().cancelled.clear();
         Ok(Lease { worker, inbox })
     }
 
@@ -112,14 +132,15 @@ impl Drop for Lease {
 
 impl Inbox {
     fn new() -> Inbox {
-        Inbox { ready: Lock::new(Vec::new()), len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell: Lock::new(None) }
+        let mail = Lock::new(Mail::new());
+        Inbox { mail, len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell: Lock::new(None) }
     }
 
-    fn push(&self, slot: Slot) {
-        let mut ready = self.ready.lock();
-        ready.push(slot);
-        self.len.store(ready.len(), Ordering::Relaxed);
-        drop(ready);
+    fn post(&self, add: impl FnOnce(&mut Mail)) {
+        let mut mail = self.mail.lock();
+        add(&mut mail);
+        self.len.store(mail.len(), Ordering::Relaxed);
+        drop(mail);
         self.rouse();
     }
 
@@ -133,23 +154,25 @@ impl Inbox {
         rings
     }
 
-    /// Home worker only: moves what has arrived to the run queue. `spare` is an empty vector that is handed in to be filled
-    /// next, so that the lock is held for a swap.
-    pub(crate) fn take(&self, queue: &LocalQueue, spare: &mut Vec<Slot>) {
+    /// Home worker only: moves what has become ready to the run queue, and returns who has been cancelled. `spare` is an empty vector
+    /// that is handed in to be filled next, so that the lock is held for a swap.
+    pub(crate) fn take(&self, queue: &LocalQueue, spare: &mut Vec<Slot>) -> Vec<Slot> {
         if self.len.load(Ordering::Relaxed) == 0 {
-            return;
+            return Vec::new();
         }
-        let mut ready = self.ready.lock();
-        std::mem::swap(&mut *ready, spare);
+        let mut mail = self.mail.lock();
+        std::mem::swap(&mut mail.ready, spare);
+        let cancelled = std::mem::take(&mut mail.cancelled);
         self.len.store(0, Ordering::Relaxed);
-        drop(ready);
+        drop(mail);
         queue.ready.borrow_mut().extend(spare.drain(..));
+        cancelled
     }
 
     /// Home worker only: announces that it will sleep. `false` if there is mail, and it must not.
     pub(crate) fn begin_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        let may_sleep = self.ready.lock().is_empty();
+        let may_sleep = self.mail.lock().len() == 0;
         if !may_sleep {
             self.end_sleep();
         }
@@ -237,9 +260,22 @@ pub(crate) fn push(home: Home) {
     });
     // Where thread-locals are being torn down no worker runs: not at home.
     if local != Ok(true) {
-        let inbox = INBOXES[home.worker as usize].get();
-        inbox.expect("a green thread has started there").push(home.slot);
+        inbox(home).post(|mail| mail.ready.push(home.slot));
     }
+}
+
+/// Tells the worker of the green thread at `home`, which is not the caller's, that it has been cancelled, or a scope that it is in.
+pub(crate) fn push_cancelled(home: Home) {
+    inbox(home).post(|mail| mail.cancelled.push(home.slot));
+}
+
+/// Whether the caller runs on the worker of the green thread at `home`.
+pub(crate) fn is_at(home: Home) -> bool {
+    LOCAL.try_with(|local| local.worker.get() == home.worker) == Ok(true)
+}
+
+fn inbox(home: Home) -> &'static Inbox {
+    INBOXES[home.worker as usize].get().expect("a green thread has started there")
 }
 
 #[cfg(test)]

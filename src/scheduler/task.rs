@@ -12,8 +12,8 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::claim::{Claim, Token};
 use super::clock::Nanos;
@@ -109,12 +109,21 @@ impl fmt::Display for Reason {
     }
 }
 
+/// In `home`: somebody has cancelled the thread.
+const CANCEL: u64 = 1 << 63;
+
+/// In `attention`: the next cancel point unwinds.
+const CANCELLED: u8 = 1;
+/// In `attention`: the thread is in a cancel scope of its own.
+const SCOPED: u8 = 2;
+
 /// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
 /// reference counts.
 #[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
     pub(crate) claim: Claim,
-    /// A [`Home`], as worker + 1 and slot; 0 before the start. Set once, by the worker that starts it.
+    /// A [`Home`], as worker + 1 and slot, 0 before the start; and [`CANCEL`]. The worker that starts the thread sets the one, whoever
+    /// cancels it the other, and the second of them sees what the first has done.
     home: AtomicU64,
     /// A [`Reason`]; written by the thread itself, read by anybody.
     reason: AtomicU8,
@@ -122,9 +131,9 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     shielded: AtomicBool,
     /// The dead pages below the open wait have been given back. Home worker only.
     swept: AtomicBool,
-    /// The next cancel point unwinds. Home worker only.
-    cancelled: AtomicBool,
-    /// A cancel point has unwound already. Home worker only.
+    /// [`CANCELLED`] and [`SCOPED`]: what a cancel point has to look at. Home worker only.
+    attention: AtomicU8,
+    /// A cancel point has unwound, and the scope that catches has not been left. Home worker only.
     raised: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
@@ -136,6 +145,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// 0 until somebody asks for the id.
     id: AtomicU64,
     location: &'static Location<'static>,
+    /// Where it was cancelled, by whoever did so first; empty if that was the end of the runtime.
+    cancelled_at: OnceLock<&'static Location<'static>>,
     /// What few threads have.
     attributes: Option<Box<Attributes>>,
     pub(crate) body: B,
@@ -150,7 +161,7 @@ impl<B> Task<B> {
             reason: AtomicU8::new(Reason::Running as u8),
             shielded: AtomicBool::new(false),
             swept: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            attention: AtomicU8::new(0),
             raised: AtomicBool::new(false),
             since: AtomicU64::new(0),
             stack_end: AtomicUsize::new(0),
@@ -158,6 +169,7 @@ impl<B> Task<B> {
             token: Token::new(),
             id: AtomicU64::new(0),
             location,
+            cancelled_at: OnceLock::new(),
             attributes: if plain { None } else { Some(Box::new(attributes)) },
             body,
         }
@@ -200,17 +212,36 @@ impl<B: ?Sized> Task<B> {
     }
 
     pub(crate) fn home(&self) -> Option<Home> {
-        let home = self.home.load(Ordering::Relaxed);
-        let worker = u32::try_from(home >> 32).ok()?.checked_sub(1)?;
-        Some(Home { worker, slot: home as u32 })
+        home_of(self.home.load(Ordering::Relaxed))
     }
 
     /// Starts the task at `home`. Only the worker that took it may call this, once: a green thread never moves. Whoever is to look it
-    /// up learns of the thread through a lock that is taken later.
-    pub(crate) fn settle(&self, home: Home) {
-        debug_assert!(self.home().is_none(), "a green thread never moves");
+    /// up learns of the thread through a lock that is taken later. Returns whether the thread was cancelled before.
+    pub(crate) fn settle(&self, home: Home) -> bool {
         let word = (u64::from(home.worker) + 1) << 32 | u64::from(home.slot);
-        self.home.store(word, Ordering::Relaxed);
+        let before = self.home.fetch_or(word, Ordering::AcqRel);
+        debug_assert!(home_of(before).is_none(), "a green thread never moves");
+        before & CANCEL != 0
+    }
+
+    /// Cancels the thread as a whole, from any thread. Returns its home, if it has one and is to be told.
+    pub(crate) fn request_cancel(&self, at: Option<&'static Location<'static>>) -> Option<Home> {
+        if let Some(at) = at
+            && !self.is_cancel_requested()
+        {
+            let _ = self.cancelled_at.set(at);
+        }
+        home_of(self.home.fetch_or(CANCEL, Ordering::AcqRel))
+    }
+
+    /// Whether the thread has been cancelled as a whole.
+    pub(crate) fn is_cancel_requested(&self) -> bool {
+        self.home.load(Ordering::Acquire) & CANCEL != 0
+    }
+
+    /// Where it was cancelled, if not by the end of its runtime.
+    pub(crate) fn cancelled_at(&self) -> Option<&'static Location<'static>> {
+        self.cancelled_at.get().copied()
     }
 
     /// Why the thread is parked.
@@ -259,27 +290,43 @@ impl<B: ?Sized> Task<B> {
         self.reason.store(Reason::Running as u8, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    /// Whether a cancel point has anything to look at.
+    #[inline]
+    pub(crate) fn needs_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn set_cancelled(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & CANCELLED != 0
+    }
+
+    pub(crate) fn is_scoped(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & SCOPED != 0
+    }
+
+    pub(crate) fn set_attention(&self, cancelled: bool, scoped: bool) {
+        let bits = if cancelled { CANCELLED } else { 0 } | if scoped { SCOPED } else { 0 };
+        self.attention.store(bits, Ordering::Relaxed);
     }
 
     pub(crate) fn is_shielded(&self) -> bool {
         self.shielded.load(Ordering::Relaxed)
     }
 
-    /// Whether a cancel point has unwound already.
+    /// Whether a cancel point has unwound, and the scope that catches has not been left.
     pub(crate) fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
     }
 
-    /// Notes that a cancel point unwinds.
-    pub(crate) fn set_raised(&self) {
-        self.raised.store(true, Ordering::Relaxed);
+    /// Notes that a cancel point unwinds, or that the scope that was cancelled has been left.
+    pub(crate) fn set_raised(&self, raised: bool) {
+        self.raised.store(raised, Ordering::Relaxed);
     }
+}
+
+fn home_of(word: u64) -> Option<Home> {
+    let worker = u32::try_from((word & !CANCEL) >> 32).ok()?.checked_sub(1)?;
+    Some(Home { worker, slot: word as u32 })
 }
 
 impl<B: ?Sized> fmt::Display for Task<B> {

@@ -29,6 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +41,8 @@ use slab::Slab;
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::reactor::{Events, Reactor};
-use super::run_queue::{Home, Lease, LocalQueue, Slot};
+use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
+use super::scopes::{Kind, Left, Scopes};
 use super::sweep::Sweep;
 use super::task::{Body, Start, Task, TaskRef};
 use super::timers::Timers;
@@ -127,6 +129,8 @@ pub(crate) struct Local {
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
     suspender: Cell<Option<Suspender<(), Suspend>>>,
+    /// The cancel scopes of the started green threads, by slot; as long as it had to be.
+    scopes: RefCell<Vec<Scopes>>,
     /// What is left of the running thread's [`BUDGET`].
     budget: Cell<u32>,
     /// The clock as read at the last turn.
@@ -165,6 +169,24 @@ pub(crate) fn suspend(why: Suspend) {
     let suspender = suspender.expect("only a green thread suspends");
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
     unsafe { suspender.suspend(why) }
+}
+
+/// Cancels a green thread as a whole, from any thread.
+pub(crate) fn cancel(task: &TaskRef, at: &'static Location<'static>) {
+    if task.request_cancel(Some(at)).is_some() {
+        tell_cancelled(task);
+    }
+}
+
+/// Tells the worker of a started green thread that this has been cancelled, or a scope that it is in.
+pub(crate) fn tell_cancelled(task: &TaskRef) {
+    let Some(home) = task.home() else { return };
+    if !run_queue::is_at(home) {
+        return run_queue::push_cancelled(home);
+    }
+    let local = LOCAL.get().expect("this OS thread is its worker");
+    // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
+    unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
 /// Counts one operation that may not have to park; `true` if the running green thread has done [`BUDGET`] of them since it was resumed,
@@ -215,6 +237,76 @@ impl Local {
 
     pub(crate) fn cancel_timer(&self) {
         self.timers.borrow_mut().cancel(self.slot.get());
+    }
+
+    /// Runs `f` with the cancel scopes of the green thread in `slot`, and brings up to date what its record says of them.
+    fn with_scopes<T>(&self, task: &Task, slot: Slot, f: impl FnOnce(&mut Scopes, bool) -> T) -> T {
+        let slot = slot as usize;
+        let mut all = self.scopes.borrow_mut();
+        if slot >= all.len() {
+            all.resize_with(slot + 1, Scopes::new);
+        }
+        let root = task.is_cancel_requested();
+        let result = f(&mut all[slot], root);
+        task.set_attention(all[slot].is_cancelled(root), !all[slot].is_empty());
+        result
+    }
+
+    /// Enters a cancel scope on the running green thread, and returns its number.
+    pub(crate) fn enter_scope(&self, task: &Task, kind: Kind) -> u64 {
+        self.with_scopes(task, self.slot.get(), |scopes, _| scopes.enter(kind))
+    }
+
+    /// Leaves a cancel scope of the running green thread. `None` if it was another thread that entered it: a generator has carried it
+    /// over. Then that one is not in it any more.
+    pub(crate) fn leave_scope(&self, task: &Task, id: u64) -> Option<Left> {
+        let Some(left) = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root)) else {
+            for scopes in self.scopes.borrow_mut().iter_mut() {
+                scopes.leave(id, false);
+            }
+            return None;
+        };
+        if !left.cancelled {
+            task.set_raised(false);
+        }
+        Some(left)
+    }
+
+    /// The nearest deadline of the cancel scopes that the running green thread is in.
+    pub(crate) fn scope_deadline(&self, task: &Task) -> Option<Instant> {
+        if !task.is_scoped() {
+            return None;
+        }
+        self.scopes.borrow()[self.slot.get() as usize].deadline()
+    }
+
+    /// Notes that time has come for those cancel scopes of the running green thread whose deadline is not after `now`.
+    pub(crate) fn expire_scopes(&self, task: &Task, now: Instant) {
+        self.with_scopes(task, self.slot.get(), |scopes, _| scopes.expire(now));
+    }
+
+    /// Whether the running green thread is cancelled at the time at which the clock was read last.
+    #[cold]
+    pub(crate) fn is_cancelled_by_now(&self, task: &Task) -> bool {
+        if task.is_scoped() {
+            self.expire_scopes(task, self.shared.clock.instant(self.now.get()));
+        }
+        task.is_cancelled()
+    }
+
+    /// Has a green thread of this worker look at its cancellation anew: wakes it if it is parked where it can be cancelled.
+    fn deliver_cancellation(&self, task: &TaskRef, slot: Slot) {
+        let scoped = task.is_scoped();
+        let cancelled = match scoped {
+            true => self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root)),
+            false => {
+                task.set_attention(task.is_cancel_requested(), false);
+                task.is_cancelled()
+            }
+        };
+        if cancelled && !task.is_shielded() {
+            end_wait(task, slot, Wake::Cancelled);
+        }
     }
 
     /// Leaves an unstarted green thread where an idle worker can take it.
@@ -379,6 +471,7 @@ impl Worker {
                 running: Cell::new(None),
                 slot: Cell::new(0),
                 suspender: Cell::new(None),
+                scopes: RefCell::default(),
                 budget: Cell::new(0),
                 now: Cell::new(now),
             }),
@@ -419,7 +512,7 @@ impl Worker {
                 self.resume_ready(queue);
                 self.start_unstarted();
                 self.read_clock();
-                self.local.post().inbox.take(queue, &mut self.spare);
+                self.read_mail(queue);
                 self.expire_timers();
                 self.sweep();
                 if self.has_work(queue) {
@@ -512,25 +605,30 @@ impl Worker {
 
     /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
     fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static) {
-        let stopping = self.local.shared.is_stopping();
-        let start = if stopping { Start::Discard } else { Start::Run };
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
             Err(error) => return body(Start::NoStack(error)),
         };
-        if stopping {
-            task.set_cancelled();
-        }
         let label = Label { what: What::GreenThread, name: task.name(), location: task.location() };
         stack.set_label(&label);
+        let vacant = self.table.vacant_entry();
+        let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
+        if self.local.shared.is_stopping() {
+            task.request_cancel(None);
+        }
+        let cancelled = task.settle(Home { worker: self.local.post().inbox.worker(), slot });
+        if cancelled {
+            task.set_attention(true, false);
+        }
+        if let Some(scopes) = self.local.scopes.borrow_mut().get_mut(vacant.key()) {
+            scopes.clear();
+        }
+        let start = if cancelled { Start::Discard } else { Start::Run };
         let coroutine = Coroutine::new(stack, move |yielder, ()| {
             let suspender = Suspender::new(yielder);
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
         });
-        let vacant = self.table.vacant_entry();
-        let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
-        task.settle(Home { worker: self.local.post().inbox.worker(), slot });
         vacant.insert(Entry { coroutine, task, suspender: None });
         LocalQueue::with(|queue| self.resume(slot, queue));
     }
@@ -541,6 +639,14 @@ impl Worker {
         self.turn_began = now;
         self.local.now.set(now);
         self.quota = if turn > TURN { (self.quota / 2).max(1) } else { (self.quota * 2).min(QUOTA) };
+    }
+
+    fn read_mail(&mut self, queue: &LocalQueue) {
+        for slot in self.local.post().inbox.take(queue, &mut self.spare) {
+            if let Some(entry) = self.table.get(slot as usize) {
+                self.local.deliver_cancellation(&entry.task, slot);
+            }
+        }
     }
 
     fn expire_timers(&mut self) {
@@ -651,10 +757,8 @@ impl Worker {
         if self.stop == Stop::No {
             self.stop = Stop::Cancelled;
             for (slot, entry) in &self.table {
-                entry.task.set_cancelled();
-                if !entry.task.is_shielded() {
-                    end_wait(&entry.task, slot as Slot, Wake::Cancelled);
-                }
+                entry.task.request_cancel(None);
+                self.local.deliver_cancellation(&entry.task, slot as Slot);
             }
         }
         let grace = *self.local.shared.grace_ends.lock();

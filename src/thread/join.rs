@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -20,23 +20,10 @@ use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
+use crate::thread::cancel::{Cancelled, is_cancellation};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
-
-/// The payload with which the `join` of a cancelled green thread fails.
-///
-/// A green thread is cancelled when its runtime ends before it does: when the closure given to [`run`](crate::run) has returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled(());
-
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the green thread was cancelled because its runtime ended")
-    }
-}
-
-impl std::error::Error for Cancelled {}
 
 /// The result of a thread on its way to whoever joins it.
 pub(super) struct Outcome<T>(Lock<State<T>>);
@@ -62,15 +49,8 @@ impl<T> Outcome<T> {
         Outcome(Lock::new(State::Pending))
     }
 
-    /// Runs `f` as the body of the calling green thread, and keeps what it returns for whoever joins.
-    pub(super) fn fill(&self, start: Start, f: impl FnOnce() -> T) {
-        let result = match start {
-            Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
-            // Its destructor may be at a cancel point, too.
-            Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
-            Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
-        };
-        let result = result.map_err(|payload| if payload.is::<CancelUnwind>() { Box::new(Cancelled(())) } else { payload });
+    /// Keeps the result of the calling green thread for whoever joins.
+    pub(super) fn put(&self, result: Result<T>) {
         let mut state = self.0.lock();
         match &*state {
             State::Pending => *state = State::Finished(result),
@@ -134,6 +114,20 @@ impl<T> Outcome<T> {
     }
 }
 
+/// Runs `f` as the body of the calling green thread, and returns its result as its joiner is to see it.
+pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
+    let result = match start {
+        Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
+        // Its destructor may be at a cancel point, too.
+        Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
+        Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
+    };
+    result.map_err(|payload| match is_cancellation(&*payload) {
+        true => Box::new(Cancelled::at(worker::with(|_, task| task.cancelled_at()).flatten())) as _,
+        false => payload,
+    })
+}
+
 /// Drops a value of the user's; a panic in its destructor is the `Err`.
 fn drop_quietly<V>(value: V) -> Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
@@ -185,7 +179,7 @@ impl<F, T> Packet<F, T> {
 impl<F: FnOnce() -> T + Send, T: Send> Body for Packet<F, T> {
     fn run(&self, start: Start) {
         let closure = self.closure.lock().take();
-        self.outcome.fill(start, closure.expect("a green thread runs once"));
+        self.outcome.put(conclude(start, closure.expect("a green thread runs once")));
     }
 }
 
@@ -270,6 +264,31 @@ impl<T> JoinHandle<T> {
         let result = joinable.outcome().join(joinable.id());
         self.0 = None;
         result
+    }
+
+    /// Cancels the thread: it unwinds from where it waits, or from the next place where it would wait. Its destructors run, and its
+    /// `join` fails with [`Cancelled`]. If it has not begun, its closure is dropped. If it has ended, nothing happens.
+    ///
+    /// What it waited for did not happen: no message is lost, no lock taken. If its wait has been ended already, that counts, and the
+    /// thread unwinds from the next cancel point. [`shield`](super::shield) puts it off.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use hebra::thread;
+    ///
+    /// hebra::run(|| {
+    ///     let sleeper = thread::spawn(|| thread::sleep(Duration::from_secs(3600)));
+    ///     sleeper.cancel();
+    ///     let payload = sleeper.join().unwrap_err();
+    ///     assert!(payload.is::<thread::Cancelled>());
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn cancel(&self) {
+        let joinable = self.joinable();
+        if !joinable.outcome().is_finished() {
+            worker::cancel(&joinable.task(), Location::caller());
+        }
     }
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.

@@ -19,10 +19,12 @@ use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, Task
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker;
 
+mod cancel;
 mod join;
 
-pub use join::{Cancelled, JoinHandle, Result};
-use join::{Join, Outcome, Packet};
+pub use cancel::{Cancelled, Elapsed, deadline, is_cancelled, shield, timeout, timeout_at};
+use join::{Join, Outcome, Packet, conclude};
+pub use join::{JoinHandle, Result};
 
 const OUTSIDE: &str = "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
 
@@ -151,7 +153,7 @@ impl Builder {
         let stack = worker::with(|local, _| local.reserve(&task)).expect(OUTSIDE)?;
         let outcome = Arc::new(Outcome::new());
         let filled = outcome.clone();
-        let body = Box::new(move |start: Start| filled.fill(start, f));
+        let body = Box::new(move |start: Start| filled.put(conclude(start, f)));
         worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
         Ok(JoinHandle::local(task, outcome))
     }
