@@ -71,12 +71,12 @@ impl<T> Outcome<T> {
         }
     }
 
-    fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         matches!(*self.0.lock(), State::Finished(_))
     }
 
     /// Waits for the result of the thread with that id. Only the one handle may call this, once.
-    fn join(&self, id: &AtomicU64) -> Result<T> {
+    pub(super) fn join(&self, id: &AtomicU64) -> Result<T> {
         loop {
             {
                 let mut state = self.0.lock();
@@ -134,7 +134,7 @@ fn drop_quietly<V>(value: V) -> Result<()> {
 }
 
 /// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
-fn discard<V>(value: V) {
+pub(super) fn discard<V>(value: V) {
     let mut dropped = drop_quietly(value);
     for _ in 0..8 {
         let Err(payload) = dropped else { return };
@@ -152,7 +152,7 @@ fn report<T>(who: &str, result: &Result<T>) {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+pub(super) fn message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -20,11 +20,25 @@ use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker;
 
 mod cancel;
+#[allow(unsafe_code)]
+mod family;
 mod join;
+#[allow(unsafe_code)]
+mod race;
+#[allow(unsafe_code)]
+mod scope;
+#[allow(unsafe_code)]
+mod set;
+#[allow(unsafe_code)]
+mod try_scope;
 
 pub use cancel::{Cancelled, Elapsed, deadline, is_cancelled, shield, timeout, timeout_at};
 use join::{Join, Outcome, Packet, conclude};
 pub use join::{JoinHandle, Result};
+pub use race::race;
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use set::JoinSet;
+pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
 
 const OUTSIDE: &str = "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
 
@@ -129,8 +143,7 @@ impl Builder {
         assert!(worker::is_green(), "{OUTSIDE}");
         let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
         let record: TaskRef = task.clone();
-        let stack = worker::with(|local, _| local.reserve(&record)).expect(OUTSIDE)?;
-        worker::with(|local, _| local.spawn(record, stack)).expect(OUTSIDE);
+        launch(record)?;
         Ok(JoinHandle::shared(task))
     }
 
@@ -163,6 +176,13 @@ impl Builder {
         let attributes = Attributes { name: self.name.map(String::into_boxed_str), stack_size: self.stack_size };
         Ok(Task::new(attributes, location, body))
     }
+}
+
+/// Leaves an unstarted green thread to the workers of the calling one's runtime.
+fn launch(task: TaskRef) -> io::Result<()> {
+    let stack = worker::with(|local, _| local.reserve(&task)).expect(OUTSIDE)?;
+    worker::with(|local, _| local.spawn(task, stack)).expect(OUTSIDE);
+    Ok(())
 }
 
 /// A process-wide unique identifier of a thread, green or OS. Never reused.

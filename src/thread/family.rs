@@ -1,0 +1,161 @@
+//! [`Family`]: the threads that somebody waits for as a whole, and cancels as a whole: those of a scope, of a race, of a set.
+//!
+//! A member is added before it can run and removes itself as the last thing it does; so when a family is empty, nothing that its
+//! members have borrowed is in use any more. That is what makes scoped threads sound, and [`spawn_borrowing`] relies on it.
+
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::{Builder, OUTSIDE};
+use crate::lock::Lock;
+use crate::park::{self, Mode, Wait};
+use crate::scheduler::claim::Wake;
+use crate::scheduler::task::{Body, Reason, Start, TaskRef};
+use crate::scheduler::wait_list::WaitList;
+use crate::scheduler::worker;
+
+/// Threads that are waited for and cancelled together.
+#[derive(Default)]
+pub(super) struct Family(Lock<State>);
+
+#[derive(Default)]
+struct State {
+    /// `None` for one that is being made.
+    members: Slab<Option<TaskRef>>,
+    /// Where the family was cancelled: who comes later is cancelled at once.
+    cancelled: Option<&'static Location<'static>>,
+    /// Who waits for it to be empty.
+    waiting: WaitList,
+}
+
+impl Family {
+    fn reserve(&self) -> usize {
+        self.0.lock().members.insert(None)
+    }
+
+    fn add(&self, key: usize, task: TaskRef) {
+        let mut state = self.0.lock();
+        let cancelled = state.cancelled;
+        state.members[key] = Some(task.clone());
+        drop(state);
+        if let Some(at) = cancelled {
+            worker::cancel(&task, at);
+        }
+    }
+
+    fn remove(&self, key: usize) {
+        let mut state = self.0.lock();
+        let task = state.members.remove(key);
+        if state.members.is_empty() {
+            state.waiting.wake_all();
+        }
+        drop(state);
+        drop(task);
+    }
+
+    /// Cancels all members, and those that are still to come.
+    pub(super) fn cancel(&self, at: &'static Location<'static>) {
+        let mut state = self.0.lock();
+        state.cancelled.get_or_insert(at);
+        let members: Vec<TaskRef> = state.members.iter().filter_map(|(_, task)| task.clone()).collect();
+        drop(state);
+        for task in members {
+            worker::cancel(&task, at);
+        }
+    }
+
+    /// Forgets that the family was cancelled: who comes later is not.
+    pub(super) fn pardon(&self) {
+        self.0.lock().cancelled = None;
+    }
+
+    /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on waiting.
+    pub(super) fn wait(&self, at: &'static Location<'static>) {
+        let mut mode = Mode::Observing;
+        loop {
+            let mut empty = false;
+            let wake = park::park(Reason::Scope, None, mode, |wait: &Wait<'_>| {
+                let mut state = self.0.lock();
+                empty = state.members.is_empty();
+                if empty {
+                    return None;
+                }
+                state.waiting.push(wait.waiter());
+                Some(|wait: &Wait<'_>| self.0.lock().waiting.remove(wait))
+            });
+            if empty {
+                return;
+            }
+            if wake == Wake::Cancelled {
+                self.cancel(at);
+                mode = Mode::Shielded;
+            }
+        }
+    }
+}
+
+/// The tail of the record of a family's member. What it borrows is not in its type.
+struct Erased(Lock<Option<Job<'static>>>);
+
+type Job<'a> = Box<dyn FnOnce(Start) + Send + 'a>;
+
+impl Body for Erased {
+    fn run(&self, start: Start) {
+        let body = self.0.lock().take();
+        body.expect("a green thread runs once")(start);
+    }
+}
+
+/// Spawns a member of `family`. `body` must not unwind.
+///
+/// # Errors
+/// As [`Builder::spawn`]; then `body` has been dropped.
+///
+/// # Panics
+/// As [`Builder::spawn`].
+///
+/// # Safety
+/// The family must be empty before anything that `body` borrows ends.
+pub(super) unsafe fn spawn_borrowing<'a>(
+    family: &Arc<Family>,
+    builder: Builder,
+    location: &'static Location<'static>,
+    body: impl FnOnce(Start) + Send + 'a,
+) -> io::Result<TaskRef> {
+    assert!(worker::is_green(), "{OUTSIDE}");
+    let key = family.reserve();
+    let borrower = Borrower { body, _member: Member { family: family.clone(), key } };
+    let body: Job<'a> = Box::new(move |start| {
+        let Borrower { body, _member } = { borrower };
+        body(start);
+    });
+    let body = Box::into_raw(Box::new(body)).cast::<Job<'static>>();
+    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the closure is run or dropped, it leaves the
+    // family afterwards, and the caller promises that what it borrows lives until then.
+    let body = *unsafe { Box::from_raw(body) };
+    let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(body))))?);
+    family.add(key, task.clone());
+    super::launch(task.clone())?;
+    Ok(task)
+}
+
+/// In this order they are dropped: a member leaves when nothing that it has borrowed is in use any more.
+struct Borrower<F> {
+    body: F,
+    _member: Member,
+}
+
+/// A place in a family; leaves it when it is dropped.
+struct Member {
+    family: Arc<Family>,
+    key: usize,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.family.remove(self.key);
+    }
+}

@@ -1,0 +1,172 @@
+//! Scoped threads: green threads that borrow from whoever has spawned them, with the API of [`std::thread::scope`].
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::cancel::{Cancelled, is_cancellation};
+use super::family::{Family, spawn_borrowing};
+use super::join::{Outcome, conclude, discard};
+use super::{Builder, Result, Thread};
+use crate::scheduler::task::{Start, TaskRef};
+use crate::scheduler::worker;
+
+/// A scope to spawn green threads in; see [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    family: Arc<Family>,
+    /// Panics of threads that nobody has joined.
+    panics: Arc<AtomicUsize>,
+    /// Invariant, as in std: or `'scope` could shrink to less than the scope lasts.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// Owns the right to join a scoped green thread; see [`scope`]. Dropped, the scope joins it.
+pub struct ScopedJoinHandle<'scope, T> {
+    task: TaskRef,
+    outcome: Arc<Outcome<T>>,
+    panics: Arc<AtomicUsize>,
+    scope: PhantomData<&'scope ()>,
+}
+
+/// Runs `f`, in which green threads can be spawned that borrow what outlives the call, and waits for all of them, as
+/// [`std::thread::scope`] does.
+///
+/// They run on any worker. Whoever is not joined when `f` returns or panics is joined then. If the calling thread is cancelled, in `f`
+/// or while it waits, so are the threads of the scope; it waits for them all the same.
+///
+/// ```
+/// hebra::run(|| {
+///     let words = vec!["strand", "of", "thread"];
+///     let mut longest = "";
+///     let lengths = hebra::thread::scope(|s| {
+///         let lengths = s.spawn(|| words.iter().map(|word| word.len()).sum::<usize>());
+///         s.spawn(|| longest = words.iter().max_by_key(|word| word.len()).unwrap());
+///         lengths.join().unwrap()
+///     });
+///     assert_eq!((lengths, longest.len()), (14, 6));
+/// });
+/// ```
+///
+/// # Cancellation
+/// The threads end before the call does, come what may: a thread that does not react to being cancelled holds it up. When they have
+/// ended, a cancellation that was met in `f` continues; one that was met while waiting is delivered at the next cancel point.
+///
+/// # Panics
+/// Continues a panic of `f`. Panics if a thread of the scope panicked and was not joined.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let at = Location::caller();
+    let scope = Scope { family: Arc::default(), panics: Arc::default(), scope: PhantomData, env: PhantomData };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    if result.as_ref().is_err_and(|payload| is_cancellation(&**payload)) {
+        scope.family.cancel(at);
+    }
+    scope.family.wait(at);
+    match result {
+        Err(payload) => panic::resume_unwind(payload),
+        Ok(_) if scope.panics.load(Ordering::Relaxed) > 0 => panic!("a scoped thread panicked"),
+        Ok(value) => value,
+    }
+}
+
+impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Spawns a green thread that may borrow what outlives the scope.
+    ///
+    /// # Panics
+    /// As [`spawn`](super::spawn).
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        Builder::new().spawn_scoped(self, f).expect("failed to spawn a green thread")
+    }
+}
+
+impl Builder {
+    /// Spawns a green thread in a scope; see [`scope`](fn@super::scope).
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// Panics outside a runtime.
+    #[track_caller]
+    pub fn spawn_scoped<'scope, 'env, F, T>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let outcome = Arc::new(Outcome::new());
+        let (filled, panics) = (outcome.clone(), scope.panics.clone());
+        let body = move |start: Start| {
+            let result = conclude(start, f);
+            if result.as_ref().is_err_and(|payload| !payload.is::<Cancelled>()) {
+                panics.fetch_add(1, Ordering::Relaxed);
+            }
+            filled.put(result);
+            // If the handle is gone the result is dropped here, while what it borrows is there.
+            discard(filled);
+        };
+        // SAFETY: `scope` returns only when the family is empty, and what has the lifetime `'scope` outlives that call.
+        let task = unsafe { spawn_borrowing(&scope.family, self, Location::caller(), body)? };
+        Ok(ScopedJoinHandle { task, outcome, panics: scope.panics.clone(), scope: PhantomData })
+    }
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the thread to end and returns its result.
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point, and then the scope joins the thread.
+    ///
+    /// # Errors
+    /// As [`JoinHandle::join`](super::JoinHandle::join).
+    pub fn join(self) -> Result<T> {
+        let result = self.outcome.join(self.task.id_word());
+        if result.as_ref().is_err_and(|payload| !payload.is::<Cancelled>()) {
+            self.panics.fetch_sub(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Returns whether the thread has ended, without waiting: `join` will return at once.
+    pub fn is_finished(&self) -> bool {
+        self.outcome.is_finished()
+    }
+
+    /// Returns the thread's handle.
+    pub fn thread(&self) -> Thread {
+        Thread::green(self.task.clone())
+    }
+
+    /// Cancels the thread; see [`JoinHandle::cancel`](super::JoinHandle::cancel).
+    #[track_caller]
+    pub fn cancel(&self) {
+        worker::cancel(&self.task, Location::caller());
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("thread", &self.thread()).finish_non_exhaustive()
+    }
+}
