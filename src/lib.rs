@@ -7,6 +7,8 @@
 compile_error!("hebra is written for Unix");
 
 // L1: memory and switching
+#[cfg(feature = "runtime")]
+mod atomic;
 #[allow(unsafe_code)]
 mod coroutine;
 #[cfg(feature = "runtime")]

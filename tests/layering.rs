@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Layer of a top-level module, and its order among those of the same layer where that is fixed.
 const LAYERS: &[(&str, u32)] = &[
+    ("atomic", 0),
     ("lock", 0),
     ("report", 0),
     ("unwinding", 0),
@@ -35,6 +36,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("clock", 0),
     ("claim", 0),
     ("scopes", 0),
+    ("inbox", 0),
     ("run_queue", 1),
     ("task", 2),
     ("waiter", 3),

@@ -18,7 +18,7 @@
 //! Orderings: the winner's compare-exchange releases what it did before it woke us, and `outcome` acquires it. `begin`
 //! releases too, but nobody learns of an epoch except through a lock or on the same OS thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering};
 
 const STATE_BITS: u32 = 3;
 const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
@@ -46,7 +46,7 @@ pub(crate) struct Epoch(u64);
 pub(crate) struct Claim(AtomicU64);
 
 impl Claim {
-    pub(crate) const fn new() -> Claim {
+    pub(crate) fn new() -> Claim {
         Claim(AtomicU64::new(RUNNING))
     }
 
@@ -94,7 +94,7 @@ impl Token {
     const EMPTY: u64 = 0;
     const NOTIFIED: u64 = 1;
 
-    pub(crate) const fn new() -> Token {
+    pub(crate) fn new() -> Token {
         Token(AtomicU64::new(Token::EMPTY))
     }
 

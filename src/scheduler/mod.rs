@@ -21,6 +21,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod clock;
+pub(crate) mod inbox;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod scopes;

@@ -43,7 +43,7 @@ use polling::Poller;
 use slab::Slab;
 
 use super::clock::Nanos;
-use super::run_queue::Bell;
+use super::inbox::Bell;
 use super::wait_list::WaitList;
 use super::waiter::Wait;
 use crate::coroutine::prefetch;

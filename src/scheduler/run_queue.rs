@@ -3,31 +3,17 @@
 //! Law 2 (home) lives here. A started green thread is known by the [`Slot`] it has in its worker's table, and only that
 //! worker resumes it. Whoever makes it runnable calls [`push`]: on the home worker's own OS thread that is one push to a
 //! plain queue; from anywhere else the slot goes into the worker's [`Inbox`], and the worker is rung if it sleeps.
-//!
-//! # The sleep protocol
-//!
-//! ```text
-//!   worker                                  somebody else
-//!   1 asleep = true                         1 lock; push; unlock
-//!   2 lock; look into the inbox; unlock     2 if asleep: asleep = false, ring the bell
-//!   3 empty? wait for I/O or the bell
-//! ```
-//!
-//! The lock orders step 2 of the worker against step 1 of the other. If the push came first, the worker sees it and does not
-//! sleep; if it came later, the unlock of the worker's look has published `asleep`, and the bell rings. The bell stays rung
-//! until the worker's wait has consumed it, so it may ring before the wait begins.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::inbox::{Bell, Inbox};
 use crate::lock::Lock;
 
-/// The place of a started green thread in its worker's table.
-pub(crate) type Slot = u32;
+pub(crate) use super::inbox::Slot;
 
 /// Where a started green thread lives: its worker's process-wide number, and its slot there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,41 +31,6 @@ static INBOXES: [OnceLock<Inbox>; MAX_WORKERS] = [const { OnceLock::new() }; MAX
 
 /// Numbers that are not in use, below the first one that never was.
 static FREE: Lock<(Vec<u32>, u32)> = Lock::new((Vec::new(), 0));
-
-/// Wakes a worker that waits for I/O.
-pub(crate) trait Bell: Send + Sync {
-    fn ring(&self);
-}
-
-/// The thread-safe door to one worker.
-pub(crate) struct Inbox {
-    mail: Lock<Mail>,
-    /// How much mail there is; written under its lock, read by the worker to pass by an empty inbox without locking.
-    len: AtomicUsize,
-    /// The worker is about to wait, or waits: ring.
-    asleep: AtomicBool,
-    /// `None` while no worker has this number.
-    bell: Lock<Option<Arc<dyn Bell>>>,
-}
-
-/// What others have to say to a worker, by slots of its table.
-#[derive(Debug, Default)]
-pub(crate) struct Mail {
-    /// Green threads that somebody else made runnable.
-    ready: Vec<Slot>,
-    /// Green threads that somebody else has cancelled, or a scope that they are in. The slot may have another tenant by now.
-    cancelled: Vec<Slot>,
-}
-
-impl Mail {
-    const fn new() -> Mail {
-        Mail { ready: Vec::new(), cancelled: Vec::new() }
-    }
-
-    fn len(&self) -> usize {
-        self.ready.len() + self.cancelled.len()
-    }
-}
 
 /// A worker's number and inbox, for as long as it holds this.
 #[derive(Debug)]
@@ -103,9 +54,7 @@ impl Lease {
         };
         drop(free);
         let inbox = INBOXES[worker as usize].get_or_init(Inbox::new);
-        *inbox.bell.lock() = Some(bell);
-        // The last worker of that number may have been told of a cancellation that came too late.
-        inbox.mail.lock().cancelled.clear();
+        inbox.open(bell);
         Ok(Lease { worker, inbox })
     }
 
@@ -125,69 +74,8 @@ impl Deref for Lease {
 impl Drop for Lease {
     /// Nobody pushes any more: who could, has won the claim of a started green thread, and this worker's have all ended.
     fn drop(&mut self) {
-        self.inbox.bell.lock().take();
+        self.inbox.close();
         FREE.lock().0.push(self.worker);
-    }
-}
-
-impl Inbox {
-    fn new() -> Inbox {
-        let mail = Lock::new(Mail::new());
-        Inbox { mail, len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell: Lock::new(None) }
-    }
-
-    fn post(&self, add: impl FnOnce(&mut Mail)) {
-        let mut mail = self.mail.lock();
-        add(&mut mail);
-        self.len.store(mail.len(), Ordering::Relaxed);
-        drop(mail);
-        self.rouse();
-    }
-
-    /// Rings if the worker sleeps. What it is to find must have been published by a lock that it takes before it sleeps.
-    /// Returns whether it rang.
-    pub(crate) fn rouse(&self) -> bool {
-        let rings = self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel);
-        if rings && let Some(bell) = &*self.bell.lock() {
-            bell.ring();
-        }
-        rings
-    }
-
-    /// Home worker only: moves what has become ready to the run queue, and returns who has been cancelled. `spare` is an empty vector
-    /// that is handed in to be filled next, so that the lock is held for a swap.
-    pub(crate) fn take(&self, queue: &LocalQueue, spare: &mut Vec<Slot>) -> Vec<Slot> {
-        if self.len.load(Ordering::Relaxed) == 0 {
-            return Vec::new();
-        }
-        let mut mail = self.mail.lock();
-        std::mem::swap(&mut mail.ready, spare);
-        let cancelled = std::mem::take(&mut mail.cancelled);
-        self.len.store(0, Ordering::Relaxed);
-        drop(mail);
-        queue.ready.borrow_mut().extend(spare.drain(..));
-        cancelled
-    }
-
-    /// Home worker only: announces that it will sleep. `false` if there is mail, and it must not.
-    pub(crate) fn begin_sleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        let may_sleep = self.mail.lock().len() == 0;
-        if !may_sleep {
-            self.end_sleep();
-        }
-        may_sleep
-    }
-
-    /// Home worker only: it is awake again.
-    pub(crate) fn end_sleep(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-}
-
-impl std::fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -221,6 +109,10 @@ impl LocalQueue {
     #[inline]
     pub(crate) fn push(&self, slot: Slot) {
         self.ready.borrow_mut().push_back(slot);
+    }
+
+    pub(crate) fn extend(&self, slots: impl IntoIterator<Item = Slot>) {
+        self.ready.borrow_mut().extend(slots);
     }
 
     #[inline]
@@ -260,13 +152,13 @@ pub(crate) fn push(home: Home) {
     });
     // Where thread-locals are being torn down no worker runs: not at home.
     if local != Ok(true) {
-        inbox(home).post(|mail| mail.ready.push(home.slot));
+        inbox(home).push(home.slot);
     }
 }
 
 /// Tells the worker of the green thread at `home`, which is not the caller's, that it has been cancelled, or a scope that it is in.
 pub(crate) fn push_cancelled(home: Home) {
-    inbox(home).post(|mail| mail.cancelled.push(home.slot));
+    inbox(home).push_cancelled(home.slot);
 }
 
 /// Whether the caller runs on the worker of the green thread at `home`.
@@ -280,6 +172,8 @@ fn inbox(home: Home) -> &'static Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[derive(Default)]
@@ -319,13 +213,13 @@ mod tests {
         assert_eq!(bell.0.load(Ordering::SeqCst), 0, "an awake worker is not rung");
         assert!(!inbox.begin_sleep(), "there is mail: it must not sleep");
         LocalQueue::with(|queue| {
-            inbox.take(queue, &mut Vec::new());
+            queue.extend(inbox.take(&mut Vec::new()).ready);
             assert_eq!(drain(queue), [1]);
             assert!(inbox.begin_sleep());
             push(home(2));
             push(home(3));
             assert_eq!(bell.0.load(Ordering::SeqCst), 1);
-            inbox.take(queue, &mut Vec::new());
+            queue.extend(inbox.take(&mut Vec::new()).ready);
             assert_eq!(drain(queue), [2, 3]);
         });
     }

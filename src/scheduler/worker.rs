@@ -40,6 +40,7 @@ use slab::Slab;
 
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
+use super::inbox::{Mail, Sleepers};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
@@ -84,9 +85,8 @@ pub(crate) struct Shared {
     posts: Box<[Post]>,
     clock: Clock,
     stack_size: usize,
-    /// Workers that sleep or are about to. With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to
-    /// sleep looks there afterwards, with a fence between; so one of them sees the other.
-    sleepers: AtomicUsize,
+    /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks there afterwards.
+    sleepers: Sleepers,
     /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse a second one.
     searching: AtomicBool,
     /// The root has finished: cancel and end everything.
@@ -382,7 +382,7 @@ impl Shared {
             posts: posts.collect::<io::Result<_>>()?,
             clock: Clock::new(),
             stack_size,
-            sleepers: AtomicUsize::new(0),
+            sleepers: Sleepers::default(),
             searching: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             grace_ends: Lock::new(None),
@@ -394,8 +394,7 @@ impl Shared {
         if self.posts.len() == 1 {
             return;
         }
-        fence(Ordering::SeqCst);
-        if self.sleepers.load(Ordering::Relaxed) == 0 || self.searching.swap(true, Ordering::AcqRel) {
+        if !self.sleepers.any() || self.searching.swap(true, Ordering::AcqRel) {
             return;
         }
         let mut others = self.posts.iter().enumerate().filter(|(index, _)| *index != but);
@@ -642,7 +641,12 @@ impl Worker {
     }
 
     fn read_mail(&mut self, queue: &LocalQueue) {
-        for slot in self.local.post().inbox.take(queue, &mut self.spare) {
+        let Mail { mut ready, cancelled } = self.local.post().inbox.take(&mut self.spare);
+        queue.extend(ready.drain(..));
+        if ready.capacity() > 0 {
+            self.spare = ready;
+        }
+        for slot in cancelled {
             if let Some(entry) = self.table.get(slot as usize) {
                 self.local.deliver_cancellation(&entry.task, slot);
             }
@@ -719,15 +723,14 @@ impl Worker {
             return;
         }
         shared.searching.store(false, Ordering::Release);
-        shared.sleepers.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        shared.sleepers.announce();
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
         if !stay_awake {
             let timeout = self.time_to_next_event();
             self.poll(timeout);
         }
-        shared.sleepers.fetch_sub(1, Ordering::SeqCst);
+        shared.sleepers.wake_up();
         inbox.end_sleep();
         self.roused = shared.searching.load(Ordering::Relaxed);
         self.read_clock();

@@ -1,0 +1,262 @@
+//! The claim word, the unpark token, the inbox and the sleep protocol under loom, which goes through all interleavings of a few threads
+//! and through what the memory model lets each of them see. What is tested are the very sources of the crate.
+//!
+//! Each model must also be able to fail: it is run once more with what it is about weakened, and then loom has to find the fault.
+
+#![allow(dead_code, unused_imports, reason = "the sources have more in them than the models need")]
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool as StdBool;
+use std::sync::atomic::Ordering::SeqCst;
+
+use loom::sync::Notify;
+use loom::thread;
+
+#[path = "../src/scheduler/claim.rs"]
+mod claim;
+#[path = "../src/scheduler/inbox.rs"]
+mod inbox;
+
+use claim::{Claim, Token, Wake};
+use inbox::{Bell, Inbox, Sleepers};
+
+/// Orderings and fences do nothing, or a step is taken too late.
+static WEAK: StdBool = StdBool::new(false);
+
+fn is_weak() -> bool {
+    WEAK.load(SeqCst)
+}
+
+/// loom's atomics in place of those of `src/atomic.rs`.
+mod atomic {
+    pub(crate) use loom::sync::atomic::Ordering;
+    use loom::sync::atomic::{self, Ordering::Relaxed};
+
+    fn weakened(order: Ordering) -> Ordering {
+        if super::is_weak() { Relaxed } else { order }
+    }
+
+    pub(crate) fn fence(order: Ordering) {
+        if !super::is_weak() {
+            atomic::fence(order);
+        }
+    }
+
+    macro_rules! atomics {
+        ($($name:ident of $value:ty,)*) => {
+            $(
+                #[derive(Debug)]
+                pub(crate) struct $name(atomic::$name);
+
+                impl Default for $name {
+                    fn default() -> $name {
+                        $name::new(<$value>::default())
+                    }
+                }
+
+                impl $name {
+                    pub(crate) fn new(value: $value) -> $name {
+                        $name(atomic::$name::new(value))
+                    }
+
+                    pub(crate) fn load(&self, order: Ordering) -> $value {
+                        self.0.load(weakened(order))
+                    }
+
+                    pub(crate) fn store(&self, value: $value, order: Ordering) {
+                        self.0.store(value, weakened(order));
+                    }
+
+                    pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                        self.0.swap(value, weakened(order))
+                    }
+
+                    pub(crate) fn compare_exchange(
+                        &self,
+                        current: $value,
+                        new: $value,
+                        success: Ordering,
+                        failure: Ordering,
+                    ) -> Result<$value, $value> {
+                        self.0.compare_exchange(current, new, weakened(success), weakened(failure))
+                    }
+                }
+            )*
+        };
+    }
+
+    atomics! {
+        AtomicBool of bool,
+        AtomicU64 of u64,
+        AtomicUsize of usize,
+    }
+
+    impl AtomicUsize {
+        pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_add(value, weakened(order))
+        }
+
+        pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+            self.0.fetch_sub(value, weakened(order))
+        }
+    }
+}
+
+/// loom's mutex in place of that of `src/lock.rs`.
+mod lock {
+    use loom::sync::{Mutex, MutexGuard};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Lock<T>(Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Lock<T> {
+            Lock(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("nobody panics under a lock")
+        }
+    }
+}
+
+/// Data that a thread writes before it wakes another, and that one reads afterwards: only the claim orders the two.
+type Data = loom::sync::atomic::AtomicUsize;
+
+const RELAXED: loom::sync::atomic::Ordering = loom::sync::atomic::Ordering::Relaxed;
+
+/// A waker and a canceller race for a wait: one of them ends it, and the owner sees what that one did before.
+fn a_wait_ends_once_and_its_end_publishes() {
+    let claim = Arc::new(Claim::new());
+    let data = Arc::new([Data::new(0), Data::new(0)]);
+    let epoch = claim.begin();
+    let enders = [Wake::Woken, Wake::Cancelled].map(|wake| {
+        let (claim, data) = (claim.clone(), data.clone());
+        thread::spawn(move || {
+            data[usize::from(wake == Wake::Cancelled)].store(1, RELAXED);
+            claim.end(epoch, wake)
+        })
+    });
+    let outcome = loop {
+        if let Some(outcome) = claim.outcome() {
+            break outcome;
+        }
+        thread::yield_now();
+    };
+    assert_eq!(data[usize::from(outcome == Wake::Cancelled)].load(RELAXED), 1, "the owner has missed what the winner did");
+    let winners = enders.map(|ender| ender.join().expect("no panic"));
+    assert_eq!(winners.iter().filter(|won| **won).count(), 1);
+    assert_eq!(winners[1], outcome == Wake::Cancelled);
+}
+
+/// An unpark before, during or after the way into park is not lost, and what was done before it is seen.
+fn an_unpark_is_not_lost() {
+    let thread = Arc::new((Claim::new(), Token::new()));
+    let data = Arc::new(Data::new(0));
+    let other = {
+        let (thread, data) = (thread.clone(), data.clone());
+        thread::spawn(move || {
+            data.store(1, RELAXED);
+            if let Some(epoch) = thread.1.leave() {
+                thread.0.end(epoch, Wake::Woken);
+            }
+        })
+    };
+    let (claim, token) = &*thread;
+    let epoch = claim.begin();
+    if token.announce(epoch) {
+        while claim.outcome().is_none() {
+            thread::yield_now();
+        }
+        token.take();
+    } else {
+        claim.end(epoch, Wake::Woken);
+    }
+    assert_eq!(data.load(RELAXED), 1, "unparked, but without what was done before");
+    other.join().expect("no panic");
+}
+
+/// A bell that stays rung until somebody has waited for it.
+struct Rung(Notify);
+
+impl Bell for Rung {
+    fn ring(&self) {
+        self.0.notify();
+    }
+}
+
+/// Whatever is pushed from elsewhere reaches a worker that sleeps whenever it may. loom calls a lost wake-up a dead-lock.
+fn mail_reaches_a_worker_that_goes_to_sleep() {
+    let bell = Arc::new(Rung(Notify::new()));
+    let inbox = Arc::new(Inbox::new());
+    inbox.open(bell.clone());
+    let sender = {
+        let inbox = inbox.clone();
+        thread::spawn(move || {
+            inbox.push(1);
+            inbox.push_cancelled(2);
+        })
+    };
+    let mut seen = 0;
+    while seen < 2 {
+        let mail = inbox.take(&mut Vec::new());
+        seen += mail.ready.len() + mail.cancelled.len();
+        // Weakened, it sleeps on the strength of a look that came before it has said so.
+        let hasty = is_weak() && seen < 2;
+        let may_sleep = inbox.begin_sleep();
+        if seen < 2 && (may_sleep || hasty) {
+            bell.0.wait();
+        }
+        inbox.end_sleep();
+    }
+    sender.join().expect("no panic");
+}
+
+/// A thread that is put down for whoever is idle is seen by a worker that goes to sleep, or rouses it.
+fn an_idle_worker_sees_what_is_put_down() {
+    let sleepers = Arc::new(Sleepers::default());
+    let put_down = Arc::new(Data::new(0));
+    let spawner = {
+        let (sleepers, put_down) = (sleepers.clone(), put_down.clone());
+        thread::spawn(move || {
+            put_down.store(1, RELAXED);
+            sleepers.any()
+        })
+    };
+    sleepers.announce();
+    let seen = put_down.load(RELAXED) == 1;
+    let roused = spawner.join().expect("no panic");
+    assert!(seen || roused, "the worker sleeps, and the thread lies there");
+}
+
+/// With at most three preemptions: no fault that needs more has been heard of, and without a bound it takes hours.
+fn check(model: fn()) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+fn main() {
+    let models: [(&str, fn()); 4] = [
+        ("a wait ends once and its end publishes", a_wait_ends_once_and_its_end_publishes),
+        ("an unpark is not lost", an_unpark_is_not_lost),
+        ("mail reaches a worker that goes to sleep", mail_reaches_a_worker_that_goes_to_sleep),
+        ("an idle worker sees what is put down", an_idle_worker_sees_what_is_put_down),
+    ];
+    for (name, model) in models {
+        check(model);
+        println!("{name}: ok");
+    }
+    WEAK.store(true, SeqCst);
+    panic::set_hook(Box::new(|_| ()));
+    for (name, model) in models {
+        let failed = panic::catch_unwind(AssertUnwindSafe(|| check(model))).is_err();
+        if !failed {
+            println!("{name}: loom has not found the fault in the weakened version");
+            std::process::exit(1);
+        }
+        println!("{name}, weakened: fails, as it must");
+    }
+    println!("test result: ok. {} models passed, and failed when weakened", models.len());
+}
