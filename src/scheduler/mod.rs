@@ -21,6 +21,8 @@
 
 pub(crate) mod claim;
 pub(crate) mod clock;
+pub(crate) mod deadlock;
+pub(crate) mod oracle;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod scopes;
