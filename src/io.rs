@@ -202,6 +202,7 @@ impl Io {
             });
             match wake {
                 Wake::Woken if enlisted == Enlisted::Unregistered => {
+                    refuse_in_simulation("a descriptor")?;
                     let here = worker::with(|local, _| local.reactor().clone());
                     self.source.register(&here.expect("a green thread has a worker"))?;
                 }
@@ -267,6 +268,21 @@ impl Limit {
         };
         *self = Limit::Deadline(deadline);
         deadline
+    }
+}
+
+/// Refuses what a simulation could not repeat; to be asked before a socket, a file or a child process is made.
+///
+/// # Errors
+/// `Unsupported`, if the caller runs in a simulation.
+pub(crate) fn refuse_in_simulation(what: &str) -> io::Result<()> {
+    match worker::seed() {
+        None => Ok(()),
+        Some(_) => {
+            let message =
+                format!("{what} cannot be used in a simulation: what comes from outside cannot be repeated; see hebra::sim");
+            Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        }
     }
 }
 

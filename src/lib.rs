@@ -37,10 +37,16 @@ mod io;
 mod runtime;
 #[cfg(feature = "runtime")]
 pub mod thread;
+#[cfg(feature = "runtime")]
+pub mod time;
 
 // L6: mirrors of std's I/O
 #[cfg(feature = "runtime")]
 pub mod net;
+
+// L7: nobody imports these
+#[cfg(feature = "runtime")]
+pub mod sim;
 
 pub use generator::{Generator, GeneratorState, Yielder};
 #[cfg(feature = "runtime")]

@@ -66,7 +66,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The time on the calling thread's clock: its runtime's, or the system's. Deadlines are points of it.
 pub(crate) fn now() -> Instant {
-    Instant::now()
+    worker::with(|local, _| local.clock().read()).unwrap_or_else(Instant::now)
 }
 
 /// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than an `Instant` can say: never.
@@ -94,7 +94,8 @@ where
 /// cancelled can only be told so, it waits all the same, and never returns [`Wake::Cancelled`]. It may return [`Wake::Woken`] though
 /// nobody has woken it, undone: look again, in a loop.
 ///
-/// `owner` is what dumps and deadlock reports follow: it holds the id of the thread that is waited for, or 0.
+/// `owner` is what deadlock reports follow: it holds the id of the thread that is waited for, or 0. The worker reads it while the
+/// thread is parked.
 pub(crate) fn park_insistently<U>(
     reason: Reason,
     owner: Option<&AtomicU64>,
@@ -104,7 +105,13 @@ pub(crate) fn park_insistently<U>(
 where
     U: FnOnce(&Wait<'_>),
 {
-    let _ = owner;
+    let register = |wait: &Wait<'_>| {
+        let undo = register(wait);
+        if undo.is_some() {
+            wait.set_owner(owner);
+        }
+        undo
+    };
     if !cancel_point() {
         return park(reason, deadline, Mode::CancelPoint, register);
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::report::say;
+use crate::scheduler::oracle::Plan;
 use crate::scheduler::run_queue;
 use crate::scheduler::task::{Attributes, KeptByWorker, Start, Task};
 use crate::scheduler::worker::{self, Shared, Worker};
@@ -32,6 +33,8 @@ pub struct Config {
     stack_size: usize,
     thread_name: String,
     shutdown_timeout: Duration,
+    /// Only `sim` sets it.
+    plan: Option<Plan>,
 }
 
 impl Default for Config {
@@ -42,6 +45,7 @@ impl Default for Config {
             stack_size: DEFAULT_STACK_SIZE,
             thread_name: String::from("hebra"),
             shutdown_timeout: DEFAULT_GRACE,
+            plan: None,
         }
     }
 }
@@ -70,6 +74,12 @@ impl Config {
     /// Sets how long the end of [`Runtime::run`] waits for cancelled green threads on other workers before it leaves them behind.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Config {
         self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Makes the runtime a simulation.
+    pub(crate) fn simulated(mut self, plan: Plan) -> Config {
+        self.plan = Some(plan);
         self
     }
 }
@@ -114,7 +124,8 @@ impl Runtime {
         assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
         assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
         let location = Location::caller();
-        let shared = Shared::new(self.workers, self.config.stack_size).expect("a worker needs three file descriptors");
+        let shared = Shared::new(self.workers, self.config.stack_size, self.config.plan.clone());
+        let shared = shared.expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
         let mut result = None;
         let mut others = Vec::new();
@@ -150,9 +161,10 @@ impl Runtime {
         }
         drop(alive);
         wait_for(others, &ended, self.config.shutdown_timeout);
-        match result.expect("the root has run") {
-            Ok(value) => value,
-            Err(payload) => panic::resume_unwind(payload),
+        match (result.expect("the root has run"), shared.take_failure()) {
+            (_, Some((report, true))) | (Ok(_), Some((report, false))) => panic!("{report}"),
+            (Ok(value), None) => value,
+            (Err(payload), _) => panic::resume_unwind(payload),
         }
     }
 }

@@ -42,6 +42,8 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("waiter", 3),
     ("wait_list", 4),
     ("sweep", 4),
+    ("oracle", 4),
+    ("deadlock", 5),
     ("timers", 5),
     ("reactor", 5),
     ("worker", 6),

@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
 };
 
-use crate::io::{Interest, Io, Limit};
+use crate::io::{Interest, Io, Limit, refuse_in_simulation};
 use crate::scheduler::task::Reason;
 
 /// A TCP connection, as [`std::net::TcpStream`].
@@ -393,6 +393,7 @@ impl FusedIterator for IntoIncoming {}
 
 /// Runs `f` on each address in turn until one succeeds; the last error, if none does.
 fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    refuse_in_simulation("a socket")?;
     let mut last = None;
     for addr in addr.to_socket_addrs()? {
         match f(&addr) {
@@ -404,6 +405,7 @@ fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io:
 }
 
 fn socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
+    refuse_in_simulation("a socket")?;
     let family = match addr {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,

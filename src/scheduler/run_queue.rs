@@ -120,6 +120,12 @@ impl LocalQueue {
         self.ready.borrow_mut().pop_front()
     }
 
+    /// Lets the one in that place change places with the first, and returns it.
+    pub(crate) fn bring_forward(&self, at: usize) -> Option<Slot> {
+        self.ready.borrow_mut().swap(0, at);
+        self.peek(0)
+    }
+
     /// The slot that will be popped after `ahead` others.
     #[inline]
     pub(crate) fn peek(&self, ahead: usize) -> Option<Slot> {

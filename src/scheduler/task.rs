@@ -12,7 +12,8 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::claim::{Claim, Token};
@@ -135,12 +136,15 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     attention: AtomicU8,
     /// A cancel point has unwound, and the scope that catches has not been left. Home worker only.
     raised: AtomicBool,
+    /// The thread is parked, and `waits_for` is where the id of the thread stands that it waits for. Home worker only.
+    owned: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
     /// Where its stack ended when it parked last. For prefetching, and for giving back dead pages.
     stack_end: AtomicUsize,
-    /// The address of what the thread waits for, to be brought into the cache before the thread runs; 0 for nothing. Never followed.
-    waits_for: AtomicUsize,
+    /// The address of what the thread waits for, to be brought into the cache before the thread runs; null for nothing. Never
+    /// followed, unless `owned`.
+    waits_for: AtomicPtr<AtomicU64>,
     pub(crate) token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
@@ -165,7 +169,8 @@ impl<B> Task<B> {
             raised: AtomicBool::new(false),
             since: AtomicU64::new(0),
             stack_end: AtomicUsize::new(0),
-            waits_for: AtomicUsize::new(0),
+            owned: AtomicBool::new(false),
+            waits_for: AtomicPtr::new(ptr::null_mut()),
             token: Token::new(),
             id: AtomicU64::new(0),
             location,
@@ -279,14 +284,26 @@ impl<B: ?Sized> Task<B> {
     }
 
     pub(crate) fn waits_for(&self) -> usize {
-        self.waits_for.load(Ordering::Relaxed)
+        self.waits_for.load(Ordering::Relaxed).addr()
     }
 
     pub(crate) fn set_waits_for(&self, address: usize) {
-        self.waits_for.store(address, Ordering::Relaxed);
+        self.waits_for.store(ptr::without_provenance_mut(address), Ordering::Relaxed);
+    }
+
+    /// Where the id stands of the thread that this one waits for, if it is parked and has lent that.
+    pub(crate) fn owner(&self) -> Option<NonNull<AtomicU64>> {
+        NonNull::new(self.waits_for.load(Ordering::Relaxed)).filter(|_| self.owned.load(Ordering::Relaxed))
+    }
+
+    /// The last thing before the thread suspends: lends the id of whom it waits for, until [`set_running`](Task::set_running).
+    pub(crate) fn set_owner(&self, owner: &AtomicU64) {
+        self.waits_for.store(ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
+        self.owned.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set_running(&self) {
+        self.owned.store(false, Ordering::Relaxed);
         self.reason.store(Reason::Running as u8, Ordering::Relaxed);
     }
 

@@ -5,6 +5,7 @@
 //! through its home worker's queue, an OS thread through its condition variable.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
@@ -105,6 +106,14 @@ impl<'a> Wait<'a> {
                 Arc::as_ptr(task).addr()
             }
             WhoRef::Os(_) => 0,
+        }
+    }
+
+    /// Lends the word in which the id stands of the thread that is waited for. The thread must suspend now, and end the loan when it is
+    /// resumed, with `set_running`.
+    pub(crate) fn set_owner(&self, owner: Option<&AtomicU64>) {
+        if let (WhoRef::Green(task), Some(owner)) = (&self.who, owner) {
+            task.set_owner(owner);
         }
     }
 

@@ -20,6 +20,9 @@
 //! inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing to run: take unstarted threads from
 //! other workers, else announce sleep, look once more, and wait for I/O, the next deadline or the bell.
 //!
+//! In a simulation a turn resumes or starts one green thread, which the [`oracle`](super::oracle) has picked, and instead of sleeping
+//! it sets the clock; see [`simulate`].
+//!
 //! # Why not let a green thread move to an idle worker
 //!
 //! Its stack may hold a reference to a thread-local, and the compiler may keep the address of one across any call. Both are
@@ -41,6 +44,7 @@ use slab::Slab;
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::inbox::{Mail, Sleepers};
+use super::oracle::{Oracle, Plan};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
@@ -51,6 +55,8 @@ use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::lock::Lock;
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
+
+mod simulate;
 
 /// Green threads resumed at most before the loop looks at anything else.
 const QUOTA: u32 = 64;
@@ -68,6 +74,8 @@ const HOT_STACK: usize = 8;
 const BURST: usize = 1 << 17;
 /// Unstarted green threads taken from another worker at a time.
 const STEAL: usize = 32;
+/// How long the end of a runtime that has failed waits for green threads that do not end.
+const STRAGGLERS: Duration = Duration::from_secs(3600);
 
 /// Why a green thread gives its worker back.
 #[derive(Clone, Copy)]
@@ -93,6 +101,10 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
     /// When the workers stop waiting for green threads that do not end; set before `stopping`.
     grace_ends: Lock<Option<Instant>>,
+    /// What this runtime simulates, if it does.
+    plan: Option<Plan>,
+    /// Why the runtime has failed, if not because its root has panicked; and whether that was before it was stopping.
+    failure: Lock<Option<(String, bool)>>,
 }
 
 /// One worker, as the others see it.
@@ -135,6 +147,8 @@ pub(crate) struct Local {
     budget: Cell<u32>,
     /// The clock as read at the last turn.
     now: Cell<Nanos>,
+    /// Who says what runs next, in a simulation.
+    oracle: Option<Box<Oracle>>,
 }
 
 thread_local! {
@@ -200,6 +214,25 @@ pub(crate) fn is_budget_spent() -> bool {
     }) == Some(true)
 }
 
+/// A value from the seed of the simulation that the caller runs in, if it does.
+pub(crate) fn random() -> Option<u64> {
+    with(|local, _| local.oracle.as_ref().map(|oracle| oracle.value())).flatten()
+}
+
+/// The seed of the simulation that the caller runs in, if it does.
+pub(crate) fn seed() -> Option<u64> {
+    with(|local, _| local.oracle.as_ref().map(|oracle| oracle.seed())).flatten()
+}
+
+/// Ends the simulation that the caller runs in, if it does, with a failure.
+pub(crate) fn fail_simulation(report: &str) {
+    with(|local, _| {
+        if local.oracle.is_some() {
+            local.shared.fail(report.to_owned());
+        }
+    });
+}
+
 impl Local {
     fn post(&self) -> &Post {
         &self.shared.posts[self.index]
@@ -217,8 +250,13 @@ impl Local {
         if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
     }
 
+    /// The clock as read at the last turn.
     pub(crate) fn now(&self) -> Nanos {
         self.now.get()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(crate) fn reactor(&self) -> &Arc<Reactor> {
@@ -273,6 +311,7 @@ impl Local {
     }
 
     /// The nearest deadline of the cancel scopes that the running green thread is in.
+    #[inline]
     pub(crate) fn scope_deadline(&self, task: &Task) -> Option<Instant> {
         if !task.is_scoped() {
             return None;
@@ -311,6 +350,7 @@ impl Local {
 
     /// Leaves an unstarted green thread where an idle worker can take it.
     pub(crate) fn spawn(&self, task: TaskRef, stack: Option<Stack>) {
+        self.note_spawn(&task);
         let unstarted = Unstarted { task, stack };
         if self.worker_count() == 1 {
             self.unstarted.borrow_mut().push_back(unstarted);
@@ -322,8 +362,16 @@ impl Local {
 
     /// Leaves an unstarted green thread to this worker. `body` runs instead of the task's own.
     pub(crate) fn spawn_local(&self, task: TaskRef, stack: Option<Stack>, body: Box<dyn FnOnce(Start)>) {
+        self.note_spawn(&task);
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);
+    }
+
+    #[inline]
+    fn note_spawn(&self, task: &TaskRef) {
+        if let Some(oracle) = &self.oracle {
+            oracle.spawned(task, self.now());
+        }
     }
 }
 
@@ -368,7 +416,7 @@ fn forget_burst(queue: &mut VecDeque<Unstarted>) {
 impl Shared {
     /// # Errors
     /// The process is out of file descriptors.
-    pub(crate) fn new(workers: usize, stack_size: usize) -> io::Result<Arc<Shared>> {
+    pub(crate) fn new(workers: usize, stack_size: usize, plan: Option<Plan>) -> io::Result<Arc<Shared>> {
         let posts = (0..workers).map(|_| {
             let reactor = Reactor::new()?;
             Ok(Post {
@@ -380,12 +428,14 @@ impl Shared {
         });
         Ok(Arc::new(Shared {
             posts: posts.collect::<io::Result<_>>()?,
-            clock: Clock::new(),
+            clock: if plan.is_some() { Clock::new_virtual() } else { Clock::new() },
             stack_size,
             sleepers: Sleepers::default(),
             searching: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             grace_ends: Lock::new(None),
+            plan,
+            failure: Lock::new(None),
         }))
     }
 
@@ -405,7 +455,7 @@ impl Shared {
 
     /// Begins the end: every green thread is cancelled, and given until `grace` from now to unwind.
     pub(crate) fn stop(&self, grace: Duration) {
-        *self.grace_ends.lock() = Instant::now().checked_add(grace);
+        *self.grace_ends.lock() = self.clock.read().checked_add(grace);
         self.stopping.store(true, Ordering::SeqCst);
         // A worker that goes to sleep looks at `stopping` after it has said so; we look the other way round.
         fence(Ordering::SeqCst);
@@ -416,6 +466,20 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Begins the end because of what `report` says, unless something else has failed before.
+    fn fail(&self, report: String) {
+        let stopping = self.is_stopping();
+        self.failure.lock().get_or_insert((report, !stopping));
+        if !stopping {
+            self.stop(STRAGGLERS);
+        }
+    }
+
+    /// Takes what has failed apart from the root; `true`: before the root has ended, so that its end may be due to it.
+    pub(crate) fn take_failure(&self) -> Option<(String, bool)> {
+        self.failure.lock().take()
     }
 }
 
@@ -460,10 +524,12 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
         stack::ensure_alternate_stack();
         let now = shared.clock.now();
+        let oracle = shared.plan.as_ref().map(|plan| Box::new(Oracle::new(plan)));
         Worker {
             local: Rc::new(Local {
                 index,
                 shared,
+                oracle,
                 timers: RefCell::new(Timers::new()),
                 local_starts: RefCell::default(),
                 unstarted: RefCell::default(),
@@ -508,8 +574,12 @@ impl Worker {
         let _here = self.enter();
         LocalQueue::with(|queue| {
             loop {
-                self.resume_ready(queue);
-                self.start_unstarted();
+                if self.local.oracle.is_none() {
+                    self.resume_ready(queue);
+                    self.start_unstarted();
+                } else {
+                    self.step(queue);
+                }
                 self.read_clock();
                 self.read_mail(queue);
                 self.expire_timers();
@@ -717,6 +787,9 @@ impl Worker {
     }
 
     fn sleep(&mut self) {
+        if self.local.oracle.is_some() {
+            return self.pass_time();
+        }
         let shared = self.local.shared.clone();
         let inbox = &shared.posts[self.local.index].inbox;
         if !inbox.begin_sleep() {
@@ -765,8 +838,11 @@ impl Worker {
             }
         }
         let grace = *self.local.shared.grace_ends.lock();
-        if self.stop == Stop::Cancelled && grace.is_some_and(|grace| Instant::now() >= grace) {
+        if self.stop == Stop::Cancelled && grace.is_some_and(|grace| self.local.clock().read() >= grace) {
             self.stop = Stop::Reported;
+            if self.local.oracle.is_some() {
+                return self.give_up("green threads have been cancelled and do not end");
+            }
             for (_, Entry { task, .. }) in &self.table {
                 say(format_args!("{task} has not ended though its runtime has: {}", task.reason()));
             }

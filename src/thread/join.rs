@@ -148,7 +148,9 @@ fn report<T>(who: &str, result: &Result<T>) {
     if let Err(payload) = result
         && !payload.is::<Cancelled>()
     {
-        say(format_args!("detached {who} panicked: {}", message(&**payload)));
+        let report = format!("detached {who} panicked: {}", message(&**payload));
+        say(format_args!("{report}"));
+        worker::fail_simulation(&report);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker;
+use crate::time;
 
 mod cancel;
 #[allow(unsafe_code)]
@@ -281,19 +282,15 @@ pub fn yield_now() {
 /// });
 /// ```
 pub fn sleep(duration: Duration) {
-    sleep_to(deadline_after(duration));
+    time::sleep_to(deadline_after(duration));
 }
 
-/// Stops the current thread until `deadline`; returns at once if that has passed.
+/// Stops the current thread until `deadline`, ours or std's; returns at once if that has passed.
 ///
 /// # Cancellation
 /// As [`sleep`].
-pub fn sleep_until(deadline: Instant) {
-    sleep_to(Some(deadline));
-}
-
-fn sleep_to(deadline: Option<Instant>) {
-    park::park(Reason::Sleep, deadline, Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ()));
+pub fn sleep_until(deadline: impl Into<time::Instant>) {
+    time::sleep_to(Some(deadline.into().into()));
 }
 
 /// Stops the current thread until its token is made available by [`Thread::unpark`], and takes it. Returns at once if it is there.

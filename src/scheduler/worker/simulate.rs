@@ -1,0 +1,165 @@
+//! What the worker of a simulation does otherwise: one step at a time, and time that passes only while everybody waits.
+//!
+//! ```text
+//!   somebody is runnable -----> the oracle picks one of all that are: woken, yielded or unstarted
+//!   nobody is, some sleep ----> the clock jumps to the next deadline
+//!   nobody is, none sleeps ---> a deadlock: the run fails with a report of who waits for what
+//! ```
+//!
+//! A thread that waits by yielding in a loop is always runnable, and would make time stand still. So when nothing has come of
+//! [`PATIENCE`] resumes in a row but yields, time passes as if everybody were parked; and where there is no deadline, more and more
+//! of it, as somebody may be looking at the clock. At some point that counts as a deadlock, too.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::claim::Wake;
+use super::super::clock::Nanos;
+use super::super::deadlock::{self, Stuck};
+use super::super::oracle::{After, Before};
+use super::super::run_queue::{LocalQueue, Slot};
+use super::super::task::{Reason, TaskRef};
+use super::{Entry, Stop, Worker};
+use crate::report::say;
+
+/// So many resumes in a row that end in a yield, and time passes all the same.
+const PATIENCE: u64 = 1_000;
+/// So many times [`PATIENCE`], and nothing will ever come of it.
+const HOPELESS: u64 = 2_000;
+/// How much time passes first where nobody has a deadline; each time twice as much, up to an hour.
+const TICK: Nanos = 1_000;
+const LONGEST_TICK: Nanos = 3_600_000_000_000;
+
+impl Worker {
+    /// Lets one of those that can run do so.
+    pub(super) fn step(&mut self, queue: &LocalQueue) {
+        let local = self.local.clone();
+        let Some(oracle) = &local.oracle else { return };
+        let (woken, kept, unstarted) = (queue.len(), local.local_starts.borrow().len(), local.unstarted.borrow().len());
+        let ready = woken + kept + unstarted;
+        if ready == 0 {
+            return;
+        }
+        let mut pick = oracle.pick(ready);
+        self.quota = 1;
+        let (task, before) = if pick < woken {
+            let slot = queue.bring_forward(pick).expect("the pick is in the queue");
+            let task = self.table[slot as usize].task.clone();
+            let before = before(&task);
+            self.resume_ready(queue);
+            (task, before)
+        } else {
+            pick -= woken;
+            let mut put_off = VecDeque::new();
+            let task = if pick < kept {
+                local.local_starts.borrow_mut().swap(0, pick);
+                local.local_starts.borrow()[0].task.clone()
+            } else {
+                // Those come first.
+                mem::swap(&mut put_off, &mut local.local_starts.borrow_mut());
+                local.unstarted.borrow_mut().swap(0, pick - kept);
+                local.unstarted.borrow()[0].task.clone()
+            };
+            self.start_unstarted();
+            let mut kept = local.local_starts.borrow_mut();
+            put_off.append(&mut kept);
+            *kept = put_off;
+            (task, Before::Unstarted)
+        };
+        let yields = oracle.stepped(&task, ready, before, self.after(&task), local.now());
+        if yields > 0 && yields.is_multiple_of(PATIENCE) {
+            self.lose_patience(yields / PATIENCE);
+        }
+    }
+
+    fn after(&self, task: &TaskRef) -> After {
+        let lives = |slot: Slot| self.table.get(slot as usize).is_some_and(|entry| Arc::ptr_eq(&entry.task, task));
+        match task.reason() {
+            _ if !task.home().is_some_and(|home| lives(home.slot)) => After::Ends,
+            Reason::Running => After::Yields,
+            reason => After::Parks(reason),
+        }
+    }
+
+    /// Nobody can run: lets time pass until somebody can.
+    pub(super) fn pass_time(&mut self) {
+        let inbox = &self.local.shared.posts[self.local.index].inbox;
+        if self.must_wind_down() || !inbox.begin_sleep() {
+            return;
+        }
+        inbox.end_sleep();
+        let deadline = self.local.timers.borrow().next_deadline();
+        match deadline {
+            Some(deadline) => self.local.shared.clock.advance_to(deadline),
+            None => self.give_up("deadlock"),
+        }
+    }
+
+    /// Nothing has happened but yields, so often.
+    fn lose_patience(&mut self, times: u64) {
+        let tick = (TICK << times.min(32)).min(LONGEST_TICK);
+        let deadline = self.local.timers.borrow().next_deadline();
+        self.local.shared.clock.advance_to(deadline.unwrap_or(self.local.now().saturating_add(tick)));
+        if deadline.is_none() && times.is_multiple_of(HOPELESS) {
+            self.give_up("live-lock: nothing happens but yields");
+        }
+    }
+
+    /// Ends a run that does not go on.
+    #[cold]
+    pub(super) fn give_up(&mut self, what: &str) {
+        let report = self.report(what);
+        if self.stop != Stop::No {
+            // Everybody has been cancelled already. What they have borrowed ends with `run`, so it cannot return.
+            say(format_args!("a simulation cannot end: {report}"));
+            process::abort();
+        }
+        if let Some(oracle) = &self.local.oracle {
+            oracle.write(format_args!("{report}"));
+        }
+        self.local.shared.fail(report);
+    }
+
+    /// Everybody who is parked here.
+    fn stuck(&self) -> Vec<Stuck> {
+        let stuck = self.table.iter().enumerate().map(|(number, (_, Entry { task, .. }))| Stuck {
+            id: task.id(),
+            who: format!("'{}' ({})", task.name().unwrap_or("<unnamed>"), task.location()),
+            number,
+            reason: task.reason(),
+            since: task.since(),
+            owner: owner(task),
+        });
+        stuck.collect()
+    }
+
+    fn report(&self, what: &str) -> String {
+        let mut stuck = self.stuck();
+        for one in &mut stuck {
+            let number = self.local.oracle.as_ref().and_then(|oracle| oracle.number(one.id));
+            one.number = number.unwrap_or(one.number);
+        }
+        stuck.sort_by_key(|one| one.number);
+        deadlock::report(what, self.local.now(), &stuck)
+    }
+}
+
+/// The id of the thread that a parked one of this worker waits for, or 0. To be called between resumes.
+fn owner(task: &TaskRef) -> u64 {
+    task.owner().map_or(0, |word| {
+        // SAFETY: the word was lent to `park_insistently` by a frame of the task's stack, which is parked: nobody else resumes
+        // it (law 2) or unwinds it (law 3), so what the frame has borrowed is alive.
+        unsafe { word.as_ref() }.load(Ordering::Relaxed)
+    })
+}
+
+/// What a thread that is about to be resumed has been doing.
+fn before(task: &TaskRef) -> Before {
+    match task.reason() {
+        Reason::Running => Before::Yielded,
+        reason => Before::Parked(reason, task.claim.outcome().unwrap_or(Wake::Woken)),
+    }
+}
