@@ -1,21 +1,20 @@
 //! An HTTP/1.1 server: one green thread per connection, and handlers are plain functions that may block.
-//!
 //! Usage: `http_server [ADDRESS] [WORKERS] [TIMEOUT_MS]`; `/proxy` shows what the server that `UPSTREAM` names has to say.
-
-use std::io::{self, ErrorKind, Read, Write};
-use std::{borrow::Cow, env, mem::MaybeUninit, net::Shutdown, time::Duration};
 
 use hebra::{Config, Runtime, net, thread};
 use httparse::{Error, Request, Status};
+use std::io::{self, ErrorKind, Read, Write};
+use std::{borrow::Cow, cell::Cell, env, mem::MaybeUninit, net::Shutdown, time::Duration};
 
+// One a worker, in turn, and so always in its cache. A handler that sleeps takes it along, and the next one gets a new one.
+thread_local!(static OUTPUT: Cell<String> = const { Cell::new(String::new()) });
 const MAX_HEAD: usize = 16 << 10;
-type Response = Cow<'static, str>;
 
-fn response(status: &str, body: &str) -> Response {
+fn response(status: &str, body: &str) -> Cow<'static, str> {
     format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into()
 }
 
-fn handle(request: &Request) -> Response {
+fn handle(request: &Request) -> Cow<'static, str> {
     match request.path.unwrap_or_default() {
         "/plaintext" => "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!".into(),
         "/" => response("200 OK", "Hello! There are /plaintext, /sleep and /proxy, too.\n"),
@@ -36,7 +35,7 @@ fn ask_upstream() -> io::Result<String> {
 }
 
 /// Answers the requests in `input` from `next` on, and moves it behind them. An `Err` is the last response.
-fn answer(input: &[u8], next: &mut usize, output: &mut String) -> Result<(), Response> {
+fn answer(input: &[u8], next: &mut usize, output: &mut String) -> Result<(), Cow<'static, str>> {
     while *next < input.len() {
         let (mut headers, mut request) = ([const { MaybeUninit::uninit() }; 32], Request::new(&mut []));
         let head = match request.parse_with_uninit_headers(&input[*next..], &mut headers) {
@@ -59,11 +58,11 @@ fn answer(input: &[u8], next: &mut usize, output: &mut String) -> Result<(), Res
 }
 
 fn serve(mut stream: net::TcpStream, timeout: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(timeout)).and(stream.set_write_timeout(Some(timeout)))?;
-    let (mut input, mut filled, mut next, mut output) = (vec![0; 1024], 0, 0, String::new());
+    stream.set_nodelay(true).and(stream.set_read_timeout(Some(timeout))).and(stream.set_write_timeout(Some(timeout)))?;
+    let (mut input, mut filled, mut next) = (vec![0; 1024], 0, 0);
     loop {
-        let answered = match stream.read(&mut input[filled..]) {
+        let (read, mut output) = (stream.read(&mut input[filled..]), OUTPUT.take());
+        let answered = match read {
             Ok(n) if n > 0 => answer(&input[..filled + n], &mut next, &mut output).inspect(|()| filled += n),
             Err(error) if error.kind() == ErrorKind::TimedOut && filled > 0 => Err(response("408 Request Timeout", "")),
             ended => return ended.map(drop),
@@ -75,6 +74,7 @@ fn serve(mut stream: net::TcpStream, timeout: Duration) -> io::Result<()> {
             return stream.shutdown(Shutdown::Write).and(io::copy(&mut stream.take(1 << 20), &mut io::sink())).map(drop);
         }
         output.clear();
+        OUTPUT.set(output);
         input.copy_within(next.min(filled)..filled, 0);
         (filled, next) = (filled.saturating_sub(next), next.saturating_sub(filled));
         input.resize((2 * filled).clamp(input.len(), MAX_HEAD), 0);
