@@ -136,6 +136,7 @@ impl Runtime {
                 Start::NoStack(error) => Err(Box::new(error) as _),
                 Start::Discard => unreachable!("the runtime stops when the root has run"),
             });
+            worker::destroy_locals();
             shared.stop(self.config.shutdown_timeout);
         });
         for index in 1..self.workers {

@@ -35,6 +35,7 @@ const LAYERS: &[(&str, u32)] = &[
 const SCHEDULER: &[(&str, u32)] = &[
     ("clock", 0),
     ("claim", 0),
+    ("locals", 0),
     ("scopes", 0),
     ("inbox", 0),
     ("run_queue", 1),

@@ -23,6 +23,7 @@ pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod deadlock;
 pub(crate) mod inbox;
+pub(crate) mod locals;
 pub(crate) mod oracle;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;

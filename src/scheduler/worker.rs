@@ -44,6 +44,7 @@ use slab::Slab;
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::inbox::{Mail, Sleepers};
+use super::locals::Locals;
 use super::oracle::{Oracle, Plan};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
@@ -55,6 +56,7 @@ use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::lock::Lock;
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
+use crate::unwinding::{CancelUnwind, discard, drop_quietly, message};
 
 mod simulate;
 
@@ -140,6 +142,8 @@ pub(crate) struct Local {
     /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
+    /// What green threads keep in thread-locals, by slot; as long as the highest slot that ever kept something.
+    locals: RefCell<Vec<Option<Box<Locals>>>>,
     suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     scopes: RefCell<Vec<Scopes>>,
@@ -183,6 +187,34 @@ pub(crate) fn suspend(why: Suspend) {
     let suspender = suspender.expect("only a green thread suspends");
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
     unsafe { suspender.suspend(why) }
+}
+
+/// Destroys the thread-locals of the running green thread, last initialised first. A destructor that panics is reported, and the others run
+/// all the same.
+///
+/// The destructor of one may use the others; what it initialises is destroyed after it. A key whose value has been destroyed stays so until
+/// the last one has been: no destructor can bring its own key back, so this ends.
+#[inline]
+pub(crate) fn destroy_locals() {
+    if with(|local, _| local.with_locals(|_| ())).flatten().is_some() {
+        destroy_each_local();
+    }
+}
+
+#[cold]
+fn destroy_each_local() {
+    while let Some(value) = with(|local, _| local.with_locals(Locals::pop)).flatten().flatten() {
+        if let Err(payload) = drop_quietly(value) {
+            // A cancel point in a destructor has unwound out of it: that is how the thread ends, not a fault.
+            if !payload.is::<CancelUnwind>() {
+                let who = with(|_, task| task.to_string()).unwrap_or_default();
+                say(format_args!("the destructor of a thread-local panicked in {who}: {}", message(&*payload)));
+            }
+            discard(payload);
+        }
+    }
+    let without_destructors = with(|local, _| local.take_locals());
+    drop(without_destructors);
 }
 
 /// Cancels a green thread as a whole, from any thread.
@@ -346,6 +378,29 @@ impl Local {
         if cancelled && !task.is_shielded() {
             end_wait(task, slot, Wake::Cancelled);
         }
+    }
+
+    /// Runs `f` with the thread-locals of the running green thread, if it has any.
+    #[inline]
+    pub(crate) fn with_locals<T>(&self, f: impl FnOnce(&mut Locals) -> T) -> Option<T> {
+        let mut locals = self.locals.borrow_mut();
+        let own = locals.get_mut(self.slot.get() as usize)?;
+        own.as_deref_mut().map(f)
+    }
+
+    /// As [`with_locals`](Local::with_locals), making them first.
+    pub(crate) fn with_new_locals<T>(&self, f: impl FnOnce(&mut Locals) -> T) -> T {
+        let mut locals = self.locals.borrow_mut();
+        let slot = self.slot.get() as usize;
+        if locals.len() <= slot {
+            locals.resize_with(slot + 1, || None);
+        }
+        f(locals[slot].get_or_insert_default())
+    }
+
+    /// Takes the thread-locals from the running green thread.
+    pub(crate) fn take_locals(&self) -> Option<Box<Locals>> {
+        self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()
     }
 
     /// Leaves an unstarted green thread where an idle worker can take it.
@@ -535,6 +590,7 @@ impl Worker {
                 unstarted: RefCell::default(),
                 running: Cell::new(None),
                 slot: Cell::new(0),
+                locals: RefCell::default(),
                 suspender: Cell::new(None),
                 scopes: RefCell::default(),
                 budget: Cell::new(0),
@@ -697,6 +753,7 @@ impl Worker {
             let suspender = Suspender::new(yielder);
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
+            destroy_locals();
         });
         vacant.insert(Entry { coroutine, task, suspender: None });
         LocalQueue::with(|queue| self.resume(slot, queue));

@@ -4,9 +4,7 @@
 //! thread that was spawned locally has a tail without contents, and shares its `Outcome` with its handle alone: neither its closure
 //! nor its result need be `Send`, and whether the handle is follows from `T`.
 
-use std::any::Any;
 use std::fmt;
-use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::Arc;
@@ -21,6 +19,7 @@ use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
 use crate::thread::cancel::{Cancelled, is_cancellation};
+use crate::unwinding::{discard, drop_quietly, message};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -122,25 +121,11 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
         Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
     };
+    worker::destroy_locals();
     result.map_err(|payload| match is_cancellation(&*payload) {
         true => Box::new(Cancelled::at(worker::with(|_, task| task.cancelled_at()).flatten())) as _,
         false => payload,
     })
-}
-
-/// Drops a value of the user's; a panic in its destructor is the `Err`.
-fn drop_quietly<V>(value: V) -> Result<()> {
-    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
-}
-
-/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
-pub(super) fn discard<V>(value: V) {
-    let mut dropped = drop_quietly(value);
-    for _ in 0..8 {
-        let Err(payload) = dropped else { return };
-        dropped = drop_quietly(payload);
-    }
-    mem::forget(dropped);
 }
 
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
@@ -151,18 +136,6 @@ fn report<T>(who: &str, result: &Result<T>) {
         let report = format!("detached {who} panicked: {}", message(&**payload));
         say(format_args!("{report}"));
         worker::fail_simulation(&report);
-    }
-}
-
-pub(super) fn message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else if let Some(error) = payload.downcast_ref::<io::Error>() {
-        error.to_string()
-    } else {
-        String::from("a payload that is no text")
     }
 }
 
@@ -260,7 +233,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
-    /// stack, the [`io::Error`] that says so.
+    /// stack, the [`io::Error`](std::io::Error) that says so.
     pub fn join(mut self) -> Result<T> {
         let joinable = self.joinable();
         let result = joinable.outcome().join(joinable.id());
