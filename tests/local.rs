@@ -458,8 +458,7 @@ fn the_result_of_a_detached_thread_may_use_keys_in_its_destructor() {
             OnDrop::new(move || log_drop(&A, &there, "second"))
         });
         drop(thread);
-        thread::yield_now();
-        thread::yield_now();
+        wait_until(|| said(&log).len() == 2);
         assert_eq!(said(&log), ["first", "second"]);
     });
 }
@@ -570,13 +569,16 @@ fn values_may_be_of_any_type_and_are_dropped_once() {
 
 #[test]
 fn who_is_cancelled_is_told_so_though_its_values_have_been_destroyed() {
-    let threads = on_workers(1, || {
-        let thread = thread::spawn(|| {
+    let thread = on_workers(1, || {
+        let started = Arc::new(AtomicUsize::new(0));
+        let start = started.clone();
+        let thread = thread::spawn(move || {
             COUNT.set(1);
+            start.fetch_add(1, SeqCst);
             thread::park();
         });
-        thread::yield_now();
+        wait_until(|| started.load(SeqCst) == 1);
         thread
     });
-    assert!(threads.join().unwrap_err().is::<Cancelled>());
+    assert!(thread.join().unwrap_err().is::<Cancelled>());
 }
