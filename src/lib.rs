@@ -52,4 +52,4 @@ pub mod sim;
 
 pub use generator::{Generator, GeneratorState, Yielder};
 #[cfg(feature = "runtime")]
-pub use runtime::{Config, Runtime, run};
+pub use runtime::{Config, Handle, Runtime, Straggler, Unfinished, run};

@@ -42,6 +42,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("task", 2),
     ("waiter", 3),
     ("wait_list", 4),
+    ("ending", 5),
     ("sweep", 4),
     ("oracle", 4),
     ("deadlock", 5),

@@ -22,6 +22,7 @@
 pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod deadlock;
+pub(crate) mod ending;
 pub(crate) mod inbox;
 pub(crate) mod locals;
 pub(crate) mod oracle;

@@ -162,6 +162,8 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
         // Its destructor may be at a cancel point, too.
         Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
+        // There is no such green thread; perhaps the caller is one.
+        Start::Refused => return drop_quietly(f).and(Err(Box::new(Cancelled::at(None)))),
     };
     worker::destroy_locals();
     result.map_err(|payload| match is_cancellation(&*payload) {

@@ -23,6 +23,7 @@ use crate::time;
 mod cancel;
 #[allow(unsafe_code)]
 mod family;
+mod handle;
 mod join;
 mod local;
 #[allow(unsafe_code)]
