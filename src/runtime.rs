@@ -325,7 +325,7 @@ impl Core {
     fn take(&self) -> Option<Taken<'_>> {
         let mut door = self.door.lock();
         let was_taken = mem::replace(&mut door.taken, true);
-        (!was_taken).then_some(Taken(self))
+        (!was_taken).then(|| Taken(self))
     }
 
     fn session(self: &Arc<Core>) -> io::Result<Arc<Shared>> {
