@@ -185,7 +185,7 @@ fn a_waker_may_be_woken_many_times_and_after_the_end() {
             };
             (0..1000).for_each(|_| waker.wake_by_ref());
             there.open();
-            waker.clone().wake();
+            waker.wake_by_ref();
             waker
         });
         block_on(gate.clone());
@@ -265,8 +265,8 @@ fn futures_nest() {
 #[test]
 fn a_panic_of_the_future_goes_on_in_the_thread() {
     everywhere(|| {
-        let caught = panic::catch_unwind(|| block_on(async { panic::resume_unwind(Box::new(7)) }));
-        let caught: Box<i32> = caught.map(|()| ()).unwrap_err().downcast().unwrap();
+        let caught = panic::catch_unwind(|| block_on(async { panic::resume_unwind(Box::new(7)) }) as ());
+        let caught: Box<i32> = caught.unwrap_err().downcast().unwrap();
         assert_eq!(*caught, 7);
         assert_eq!(block_on(ready(1)), 1);
     });

@@ -636,8 +636,8 @@ fn an_async_program_uses_a_runtime_as_a_service() {
             for task in tasks {
                 sum += task.await.unwrap();
             }
-            let panics = handle.spawn(|| panic::resume_unwind(Box::new("oh"))).await;
-            assert_eq!(*panics.map(|()| ()).unwrap_err().downcast::<&str>().unwrap(), "oh");
+            let panics = handle.spawn(|| panic::resume_unwind(Box::new("oh")) as ()).await;
+            assert_eq!(*panics.unwrap_err().downcast::<&str>().unwrap(), "oh");
             let late = handle.spawn(thread::park);
             assert!(tokio::time::timeout(Duration::from_millis(1), late).await.is_err());
             sum
