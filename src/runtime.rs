@@ -15,7 +15,6 @@ use crate::lock::Lock;
 use crate::park::{self, Wait, deadline_after};
 use crate::report::say;
 use crate::scheduler::claim::Wake;
-use crate::scheduler::ending::Answer;
 use crate::scheduler::oracle::Plan;
 use crate::scheduler::run_queue;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
@@ -267,7 +266,7 @@ impl Runtime {
         let Some(session) = self.end() else { return Ok(()) };
         session.shared.stop_quietly(timeout);
         session.wait(timeout);
-        let stragglers = session.shared.ending.with(|answers, _| answers.iter_mut().flat_map(Answer::take_left).collect());
+        let stragglers = session.shared.ending.take_left();
         let workers = session.leave();
         if workers.is_empty() { Ok(()) } else { Err(Unfinished { stragglers, workers }) }
     }
@@ -374,11 +373,10 @@ impl Session {
         let deadline = deadline_after(timeout.saturating_add(ANSWER));
         while !ending.is_complete() {
             let wake = park::park_insistently(Reason::Shutdown, None, deadline, |wait: &Wait<'_>| {
-                if ending.is_complete() {
+                if !ending.enlist(wait) {
                     return None;
                 }
-                ending.with(|_, waiting| waiting.push(wait.waiter()));
-                Some(|wait: &Wait<'_>| ending.with(|_, waiting| waiting.remove(wait)))
+                Some(|wait: &Wait<'_>| ending.delist(wait))
             });
             if wake == Wake::TimedOut {
                 return;
@@ -391,7 +389,7 @@ impl Session {
         let mut left = Vec::new();
         let first = self.shared.worker_count() - self.workers.len();
         for (index, worker) in (first..).zip(self.workers) {
-            if self.shared.ending.with(|answers, _| matches!(answers[index], Answer::Ended)) {
+            if self.shared.ending.has_ended(index) {
                 // It is at its end, and aborts the process rather than panic.
                 let _ = worker.join();
             } else {

@@ -507,6 +507,35 @@ fn a_waker_that_panics_harms_nobody() {
     });
 }
 
+#[test]
+fn a_waker_may_park_in_its_destructor() {
+    struct Parks;
+    impl Wake for Parks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            // The thread that is waited for may end meanwhile.
+            (0..3).for_each(|_| thread::yield_now());
+        }
+    }
+    on_workers(1, || {
+        let ways: [fn(JoinHandle<()>); 4] = [
+            |handle| handle.join().unwrap(),
+            drop,
+            |mut handle| drop(poll(&mut handle, &Arc::default())),
+            |handle| wait_until(|| handle.is_finished()),
+        ];
+        for way in ways {
+            let mut thread = thread::spawn(thread::yield_now);
+            let waker = Waker::from(Arc::new(Parks));
+            assert!(Pin::new(&mut thread).poll(&mut Context::from_waker(&waker)).is_pending());
+            drop(waker);
+            way(thread);
+        }
+    });
+}
+
 fn tokio() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

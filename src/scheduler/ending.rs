@@ -13,6 +13,7 @@ use std::panic::Location;
 
 use super::task::{Reason, TaskRef};
 use super::wait_list::WaitList;
+use super::waiter::Wait;
 use crate::lock::Lock;
 
 /// What is known of the end of each worker.
@@ -27,21 +28,11 @@ struct State {
 
 /// What one worker has said of its end.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(super) enum Answer {
     Silent,
     /// These had not ended when time was up.
     Left(Vec<Straggler>),
     Ended,
-}
-
-impl Answer {
-    /// Takes who was left.
-    pub(crate) fn take_left(&mut self) -> Vec<Straggler> {
-        match self {
-            Answer::Left(left) => std::mem::take(left),
-            Answer::Silent | Answer::Ended => Vec::new(),
-        }
-    }
 }
 
 /// A green thread that did not end in time when its runtime was shut down.
@@ -93,14 +84,42 @@ impl Ending {
         state.waiting.wake_all();
     }
 
-    /// Whether nothing more is to be expected.
+    /// Whether every worker has answered.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.0.lock().answers.iter().any(|answer| matches!(answer, Answer::Silent))
+        self.0.lock().is_complete()
     }
 
-    /// Looks at the answers and at who waits for them, in one step.
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut [Answer], &mut WaitList) -> T) -> T {
-        let state = &mut *self.0.lock();
-        f(&mut state.answers, &mut state.waiting)
+    /// Enlists who waits for the answers; `false` if they are all there.
+    pub(crate) fn enlist(&self, wait: &Wait<'_>) -> bool {
+        let mut state = self.0.lock();
+        let incomplete = !state.is_complete();
+        if incomplete {
+            state.waiting.push(wait.waiter());
+        }
+        incomplete
+    }
+
+    pub(crate) fn delist(&self, wait: &Wait<'_>) {
+        self.0.lock().waiting.remove(wait);
+    }
+
+    pub(crate) fn has_ended(&self, worker: usize) -> bool {
+        matches!(self.0.lock().answers[worker], Answer::Ended)
+    }
+
+    /// Takes who has been left.
+    pub(crate) fn take_left(&self) -> Vec<Straggler> {
+        let mut state = self.0.lock();
+        let left = state.answers.iter_mut().map(|answer| match answer {
+            Answer::Left(left) => std::mem::take(left),
+            Answer::Silent | Answer::Ended => Vec::new(),
+        });
+        left.flatten().collect()
+    }
+}
+
+impl State {
+    fn is_complete(&self) -> bool {
+        !self.answers.iter().any(|answer| matches!(answer, Answer::Silent))
     }
 }
