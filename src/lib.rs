@@ -32,6 +32,8 @@ mod park;
 
 // L5: what users know from std
 #[cfg(feature = "runtime")]
+pub mod future;
+#[cfg(feature = "runtime")]
 mod io;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -50,4 +52,4 @@ pub mod sim;
 
 pub use generator::{Generator, GeneratorState, Yielder};
 #[cfg(feature = "runtime")]
-pub use runtime::{Config, Runtime, run};
+pub use runtime::{Config, Handle, Runtime, Straggler, Unfinished, run};

@@ -35,9 +35,7 @@ use crate::scheduler::worker::{self, Suspend};
 use crate::unwinding::{is_stuck, is_unwinding};
 
 pub(crate) use crate::scheduler::waiter::Wait;
-
-/// The payload that unwinds a cancelled green thread.
-pub(crate) struct CancelUnwind;
+pub(crate) use crate::unwinding::CancelUnwind;
 
 /// Whether a wait can be cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,23 +1,32 @@
 //! [`Runtime`]: a set of workers with one configuration.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::io;
+use std::mem;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-
+use crate::lock::Lock;
+use crate::park::{self, Wait, deadline_after};
 use crate::report::say;
+use crate::scheduler::claim::Wake;
 use crate::scheduler::oracle::Plan;
 use crate::scheduler::run_queue;
-use crate::scheduler::task::{Attributes, KeptByWorker, Start, Task};
+use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::worker::{self, Shared, Worker};
+use crate::stack::Stack;
+
+pub use crate::scheduler::ending::Straggler;
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+/// What a worker gets to say who has not ended when time is up. One that computes does not answer.
+const ANSWER: Duration = Duration::from_millis(100);
 
 /// How a [`Runtime`] is made.
 ///
@@ -84,15 +93,71 @@ impl Config {
     }
 }
 
-/// A set of workers that run green threads.
-#[derive(Debug)]
+/// A set of workers that run green threads: an event loop, as an object.
+///
+/// It works in *sessions*. [`run`](Runtime::run) is one, with the calling OS thread as the first worker, as long as a closure runs; there
+/// may be many, one after the other. [`start`](Runtime::start) begins one in the background, which goes on until the runtime is dropped or
+/// [shut down](Runtime::shutdown). Any thread can spawn onto a runtime through its [`Handle`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let runtime = hebra::Runtime::new(hebra::Config::default().workers(1))?;
+/// let handle = runtime.start()?;
+/// let answer = handle.spawn(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// runtime.shutdown(Duration::from_secs(1)).expect("nobody is left");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Dropping it ends the session, if one was started: as `shutdown` with [`Config::shutdown_timeout`], and who does not end in that time is
+/// reported on standard error and left behind. A green thread of its own may drop it, and then nobody is waited for.
 pub struct Runtime {
-    config: Config,
-    workers: usize,
+    core: Arc<Core>,
+    /// The session in the background.
+    started: Lock<Option<Session>>,
 }
 
+/// What a runtime and its handles share.
+struct Core {
+    config: Config,
+    workers: usize,
+    door: Lock<Door>,
+}
+
+/// Where green threads from outside come in.
+///
+/// ```text
+///   Closed <--- run, start ---> Closed, taken --- the workers are there ---> Open
+///      ^                              ^                                        |
+///      +-- the workers have ended ----+------- the end begins -----------------+
+/// ```
+///
+/// Those that find it closed wait for it to open; those that find it [`over`](Door::over) are refused.
+#[derive(Default)]
+struct Door {
+    /// There is a session, or one is about to begin or to end.
+    taken: bool,
+    /// The session, from when its workers are there until they are to end.
+    open: Option<Arc<Shared>>,
+    /// No session will follow.
+    over: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// A green thread that waits for a session, with the stack that was reserved for it.
+struct Waiting(TaskRef, Option<Stack>);
+
+/// A session whose workers have OS threads of their own.
+struct Session {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+const RUNNING: &str = "this runtime is running already; spawn onto it through Runtime::handle";
+
 impl Runtime {
-    /// Makes a runtime; its workers' OS threads live from the beginning to the end of a [`run`](Runtime::run).
+    /// Makes a runtime; its workers' OS threads live as long as a session.
     ///
     /// # Errors
     /// `InvalidInput` if a number of the configuration is out of range.
@@ -104,7 +169,12 @@ impl Runtime {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         crate::stack::check_size(config.stack_size)?;
-        Ok(Runtime { config, workers })
+        Ok(Runtime { core: Arc::new(Core { config, workers, door: Lock::default() }), started: Lock::default() })
+    }
+
+    /// Returns a handle, through which any thread can spawn onto this runtime.
+    pub fn handle(&self) -> Handle {
+        Handle(self.core.clone())
     }
 
     /// Runs `f` on a green thread, with the calling OS thread as the first worker, and returns its result after an orderly shutdown.
@@ -115,7 +185,8 @@ impl Runtime {
     /// on the calling OS thread `run` goes on waiting, as leaving its stack behind could not be made safe.
     ///
     /// # Panics
-    /// Continues a panic of `f`. Panics on a green thread, in the destructor of a thread-local, and if the system refuses the descriptors or OS threads of the workers.
+    /// Continues a panic of `f`. Panics if the runtime is running already, on a green thread, in the destructor of a thread-local, and if
+    /// the system refuses the descriptors or OS threads of the workers.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
@@ -124,65 +195,310 @@ impl Runtime {
         assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
         assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
         let location = Location::caller();
-        let shared = Shared::new(self.workers, self.config.stack_size, self.config.plan.clone());
-        let shared = shared.expect("a worker needs three file descriptors");
+        let core = &self.core;
+        let _taken = core.take().unwrap_or_else(|| panic!("{RUNNING}"));
+        let shared = core.session().expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
         let mut result = None;
-        let mut others = Vec::new();
-        let (alive, ended) = crossbeam_channel::bounded(0);
+        let others = match core.start_workers(&shared, 1..core.workers) {
+            Ok(others) => others,
+            Err(error) => panic!("the system refuses an OS thread for a worker: {error}"),
+        };
         let root = Box::new(|start: Start| {
             result = Some(match start {
-                Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
-                Start::NoStack(error) => Err(Box::new(error) as _),
-                Start::Discard => unreachable!("the runtime stops when the root has run"),
-            });
-            shared.stop(self.config.shutdown_timeout);
-        });
-        for index in 1..self.workers {
-            let name = format!("{}-{index}", self.config.thread_name);
-            let (shared_there, alive) = (shared.clone(), alive.clone());
-            let started = std::thread::Builder::new().name(name).spawn(move || {
-                Worker::new(shared_there, index).run();
-                drop(alive);
-            });
-            match started {
-                Ok(handle) => others.push(handle),
-                Err(error) => {
-                    shared.stop(Duration::ZERO);
-                    panic!("the system refuses an OS thread for a worker: {error}");
+                Start::Run => {
+                    core.open(&shared);
+                    panic::catch_unwind(AssertUnwindSafe(f))
                 }
-            }
-        }
+                Start::NoStack(error) => Err(Box::new(error) as _),
+                Start::Discard | Start::Refused => unreachable!("the runtime stops when the root has run"),
+            });
+            worker::destroy_locals();
+            core.close();
+            shared.stop(core.config.shutdown_timeout);
+        });
         let attributes = Attributes { name: Some("main".into()), stack_size: None };
         let task = Arc::new(Task::new(attributes, location, KeptByWorker));
         if let Err(error) = first.run_root(task, root) {
             shared.stop(Duration::ZERO);
             panic!("there is no stack for the first green thread: {error}");
         }
-        drop(alive);
-        wait_for(others, &ended, self.config.shutdown_timeout);
+        let session = Session { shared: shared.clone(), workers: others };
+        session.wait(core.config.shutdown_timeout);
+        for worker in session.leave() {
+            say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
+        }
         match (result.expect("the root has run"), shared.take_failure()) {
             (_, Some((report, true))) | (Ok(_), Some((report, false))) => panic!("{report}"),
             (Ok(value), None) => value,
             (Err(payload), _) => panic::resume_unwind(payload),
         }
     }
+
+    /// Begins a session in the background, with an OS thread for each worker, and returns its handle. It lasts until the runtime is
+    /// dropped or [shut down](Runtime::shutdown), whether there are green threads or not. So an async program can use it as a service.
+    ///
+    /// # Errors
+    /// The runtime is running already, or the system refuses the descriptors or OS threads of the workers.
+    pub fn start(&self) -> io::Result<Handle> {
+        let taken = self.core.take().ok_or_else(|| io::Error::other(RUNNING))?;
+        let shared = self.core.session()?;
+        let workers = self.core.start_workers(&shared, 0..self.core.workers)?;
+        *self.started.lock() = Some(Session { shared: shared.clone(), workers });
+        mem::forget(taken);
+        self.core.open(&shared);
+        Ok(self.handle())
+    }
+
+    /// Cancels every green thread and waits for them to unwind, for `timeout` at most. What has not begun, and what is spawned through a
+    /// [`Handle`] from now on, is dropped; its join fails with [`Cancelled`](crate::thread::Cancelled).
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point, and then nobody is waited for.
+    ///
+    /// # Errors
+    /// Says who has not ended. They are left behind, each with its stack, and the OS threads of their workers with them.
+    ///
+    /// # Panics
+    /// Panics on a green thread of this runtime, which would wait for itself.
+    pub fn shutdown(self, timeout: Duration) -> Result<(), Unfinished> {
+        assert!(!self.core.is_ours(), "a green thread cannot shut its own runtime down; return from run, or drop the runtime");
+        let Some(session) = self.end() else { return Ok(()) };
+        session.shared.stop_quietly(timeout);
+        session.wait(timeout);
+        let stragglers = session.shared.ending.take_left();
+        let workers = session.leave();
+        if workers.is_empty() { Ok(()) } else { Err(Unfinished { stragglers, workers }) }
+    }
+
+    /// Ends what is not a green thread's matter: nothing comes in any more. Returns the session that was started.
+    fn end(&self) -> Option<Session> {
+        let refused = {
+            let mut door = self.core.door.lock();
+            door.over = true;
+            door.open = None;
+            mem::take(&mut door.waiting)
+        };
+        for Waiting(task, _) in refused {
+            task.body.run(Start::Refused);
+        }
+        self.started.lock().take()
+    }
 }
 
-/// Joins the workers' OS threads, each of which holds a sender of `ended`; those that have not ended in time are left behind.
-fn wait_for(workers: Vec<JoinHandle<()>>, ended: &Receiver<Infallible>, timeout: Duration) {
-    // Either way it returns without a message: because all senders are gone, or because time is up.
-    let all_ended = matches!(ended.recv_timeout(timeout), Err(RecvTimeoutError::Disconnected));
-    for worker in workers {
-        if all_ended || worker.is_finished() {
-            // A worker aborts the process rather than panic.
-            let _ = worker.join();
-        } else {
-            let name = worker.thread().name().unwrap_or("<unnamed>").to_owned();
-            say(format_args!("worker {name} still has green threads that have not ended; it is left behind"));
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let Some(session) = self.end() else { return };
+        let timeout = self.core.config.shutdown_timeout;
+        session.shared.stop(timeout);
+        if self.core.is_ours() {
+            return;
+        }
+        session.wait(timeout);
+        for worker in session.leave() {
+            say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
         }
     }
 }
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Core { config, workers, .. } = &*self.core;
+        f.debug_struct("Runtime").field("config", config).field("workers", workers).finish_non_exhaustive()
+    }
+}
+
+/// A [`Core`] whose door is taken, until this is dropped.
+struct Taken<'a>(&'a Core);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut door = self.0.door.lock();
+        door.open = None;
+        door.taken = false;
+    }
+}
+
+impl Core {
+    /// Takes the door for a session; `None` if there is one.
+    fn take(&self) -> Option<Taken<'_>> {
+        let mut door = self.door.lock();
+        let was_taken = mem::replace(&mut door.taken, true);
+        (!was_taken).then(|| Taken(self))
+    }
+
+    fn session(self: &Arc<Core>) -> io::Result<Arc<Shared>> {
+        Shared::new(self.workers, self.config.stack_size, self.config.plan.clone(), self.clone())
+    }
+
+    /// Gives the workers of these numbers OS threads of their own.
+    ///
+    /// # Errors
+    /// The system refuses one; the others come to their end.
+    fn start_workers(&self, shared: &Arc<Shared>, indices: Range<usize>) -> io::Result<Vec<JoinHandle<()>>> {
+        let first = indices.start;
+        let started = indices.map(|index| {
+            let name = format!("{}-{}", self.config.thread_name, index + 1 - first);
+            let shared = shared.clone();
+            std::thread::Builder::new().name(name).spawn(move || Worker::new(shared, index).run())
+        });
+        started.collect::<io::Result<_>>().inspect_err(|_| shared.stop(Duration::ZERO))
+    }
+
+    /// Lets in who waits and who will come.
+    fn open(&self, shared: &Arc<Shared>) {
+        let mut door = self.door.lock();
+        for Waiting(task, stack) in door.waiting.drain(..) {
+            shared.push(task, stack);
+        }
+        door.open = Some(shared.clone());
+        drop(door);
+        shared.rouse();
+    }
+
+    fn close(&self) {
+        self.door.lock().open = None;
+    }
+
+    /// Whether the caller is a green thread of this runtime.
+    fn is_ours(&self) -> bool {
+        worker::with(|local, _| ptr::addr_eq(Arc::as_ptr(local.runtime()), self)) == Some(true)
+    }
+}
+
+impl Session {
+    /// Waits for the workers to end, or to say who does not: a while longer than these have been given.
+    fn wait(&self, timeout: Duration) {
+        let ending = &self.shared.ending;
+        let deadline = deadline_after(timeout.saturating_add(ANSWER));
+        while !ending.is_complete() {
+            let wake = park::park_insistently(Reason::Shutdown, None, deadline, |wait: &Wait<'_>| {
+                if !ending.enlist(wait) {
+                    return None;
+                }
+                Some(|wait: &Wait<'_>| ending.delist(wait))
+            });
+            if wake == Wake::TimedOut {
+                return;
+            }
+        }
+    }
+
+    /// Joins the workers' OS threads, and returns the names of those that have not ended: they are left behind.
+    fn leave(self) -> Vec<String> {
+        let mut left = Vec::new();
+        let first = self.shared.worker_count() - self.workers.len();
+        for (index, worker) in (first..).zip(self.workers) {
+            if self.shared.ending.has_ended(index) {
+                // It is at its end, and aborts the process rather than panic.
+                let _ = worker.join();
+            } else {
+                left.push(worker.thread().name().unwrap_or("<unnamed>").to_owned());
+            }
+        }
+        left
+    }
+}
+
+/// A way onto a runtime, for any thread: see [`Runtime`].
+///
+/// What [`spawn`](Handle::spawn) returns is a future, too, so this is how an async program runs a closure that blocks as std's functions do,
+/// thousands of them at a time:
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::time::Duration;
+///
+/// let runtime = hebra::Runtime::new(hebra::Config::default())?;
+/// let handle = runtime.start()?;
+/// let sum = handle.spawn(|| {
+///     let parts = (0..100).map(|n| hebra::thread::spawn(move || {
+///         hebra::thread::sleep(Duration::from_millis(1));
+///         n
+///     }));
+///     parts.collect::<Vec<_>>().into_iter().map(|part| part.join().unwrap()).sum::<u32>()
+/// });
+/// assert_eq!(sum.await.unwrap(), 4950);
+/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Handle(Arc<Core>);
+
+impl Handle {
+    /// Returns a handle of the runtime that the calling green thread belongs to.
+    ///
+    /// # Panics
+    /// Panics outside a runtime.
+    pub fn current() -> Handle {
+        Handle::try_current().expect("hebra::Handle::current was called outside a runtime; call it on a green thread")
+    }
+
+    /// Returns a handle of the runtime that the calling green thread belongs to; `None` on a plain OS thread.
+    pub fn try_current() -> Option<Handle> {
+        let runtime = worker::with(|local, _| local.runtime().clone())?;
+        runtime.downcast().ok().map(Handle)
+    }
+
+    /// Leaves an unstarted green thread to the runtime; one that is over drops its closure here.
+    ///
+    /// # Errors
+    /// Stacks are running out.
+    pub(crate) fn launch(&self, task: TaskRef) -> io::Result<()> {
+        let stack = worker::reserve(&task, self.0.config.stack_size)?;
+        if self.0.is_ours() {
+            let launched = worker::with(|local, _| local.spawn(task, stack));
+            launched.expect("the caller is a green thread");
+            return Ok(());
+        }
+        let mut door = self.0.door.lock();
+        if let Some(shared) = door.open.clone() {
+            shared.push(task, stack);
+            drop(door);
+            shared.rouse();
+        } else if !door.over {
+            door.waiting.push(Waiting(task, stack));
+        } else {
+            drop(door);
+            task.body.run(Start::Refused);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.0.workers).finish_non_exhaustive()
+    }
+}
+
+/// Says who has not ended in time when a runtime was shut down; see [`Runtime::shutdown`].
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    stragglers: Vec<Straggler>,
+    workers: Vec<String>,
+}
+
+impl Unfinished {
+    /// Returns the green threads that have not ended, and are left behind. Those of a worker that does not answer are not known.
+    pub fn stragglers(&self) -> &[Straggler] {
+        &self.stragglers
+    }
+
+    /// Returns the names of the OS threads that are left behind: of workers with stragglers, and of those that do not answer, because a
+    /// green thread computes, or blocks the OS thread.
+    pub fn workers(&self) -> &[String] {
+        &self.workers
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} are left behind", self.workers.join(", "))?;
+        self.stragglers.iter().try_for_each(|straggler| write!(f, "; {straggler}"))
+    }
+}
+
+impl std::error::Error for Unfinished {}
 
 /// Runs `f` on a green thread of a new runtime with the default [`Config`], and returns its result; see [`Runtime::run`].
 ///

@@ -1,10 +1,14 @@
-//! Whether the calling thread unwinds, as far as std can tell.
+//! Whether the calling thread unwinds, as far as std can tell; and what to do with panics that are nobody's.
 //!
 //! std counts panics per OS thread. A generator's body that is abandoned in the middle of its unwinding never counts down again, and
 //! std has no way to do it for it. From then on `std::thread::panicking` is always true on that OS thread and says nothing: then we go by
 //! the rule that hardly ever is anybody unwinding.
 
+#[cfg(feature = "runtime")]
+use std::any::Any;
 use std::cell::Cell;
+#[cfg(feature = "runtime")]
+use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
 thread_local! {
@@ -26,4 +30,39 @@ pub(crate) fn is_stuck() -> bool {
 /// Notes that a body is left behind in the middle of its unwinding.
 pub(crate) fn set_stuck() {
     STUCK.set(true);
+}
+
+/// The payload that unwinds a cancelled green thread.
+#[cfg(feature = "runtime")]
+pub(crate) struct CancelUnwind;
+
+/// Drops a value of the user's; a panic in its destructor is the `Err`.
+#[cfg(feature = "runtime")]
+pub(crate) fn drop_quietly<V>(value: V) -> thread::Result<()> {
+    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
+}
+
+/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
+#[cfg(feature = "runtime")]
+pub(crate) fn discard<V>(value: V) {
+    let mut dropped = drop_quietly(value);
+    for _ in 0..8 {
+        let Err(payload) = dropped else { return };
+        dropped = drop_quietly(payload);
+    }
+    std::mem::forget(dropped);
+}
+
+/// What a panic says.
+#[cfg(feature = "runtime")]
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else if let Some(error) = payload.downcast_ref::<std::io::Error>() {
+        error.to_string()
+    } else {
+        String::from("a payload that is no text")
+    }
 }

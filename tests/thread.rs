@@ -1164,8 +1164,8 @@ fn runtimes_follow_each_other_and_run_at_the_same_time() {
         assert_eq!(total, 1225);
         let sum: usize = std::thread::scope(|scope| {
             let os = [0, 1, 2, 3, 4, 5].map(|n| {
-                let runtime = &runtime;
                 scope.spawn(move || {
+                    let runtime = Runtime::new(Config::default().workers(2)).unwrap();
                     let spawned = |n| thread::spawn(move || (thread::sleep(Duration::from_micros(n as u64)), n).1);
                     (0..20).map(|round| runtime.run(|| spawned(n + round).join().unwrap())).sum::<usize>()
                 })

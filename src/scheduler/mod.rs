@@ -22,7 +22,9 @@
 pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod deadlock;
+pub(crate) mod ending;
 pub(crate) mod inbox;
+pub(crate) mod locals;
 pub(crate) mod oracle;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;

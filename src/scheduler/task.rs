@@ -53,6 +53,8 @@ pub(crate) enum Start {
     Run,
     /// The runtime is shutting down: drop the closure unrun.
     Discard,
+    /// The runtime is over: drop the closure unrun, where the caller stands.
+    Refused,
     /// There is no stack to run it on: drop the closure unrun, where the caller stands.
     NoStack(io::Error),
 }
@@ -69,7 +71,7 @@ macro_rules! reasons {
         impl Reason {
             const ALL: &[Reason] = &[$(Reason::$name,)*];
 
-            fn words(self) -> &'static str {
+            pub(crate) fn words(self) -> &'static str {
                 match self {
                     $(Reason::$name => $words,)*
                 }
@@ -102,6 +104,7 @@ reasons! {
     Blocking = "waiting for a blocking call",
     Signal = "waiting for a signal",
     Child = "waiting for a child process",
+    Shutdown = "waiting for a runtime to end",
 }
 
 impl fmt::Display for Reason {

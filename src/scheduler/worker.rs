@@ -28,6 +28,7 @@
 //! Its stack may hold a reference to a thread-local, and the compiler may keep the address of one across any call. Both are
 //! undefined behaviour on another OS thread, and no compiler promises to stop (rust-lang/unsafe-code-guidelines#602).
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -43,7 +44,9 @@ use slab::Slab;
 
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
+use super::ending::{Answer, Ending, Straggler};
 use super::inbox::{Mail, Sleepers};
+use super::locals::Locals;
 use super::oracle::{Oracle, Plan};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
@@ -55,6 +58,7 @@ use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::lock::Lock;
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
+use crate::unwinding::{CancelUnwind, discard, drop_quietly, message};
 
 mod simulate;
 
@@ -105,6 +109,13 @@ pub(crate) struct Shared {
     plan: Option<Plan>,
     /// Why the runtime has failed, if not because its root has panicked; and whether that was before it was stopping.
     failure: Lock<Option<(String, bool)>>,
+    /// Who does not end is said on standard error, too; set before `stopping`.
+    says_who: AtomicBool,
+    pub(crate) ending: Ending,
+    /// The worker that the next green thread from outside goes to.
+    next: AtomicUsize,
+    /// The runtime that this is a session of, for its green threads to ask for; what it is is known above.
+    runtime: Arc<dyn Any + Send + Sync>,
 }
 
 /// One worker, as the others see it.
@@ -140,6 +151,8 @@ pub(crate) struct Local {
     /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
     running: Cell<Option<NonNull<TaskRef>>>,
     slot: Cell<Slot>,
+    /// What green threads keep in thread-locals, by slot; as long as the highest slot that ever kept something.
+    locals: RefCell<Vec<Option<Box<Locals>>>>,
     suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     scopes: RefCell<Vec<Scopes>>,
@@ -185,6 +198,34 @@ pub(crate) fn suspend(why: Suspend) {
     unsafe { suspender.suspend(why) }
 }
 
+/// Destroys the thread-locals of the running green thread, last initialised first. A destructor that panics is reported, and the others run
+/// all the same.
+///
+/// The destructor of one may use the others; what it initialises is destroyed after it. A key whose value has been destroyed stays so until
+/// the last one has been: no destructor can bring its own key back, so this ends.
+#[inline]
+pub(crate) fn destroy_locals() {
+    if with(|local, _| local.with_locals(|_| ())).flatten().is_some() {
+        destroy_each_local();
+    }
+}
+
+#[cold]
+fn destroy_each_local() {
+    while let Some(value) = with(|local, _| local.with_locals(Locals::pop)).flatten().flatten() {
+        if let Err(payload) = drop_quietly(value) {
+            // A cancel point in a destructor has unwound out of it: that is how the thread ends, not a fault.
+            if !payload.is::<CancelUnwind>() {
+                let who = with(|_, task| task.to_string()).unwrap_or_default();
+                say(format_args!("the destructor of a thread-local panicked in {who}: {}", message(&*payload)));
+            }
+            discard(payload);
+        }
+    }
+    let without_destructors = with(|local, _| local.take_locals());
+    drop(without_destructors);
+}
+
 /// Cancels a green thread as a whole, from any thread.
 pub(crate) fn cancel(task: &TaskRef, at: &'static Location<'static>) {
     if task.request_cancel(Some(at)).is_some() {
@@ -201,6 +242,15 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     let local = LOCAL.get().expect("this OS thread is its worker");
     // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
+}
+
+/// Takes a stack for an unstarted green thread, of the default size or its own, if one may not be had later.
+///
+/// # Errors
+/// Stacks are running out, and there is none for it.
+pub(crate) fn reserve(task: &TaskRef, default_size: usize) -> io::Result<Option<Stack>> {
+    let acquire = || stack::acquire(task.stack_size().unwrap_or(default_size));
+    if stack::needs_reservation() { acquire().map(Some) } else { Ok(None) }
 }
 
 /// Counts one operation that may not have to park; `true` if the running green thread has done [`BUDGET`] of them since it was resumed,
@@ -247,7 +297,7 @@ impl Local {
     /// # Errors
     /// Stacks are running out, and there is none for it.
     pub(crate) fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
-        if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
+        reserve(task, self.shared.stack_size)
     }
 
     /// The clock as read at the last turn.
@@ -261,6 +311,11 @@ impl Local {
 
     pub(crate) fn reactor(&self) -> &Arc<Reactor> {
         &self.post().reactor
+    }
+
+    /// The runtime that this worker belongs to.
+    pub(crate) fn runtime(&self) -> &Arc<dyn Any + Send + Sync> {
+        &self.shared.runtime
     }
 
     pub(crate) fn worker_count(&self) -> usize {
@@ -348,6 +403,29 @@ impl Local {
         }
     }
 
+    /// Runs `f` with the thread-locals of the running green thread, if it has any.
+    #[inline]
+    pub(crate) fn with_locals<T>(&self, f: impl FnOnce(&mut Locals) -> T) -> Option<T> {
+        let mut locals = self.locals.borrow_mut();
+        let own = locals.get_mut(self.slot.get() as usize)?;
+        own.as_deref_mut().map(f)
+    }
+
+    /// As [`with_locals`](Local::with_locals), making them first.
+    pub(crate) fn with_new_locals<T>(&self, f: impl FnOnce(&mut Locals) -> T) -> T {
+        let mut locals = self.locals.borrow_mut();
+        let slot = self.slot.get() as usize;
+        if locals.len() <= slot {
+            locals.resize_with(slot + 1, || None);
+        }
+        f(locals[slot].get_or_insert_default())
+    }
+
+    /// Takes the thread-locals from the running green thread.
+    pub(crate) fn take_locals(&self) -> Option<Box<Locals>> {
+        self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()
+    }
+
     /// Leaves an unstarted green thread where an idle worker can take it.
     pub(crate) fn spawn(&self, task: TaskRef, stack: Option<Stack>) {
         self.note_spawn(&task);
@@ -356,7 +434,18 @@ impl Local {
             self.unstarted.borrow_mut().push_back(unstarted);
         } else {
             self.post().push_unstarted([unstarted]);
-            self.shared.rouse_one(self.index);
+            self.shared.rouse_one(Some(self.index));
+        }
+    }
+
+    /// Takes over what was left from outside to the only worker of a runtime; of several each starts what stands at its own post.
+    fn take_posted(&self) {
+        let post = self.post();
+        if self.worker_count() == 1 && post.unstarted_len.load(Ordering::Relaxed) > 0 {
+            let mut posted = post.unstarted.lock();
+            posted.iter().for_each(|unstarted| self.note_spawn(&unstarted.task));
+            self.unstarted.borrow_mut().extend(posted.drain(..));
+            post.unstarted_len.store(0, Ordering::Relaxed);
         }
     }
 
@@ -416,7 +505,12 @@ fn forget_burst(queue: &mut VecDeque<Unstarted>) {
 impl Shared {
     /// # Errors
     /// The process is out of file descriptors.
-    pub(crate) fn new(workers: usize, stack_size: usize, plan: Option<Plan>) -> io::Result<Arc<Shared>> {
+    pub(crate) fn new(
+        workers: usize,
+        stack_size: usize,
+        plan: Option<Plan>,
+        runtime: Arc<dyn Any + Send + Sync>,
+    ) -> io::Result<Arc<Shared>> {
         let posts = (0..workers).map(|_| {
             let reactor = Reactor::new()?;
             Ok(Post {
@@ -436,18 +530,34 @@ impl Shared {
             grace_ends: Lock::new(None),
             plan,
             failure: Lock::new(None),
+            says_who: AtomicBool::new(true),
+            ending: Ending::new(workers),
+            next: AtomicUsize::new(0),
+            runtime,
         }))
     }
 
-    /// Rouses one sleeping worker other than `but` to look for unstarted threads.
-    fn rouse_one(&self, but: usize) {
-        if self.posts.len() == 1 {
+    /// Leaves a green thread that does not come from one of the workers to one of them, with the stack that was reserved for it. Somebody
+    /// is to be roused for it afterwards.
+    pub(crate) fn push(&self, task: TaskRef, stack: Option<Stack>) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.posts.len();
+        self.posts[next].push_unstarted([Unstarted { task, stack }]);
+    }
+
+    /// Rouses a worker for what has been pushed.
+    pub(crate) fn rouse(&self) {
+        self.rouse_one(None);
+    }
+
+    /// Rouses one sleeping worker other than `but`, the calling one, to look for unstarted threads.
+    fn rouse_one(&self, but: Option<usize>) {
+        if but.is_some() && self.posts.len() == 1 {
             return;
         }
         if !self.sleepers.any() || self.searching.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut others = self.posts.iter().enumerate().filter(|(index, _)| *index != but);
+        let mut others = self.posts.iter().enumerate().filter(|(index, _)| Some(*index) != but);
         if !others.any(|(_, post)| post.inbox.rouse()) {
             self.searching.store(false, Ordering::Release);
         }
@@ -462,6 +572,16 @@ impl Shared {
         for post in &self.posts {
             post.inbox.rouse();
         }
+    }
+
+    /// As [`stop`](Shared::stop), without a word on standard error about who does not end.
+    pub(crate) fn stop_quietly(&self, grace: Duration) {
+        self.says_who.store(false, Ordering::Relaxed);
+        self.stop(grace);
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.posts.len()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -535,6 +655,7 @@ impl Worker {
                 unstarted: RefCell::default(),
                 running: Cell::new(None),
                 slot: Cell::new(0),
+                locals: RefCell::default(),
                 suspender: Cell::new(None),
                 scopes: RefCell::default(),
                 budget: Cell::new(0),
@@ -587,9 +708,10 @@ impl Worker {
                 if self.has_work(queue) {
                     self.pass_on_search();
                     self.poll_if_due();
-                } else if self.is_finished() {
-                    break;
                 } else if !self.take_from_others() {
+                    if self.is_finished() {
+                        break;
+                    }
                     self.sleep();
                 }
                 if self.local.shared.is_stopping() {
@@ -597,6 +719,7 @@ impl Worker {
                 }
             }
         });
+        self.local.shared.ending.answer(self.local.index, Answer::Ended);
         mem::forget(abort);
     }
 
@@ -646,6 +769,7 @@ impl Worker {
     }
 
     fn start_unstarted(&mut self) {
+        self.local.take_posted();
         for _ in 0..self.quota {
             let local = self.local.local_starts.borrow_mut().pop_front();
             if let Some(LocalStart { task, stack, body }) = local {
@@ -697,6 +821,7 @@ impl Worker {
             let suspender = Suspender::new(yielder);
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
+            destroy_locals();
         });
         vacant.insert(Entry { coroutine, task, suspender: None });
         LocalQueue::with(|queue| self.resume(slot, queue));
@@ -763,7 +888,7 @@ impl Worker {
             let shared = &self.local.shared;
             let has_unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
             if shared.searching.swap(false, Ordering::AcqRel) && shared.posts.iter().any(has_unstarted) {
-                shared.rouse_one(self.local.index);
+                shared.rouse_one(Some(self.local.index));
             }
         }
     }
@@ -778,7 +903,7 @@ impl Worker {
                 self.local.post().push_unstarted(stolen);
                 shared.searching.store(false, Ordering::Release);
                 if more {
-                    shared.rouse_one(self.local.index);
+                    shared.rouse_one(Some(self.local.index));
                 }
                 return true;
             }
@@ -843,8 +968,15 @@ impl Worker {
             if self.local.oracle.is_some() {
                 return self.give_up("green threads have been cancelled and do not end");
             }
-            for (_, Entry { task, .. }) in &self.table {
-                say(format_args!("{task} has not ended though its runtime has: {}", task.reason()));
+            let left: Vec<Straggler> = self.table.iter().map(|(_, entry)| Straggler::new(&entry.task)).collect();
+            let shared = &self.local.shared;
+            if shared.says_who.load(Ordering::Relaxed) {
+                for (_, Entry { task, .. }) in &self.table {
+                    say(format_args!("{task} has not ended though its runtime has: {}", task.reason()));
+                }
+            }
+            if !left.is_empty() {
+                shared.ending.answer(self.local.index, Answer::Left(left));
             }
         }
     }

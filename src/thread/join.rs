@@ -4,13 +4,13 @@
 //! thread that was spawned locally has a tail without contents, and shares its `Outcome` with its handle alone: neither its closure
 //! nor its result need be `Send`, and whether the handle is follows from `T`.
 
-use std::any::Any;
 use std::fmt;
-use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll, Waker};
 
 use crate::lock::Lock;
 use crate::park::{self, CancelUnwind, Wait};
@@ -21,22 +21,27 @@ use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
 use crate::thread::cancel::{Cancelled, is_cancellation};
+use crate::unwinding::{discard, drop_quietly, message};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
+
+const TAKEN: &str = "the handle of a green thread was joined or polled again after it had given the thread's result";
 
 /// The result of a thread on its way to whoever joins it.
 pub(super) struct Outcome<T>(Lock<State<T>>);
 
 /// ```text
-///   Pending --- join ---> Awaited --- the body ends ---> Finished --- join ---> Taken
-///      |   +------------- the body ends -------------------^  |
-///      +--- the handle is dropped ---> Detached               +--- the handle is dropped ---> Taken
+///   Pending -- join, poll ---> Awaited, Polled --- the body ends ---> Finished --- join, poll ---> Taken
+///      |   +------------- the body ends --------------------------------^  |
+///      +--- the handle is dropped ---> Detached                            +--- the handle is dropped ---> Taken
 /// ```
 enum State<T> {
     Pending,
     /// The one handle waits.
     Awaited(Waiter),
+    /// The one handle is a future, and this wakes the task that has polled it last. User code: not to be used under the lock.
+    Polled(Waker),
     Finished(Result<T>),
     /// The handle is gone, and the body has not ended: nobody will ask for the result.
     Detached,
@@ -53,11 +58,15 @@ impl<T> Outcome<T> {
     pub(super) fn put(&self, result: Result<T>) {
         let mut state = self.0.lock();
         match &*state {
-            State::Pending => *state = State::Finished(result),
-            State::Awaited(_) => {
-                if let State::Awaited(waiter) = mem::replace(&mut *state, State::Finished(result)) {
-                    drop(state);
-                    waiter.wake(Wake::Woken);
+            State::Pending | State::Awaited(_) | State::Polled(_) => {
+                let before = mem::replace(&mut *state, State::Finished(result));
+                drop(state);
+                match before {
+                    State::Awaited(waiter) => {
+                        waiter.wake(Wake::Woken);
+                    }
+                    State::Polled(waker) => discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))),
+                    _ => {}
                 }
             }
             State::Detached => {
@@ -72,19 +81,22 @@ impl<T> Outcome<T> {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        matches!(*self.0.lock(), State::Finished(_))
+        matches!(*self.0.lock(), State::Finished(_) | State::Taken)
     }
 
     /// Waits for the result of the thread with that id. Only the one handle may call this, once.
     pub(super) fn join(&self, id: &AtomicU64) -> Result<T> {
         loop {
-            {
-                let mut state = self.0.lock();
-                if let State::Finished(_) = *state
-                    && let State::Finished(result) = mem::replace(&mut *state, State::Taken)
-                {
-                    return result;
-                }
+            let mut state = self.0.lock();
+            let before = match &*state {
+                State::Finished(_) => mem::replace(&mut *state, State::Taken),
+                State::Polled(_) => mem::replace(&mut *state, State::Pending),
+                State::Taken => panic!("{TAKEN}"),
+                _ => State::Pending,
+            };
+            drop(state);
+            if let State::Finished(result) = before {
+                return result;
             }
             park::park_insistently(Reason::Join, Some(id), None, |wait: &Wait<'_>| {
                 let mut state = self.0.lock();
@@ -102,12 +114,41 @@ impl<T> Outcome<T> {
         }
     }
 
+    /// Returns the result if it is there, or has `context` woken when it is.
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<T>> {
+        // Declared before the guard: it is dropped after it.
+        let mut waker = None;
+        loop {
+            let mut state = self.0.lock();
+            let before = match &*state {
+                State::Finished(_) => mem::replace(&mut *state, State::Taken),
+                State::Taken => panic!("{TAKEN}"),
+                State::Polled(before) if before.will_wake(context.waker()) => return Poll::Pending,
+                _ => match waker.take() {
+                    Some(waker) => mem::replace(&mut *state, State::Polled(waker)),
+                    None => {
+                        drop(state);
+                        waker = Some(context.waker().clone());
+                        continue;
+                    }
+                },
+            };
+            drop(state);
+            return match before {
+                State::Finished(result) => Poll::Ready(result),
+                _ => Poll::Pending,
+            };
+        }
+    }
+
     /// Returns the result that nobody will ask for any more, if it is there already.
     fn detach(&self) -> Option<Result<T>> {
         let mut state = self.0.lock();
-        let finished = matches!(*state, State::Finished(_));
-        let after = if finished { State::Taken } else { State::Detached };
-        match mem::replace(&mut *state, after) {
+        let ended = matches!(*state, State::Finished(_) | State::Taken);
+        let after = if ended { State::Taken } else { State::Detached };
+        let before = mem::replace(&mut *state, after);
+        drop(state);
+        match before {
             State::Finished(result) => Some(result),
             _ => None,
         }
@@ -121,26 +162,14 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
         // Its destructor may be at a cancel point, too.
         Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
+        // There is no such green thread; perhaps the caller is one.
+        Start::Refused => return drop_quietly(f).and(Err(Box::new(Cancelled::at(None)))),
     };
+    worker::destroy_locals();
     result.map_err(|payload| match is_cancellation(&*payload) {
         true => Box::new(Cancelled::at(worker::with(|_, task| task.cancelled_at()).flatten())) as _,
         false => payload,
     })
-}
-
-/// Drops a value of the user's; a panic in its destructor is the `Err`.
-fn drop_quietly<V>(value: V) -> Result<()> {
-    panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
-}
-
-/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
-pub(super) fn discard<V>(value: V) {
-    let mut dropped = drop_quietly(value);
-    for _ in 0..8 {
-        let Err(payload) = dropped else { return };
-        dropped = drop_quietly(payload);
-    }
-    mem::forget(dropped);
 }
 
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
@@ -151,18 +180,6 @@ fn report<T>(who: &str, result: &Result<T>) {
         let report = format!("detached {who} panicked: {}", message(&**payload));
         say(format_args!("{report}"));
         worker::fail_simulation(&report);
-    }
-}
-
-pub(super) fn message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else if let Some(error) = payload.downcast_ref::<io::Error>() {
-        error.to_string()
-    } else {
-        String::from("a payload that is no text")
     }
 }
 
@@ -199,7 +216,7 @@ impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {
 /// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`] does.
 ///
 /// Dropping it detaches the thread: it runs on, and a panic in it is reported on standard error. Joining works from green threads
-/// and from OS threads.
+/// and from OS threads; and the handle is a future of what [`join`](JoinHandle::join) returns, for tasks of any async program.
 ///
 /// ```
 /// let sum = hebra::run(|| {
@@ -260,7 +277,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
-    /// stack, the [`io::Error`] that says so.
+    /// stack, the [`io::Error`](std::io::Error) that says so.
     pub fn join(mut self) -> Result<T> {
         let joinable = self.joinable();
         let result = joinable.outcome().join(joinable.id());
@@ -301,6 +318,19 @@ impl<T> JoinHandle<T> {
     /// Returns the thread's handle.
     pub fn thread(&self) -> Thread {
         Thread::green(self.joinable().task())
+    }
+}
+
+/// The result of [`join`](JoinHandle::join), without parking anybody: what an async program awaits. When it has been polled by several
+/// tasks, the last one is woken.
+///
+/// # Panics
+/// Panics if it is polled again after it has given the result.
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        self.joinable().outcome().poll(context)
     }
 }
 

@@ -23,7 +23,9 @@ use crate::time;
 mod cancel;
 #[allow(unsafe_code)]
 mod family;
+mod handle;
 mod join;
+mod local;
 #[allow(unsafe_code)]
 mod race;
 #[allow(unsafe_code)]
@@ -36,6 +38,7 @@ mod try_scope;
 pub use cancel::{Cancelled, Elapsed, deadline, is_cancelled, shield, timeout, timeout_at};
 use join::{Join, Outcome, Packet, conclude};
 pub use join::{JoinHandle, Result};
+pub use local::{AccessError, LocalKey};
 pub use race::race;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use set::JoinSet;

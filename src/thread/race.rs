@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::cancel::Cancelled;
 use super::family::{Family, spawn_borrowing};
-use super::join::{conclude, discard};
+use super::join::conclude;
 use super::{Builder, Result};
 use crate::lock::Lock;
 use crate::park;
 use crate::scheduler::task::Start;
+use crate::unwinding::discard;
 
 /// Runs each of `contenders` on a green thread of its own and returns the result of the first to finish; the others are cancelled and
 /// waited for. They may borrow, as the threads of a [`scope`](fn@super::scope) do.

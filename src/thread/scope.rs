@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{Outcome, conclude, discard};
+use super::join::{Outcome, conclude};
 use super::{Builder, Result, Thread};
 use crate::scheduler::task::{Start, TaskRef};
 use crate::scheduler::worker;
+use crate::unwinding::discard;
 
 /// A scope to spawn green threads in; see [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {

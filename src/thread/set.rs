@@ -7,12 +7,13 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::family::{Family, spawn_borrowing};
-use super::join::{conclude, discard};
+use super::join::conclude;
 use super::{Builder, Result, Thread};
 use crate::lock::Lock;
 use crate::park::{self, Wait};
 use crate::scheduler::task::{Reason, Start};
 use crate::scheduler::wait_list::WaitList;
+use crate::unwinding::discard;
 
 /// A set of green threads that are joined in the order in which they end. Dropping it cancels those that have not, and waits for them.
 ///

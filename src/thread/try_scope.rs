@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{Outcome, conclude, discard, message};
+use super::join::{Outcome, conclude};
 use super::{Builder, Thread};
 use crate::lock::Lock;
 use crate::park;
 use crate::scheduler::scopes::{Kind, Switch};
 use crate::scheduler::task::{Start, TaskRef};
 use crate::scheduler::worker;
+use crate::unwinding::{discard, message};
 
 /// How a thread of a [`try_scope`], or its closure, failed.
 pub enum Failure<E> {

@@ -38,6 +38,7 @@ impl Worker {
     pub(super) fn step(&mut self, queue: &LocalQueue) {
         let local = self.local.clone();
         let Some(oracle) = &local.oracle else { return };
+        local.take_posted();
         let (woken, kept, unstarted) = (queue.len(), local.local_starts.borrow().len(), local.unstarted.borrow().len());
         let ready = woken + kept + unstarted;
         if ready == 0 {

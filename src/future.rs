@@ -1,0 +1,132 @@
+//! Futures, both ways: a thread waits for a future, and a future waits for a green thread.
+//!
+//! [`block_on`] is the first. The second is [`JoinHandle`](crate::thread::JoinHandle), which is a future: an async program gets one
+//! from [`Handle::spawn`](crate::Handle::spawn), on a runtime of green threads that it runs beside its own.
+//!
+//! # How a wake is never lost
+//!
+//! ```text
+//!            the thread waits                    wake: anybody, any number of times
+//!   Quiet ---------------------> Waiting(waiter) -----------------+
+//!     |  \                                                        v
+//!     |   +-------------------- wake -----------------------> Notified
+//!     ^                                                           |
+//!     +------------- the thread takes it, and polls again --------+
+//! ```
+//!
+//! A wake between a poll and the wait finds `Quiet` and leaves `Notified`, and the thread does not wait. One that comes while the thread
+//! polls is for the next poll. A waker that outlives the call leaves a `Notified` that nobody takes.
+
+use std::mem;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::lock::Lock;
+use crate::park::{self, Wait};
+use crate::scheduler::claim;
+use crate::scheduler::task::Reason;
+use crate::scheduler::waiter::Waiter;
+use crate::scheduler::worker;
+
+/// Waits for `future` and returns its output. The thread that waits is the calling one, green or OS, and needs no runtime.
+///
+/// It works with futures that bring their own source of wake-ups: channels, locks, timers and sockets of any async library. What needs
+/// tokio's reactor or timers must be made, and polled, inside its context: `let _tokio = runtime_handle.enter()`, which is a thread-local of
+/// tokio's that green threads of one worker share; or be given to tokio with its `Handle::spawn`, and its `JoinHandle` be awaited here.
+///
+/// ```
+/// let sum = hebra::run(|| {
+///     let twice = |n: u32| async move { 2 * n };
+///     hebra::future::block_on(async { twice(1).await + twice(20).await })
+/// });
+/// assert_eq!(sum, 42);
+/// ```
+///
+/// A future that is always ready, or wakes itself, still lets the other green threads run.
+///
+/// # Cancellation
+/// Parks the current thread; this is a cancel point, and the unwinding drops the future, on its own thread. In a destructor of a thread
+/// that is being cancelled it waits all the same.
+///
+/// # Panics
+/// Continues a panic of the future.
+pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    let signal = Arc::new(Signal(Lock::new(State::Quiet)));
+    let waker = Waker::from(signal.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future.into_future());
+    if worker::is_budget_spent() {
+        park::pause();
+    }
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        signal.wait();
+    }
+}
+
+/// Whether a future wants to be polled; see the module.
+struct Signal(Lock<State>);
+
+enum State {
+    Quiet,
+    Waiting(Waiter),
+    Notified,
+}
+
+impl Signal {
+    /// Waits until it is notified, and takes that.
+    fn wait(&self) {
+        let mut waited = false;
+        loop {
+            if self.take() {
+                // A future that wakes itself means to give way.
+                if !waited && worker::is_green() {
+                    park::pause();
+                }
+                return;
+            }
+            waited = true;
+            park::park_insistently(Reason::Future, None, None, |wait: &Wait<'_>| {
+                let mut state = self.0.lock();
+                if let State::Notified = *state {
+                    return None;
+                }
+                *state = State::Waiting(wait.waiter());
+                Some(|_: &Wait<'_>| self.quiet())
+            });
+        }
+    }
+
+    fn take(&self) -> bool {
+        let mut state = self.0.lock();
+        let notified = matches!(*state, State::Notified);
+        if notified {
+            *state = State::Quiet;
+        }
+        notified
+    }
+
+    /// Takes the waiter back.
+    fn quiet(&self) {
+        let mut state = self.0.lock();
+        if let State::Waiting(_) = *state {
+            *state = State::Quiet;
+        }
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Signal>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Signal>) {
+        let before = mem::replace(&mut *self.0.lock(), State::Notified);
+        if let State::Waiting(waiter) = before {
+            waiter.wake(claim::Wake::Woken);
+        }
+    }
+}
