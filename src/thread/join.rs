@@ -337,10 +337,12 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let Some(joinable) = self.0.take() else { return };
-        if let Some(result) = joinable.outcome().detach()
-            && result.is_err()
-        {
-            report(&joinable.task().to_string(), &result);
+        if let Some(result) = joinable.outcome().detach() {
+            if result.is_err() {
+                report(&joinable.task().to_string(), &result);
+            }
+            // As in the thread itself, if the handle goes first: what its destructor does is no matter of the caller's.
+            discard(result);
         }
     }
 }
