@@ -72,8 +72,8 @@ impl Family {
         self.0.lock().cancelled = None;
     }
 
-    /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on waiting.
-    pub(super) fn wait(&self, at: &'static Location<'static>) {
+    /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on waiting; then it returns `true`.
+    pub(super) fn wait(&self, at: &'static Location<'static>) -> bool {
         let mut mode = Mode::Observing;
         loop {
             let mut empty = false;
@@ -87,7 +87,7 @@ impl Family {
                 Some(|wait: &Wait<'_>| self.0.lock().waiting.remove(wait))
             });
             if empty {
-                return;
+                return mode == Mode::Shielded;
             }
             if wake == Wake::Cancelled {
                 self.cancel(at);

@@ -98,9 +98,9 @@ impl<E> Shared<E> {
 /// ```
 ///
 /// # Cancellation
-/// If the calling thread is cancelled, in `f` or while it waits, so are the threads of the scope; it waits for them all the same. When
-/// they have ended, a cancellation that was met in `f` continues, and the failures are dropped; one that was met while waiting is
-/// delivered at the next cancel point.
+/// This is a cancel point if it has to wait. If the calling thread is cancelled, in `f` or while it waits, so are the threads of the
+/// scope; it waits for them all the same. When they have ended, a cancellation that was met in `f` continues, and the failures are
+/// dropped; one that was met while waiting continues if there are no failures.
 ///
 /// # Errors
 /// Every failure.
@@ -131,12 +131,17 @@ where
         }
         Err(payload) => shared.fail(Failure::Panic(payload)),
     }
-    shared.family.wait(at);
+    let cut_short = shared.family.wait(at);
     let catches = entered.leave().is_ok_and(|catches| catches);
     let failures = std::mem::take(&mut *shared.failures.lock());
     match (cancellation, value) {
         (Some(payload), _) if !catches => panic::resume_unwind(payload),
-        (_, Some(value)) if failures.is_empty() => Ok(value),
+        (_, Some(value)) if failures.is_empty() => {
+            if cut_short {
+                park::cancel_point();
+            }
+            Ok(value)
+        }
         _ => Err(ScopeError { failures }),
     }
 }
