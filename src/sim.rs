@@ -57,8 +57,13 @@ use std::time::Duration;
 use crate::lock::Lock;
 use crate::report::say;
 use crate::runtime::{Config, Runtime};
+use crate::scheduler::audit::Attempt;
 use crate::scheduler::oracle::{Plan, Record};
 use crate::scheduler::worker;
+
+mod audit;
+
+pub use audit::{Audit, cancel_everywhere};
 
 /// Virtual time that green threads are given to end after they have been cancelled.
 const STRAGGLERS: Duration = Duration::from_secs(3600);
@@ -91,8 +96,8 @@ pub fn run<F, T>(seed: u64, f: F) -> T
 where
     F: FnOnce() -> T,
 {
-    let announce = Announce { seed, how: false };
-    let value = simulate(seed, from_environment(seed), f);
+    let announce = Announce { seed, how: false, attempt: None };
+    let value = simulate(plan(seed, from_environment(seed)), f);
     std::mem::forget(announce);
     value
 }
@@ -108,11 +113,11 @@ pub fn check<F>(seeds: impl IntoIterator<Item = u64>, mut f: F)
 where
     F: FnMut(),
 {
-    let asked = env::var_os("HEBRA_SEED").map(|seed| parse_seed(&seed));
+    let asked = asked_seed();
     let (seeds, asked) = (asked.is_none().then_some(seeds).into_iter().flatten(), asked);
     for seed in asked.into_iter().chain(seeds) {
-        let announce = Announce { seed, how: true };
-        simulate(seed, from_environment(seed), &mut f);
+        let announce = Announce { seed, how: true, attempt: None };
+        simulate(plan(seed, from_environment(seed)), &mut f);
         std::mem::forget(announce);
     }
 }
@@ -134,9 +139,9 @@ pub fn trace<F, T>(seed: u64, f: F) -> (T, String)
 where
     F: FnOnce() -> T,
 {
-    let announce = Announce { seed, how: false };
+    let announce = Announce { seed, how: false, attempt: None };
     let steps = Arc::new(Lock::new(Vec::new()));
-    let value = simulate(seed, Some(steps.clone()), f);
+    let value = simulate(plan(seed, Some(steps.clone())), f);
     std::mem::forget(announce);
     let steps = std::mem::take(&mut *steps.lock());
     (value, String::from_utf8(steps).expect("only text is recorded"))
@@ -161,12 +166,16 @@ pub fn seed() -> Option<u64> {
     worker::seed()
 }
 
+fn plan(seed: u64, record: Option<Record>) -> Plan {
+    Plan { seed, record, attempt: None }
+}
+
 #[track_caller]
-fn simulate<F, T>(seed: u64, record: Option<Record>, f: F) -> T
+fn simulate<F, T>(plan: Plan, f: F) -> T
 where
     F: FnOnce() -> T,
 {
-    let config = Config::default().workers(1).shutdown_timeout(STRAGGLERS).simulated(Plan { seed, record });
+    let config = Config::default().workers(1).shutdown_timeout(STRAGGLERS).simulated(plan);
     Runtime::new(config).expect("the configuration is in range").run(f)
 }
 
@@ -175,6 +184,8 @@ struct Announce {
     seed: u64,
     /// Whether `HEBRA_SEED` repeats it.
     how: bool,
+    /// What was audited.
+    attempt: Option<Arc<Attempt>>,
 }
 
 impl Drop for Announce {
@@ -185,10 +196,24 @@ impl Drop for Announce {
         }
         let test = thread::current().name().filter(|name| *name != "main").map(|name| format!(" {name}"));
         let test = test.unwrap_or_default();
+        let aim = self.attempt.as_ref().and_then(|attempt| attempt.hit());
+        let (which, aim) = match aim {
+            Some(aim) => {
+                let variable = format!(" HEBRA_CANCEL={aim:?}");
+                (format!(", with the audited thread cancelled {aim},"), variable)
+            }
+            None => Default::default(),
+        };
         say(format_args!(
-            "the simulation with seed {seed} has failed; HEBRA_SEED={seed} cargo test{test} repeats it, and HEBRA_TRACE=1 shows its steps"
+            "the simulation with seed {seed}{which} has failed; HEBRA_SEED={seed}{aim} cargo test{test} repeats it, and HEBRA_TRACE=1 \
+             shows its steps"
         ));
     }
+}
+
+/// The seed that the environment asks for.
+fn asked_seed() -> Option<u64> {
+    env::var_os("HEBRA_SEED").map(|seed| parse_seed(&seed))
 }
 
 fn parse_seed(seed: &OsStr) -> u64 {

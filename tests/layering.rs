@@ -44,6 +44,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("wait_list", 4),
     ("ending", 5),
     ("sweep", 4),
+    ("audit", 3),
     ("oracle", 4),
     ("deadlock", 5),
     ("timers", 5),

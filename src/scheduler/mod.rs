@@ -19,6 +19,7 @@
 //! 3. *Nobody drops a started coroutine.* Cancelling is a flag and a wake; the unwinding starts in the thread itself, in `park`.
 //! 4. *An unwinding thread does not linger.* See `park`.
 
+pub(crate) mod audit;
 pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod deadlock;

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
+use super::audit::{Attempt, Way};
 use super::claim::Wake;
 use super::clock::Nanos;
 use super::task::{Reason, TaskRef};
@@ -25,6 +26,8 @@ pub(crate) type Record = Arc<Lock<dyn Write + Send>>;
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) record: Option<Record>,
+    /// Whom to cancel, and when.
+    pub(crate) attempt: Option<Arc<Attempt>>,
 }
 
 impl fmt::Debug for Plan {
@@ -45,6 +48,7 @@ pub(crate) struct Oracle {
     /// How many of the last resumes in a row ended in a yield.
     yields: Cell<u64>,
     record: Option<Record>,
+    attempt: Option<Arc<Attempt>>,
 }
 
 /// Why a green thread was resumed.
@@ -73,6 +77,7 @@ impl Oracle {
             steps: Cell::new(0),
             yields: Cell::new(0),
             record: plan.record.clone(),
+            attempt: plan.attempt.clone(),
         }
     }
 
@@ -96,6 +101,9 @@ impl Oracle {
         let number = numbers.len();
         numbers.insert(task.id(), number);
         drop(numbers);
+        if let Some(attempt) = &self.attempt {
+            attempt.spawned(number, task);
+        }
         self.write(format_args!("{} spawn {}", Seconds(now), self.who(task)));
     }
 
@@ -113,11 +121,24 @@ impl Oracle {
             self.who(task)
         ));
         self.steps.set(self.steps.get() + 1);
+        if let (Some(attempt), After::Ends) = (&self.attempt, after) {
+            attempt.ended(self.number(task.id()).unwrap_or_default());
+        }
         match after {
             After::Yields => self.yields.set(self.yields.get() + 1),
             After::Parks(_) | After::Ends => self.yields.set(0),
         }
         self.yields.get()
+    }
+
+    /// What is audited in this simulation, if it is.
+    pub(crate) fn attempt(&self) -> Option<&Arc<Attempt>> {
+        self.attempt.as_ref()
+    }
+
+    /// A thread has come to a point of that kind; `true` if it is to be cancelled there.
+    pub(crate) fn comes_to(&self, way: Way, task: &TaskRef) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.comes_to(way, task))
     }
 
     /// Adds a line to the record.
@@ -129,7 +150,7 @@ impl Oracle {
     }
 
     /// A thread by its number, name and origin.
-    fn who(&self, task: &TaskRef) -> String {
+    pub(crate) fn who(&self, task: &TaskRef) -> String {
         let number = self.number(task.id()).unwrap_or_default();
         format!("#{number} '{}' ({})", task.name().unwrap_or("<unnamed>"), task.location())
     }
@@ -188,7 +209,7 @@ mod tests {
     use super::*;
 
     fn oracle(seed: u64) -> Oracle {
-        Oracle::new(&Plan { seed, record: None })
+        Oracle::new(&Plan { seed, record: None, attempt: None })
     }
 
     #[test]

@@ -120,6 +120,8 @@ const CANCEL: u64 = 1 << 63;
 const CANCELLED: u8 = 1;
 /// In `attention`: the thread is in a cancel scope of its own.
 const SCOPED: u8 = 2;
+/// In `attention`: an audit wants to know of its cancel points.
+const MARKED: u8 = 4;
 
 /// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
 /// reference counts.
@@ -135,7 +137,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     shielded: AtomicBool,
     /// The dead pages below the open wait have been given back. Home worker only.
     swept: AtomicBool,
-    /// [`CANCELLED`] and [`SCOPED`]: what a cancel point has to look at. Home worker only.
+    /// [`CANCELLED`], [`SCOPED`] and [`MARKED`]: what a cancel point has to look at. Home worker only.
     attention: AtomicU8,
     /// A cancel point has unwound, and the scope that catches has not been left. Home worker only.
     raised: AtomicBool,
@@ -326,7 +328,17 @@ impl<B: ?Sized> Task<B> {
 
     pub(crate) fn set_attention(&self, cancelled: bool, scoped: bool) {
         let bits = if cancelled { CANCELLED } else { 0 } | if scoped { SCOPED } else { 0 };
-        self.attention.store(bits, Ordering::Relaxed);
+        let marked = self.attention.load(Ordering::Relaxed) & MARKED;
+        self.attention.store(bits | marked, Ordering::Relaxed);
+    }
+
+    /// Whether an audit wants to know of the thread's cancel points.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & MARKED != 0
+    }
+
+    pub(crate) fn set_marked(&self) {
+        self.attention.fetch_or(MARKED, Ordering::Relaxed);
     }
 
     pub(crate) fn is_shielded(&self) -> bool {

@@ -42,12 +42,13 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::audit::{Attempt, Way};
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
 use super::ending::{Answer, Ending, Straggler};
 use super::inbox::{Mail, Sleepers};
 use super::locals::Locals;
-use super::oracle::{Oracle, Plan};
+use super::oracle::{Oracle, Plan, Seconds};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
@@ -274,6 +275,11 @@ pub(crate) fn seed() -> Option<u64> {
     with(|local, _| local.oracle.as_ref().map(|oracle| oracle.seed())).flatten()
 }
 
+/// What is audited in the simulation that the caller runs in, if it is.
+pub(crate) fn attempt() -> Option<Arc<Attempt>> {
+    with(|local, _| local.oracle.as_ref()?.attempt().cloned()).flatten()
+}
+
 /// Ends the simulation that the caller runs in, if it does, with a failure.
 pub(crate) fn fail_simulation(report: &str) {
     with(|local, _| {
@@ -381,7 +387,10 @@ impl Local {
 
     /// Whether the running green thread is cancelled at the time at which the clock was read last.
     #[cold]
-    pub(crate) fn is_cancelled_by_now(&self, task: &Task) -> bool {
+    pub(crate) fn is_cancelled_by_now(&self, task: &TaskRef) -> bool {
+        if self.oracle.as_ref().is_some_and(|oracle| oracle.comes_to(Way::Arriving, task)) {
+            self.cancel_for_audit(task);
+        }
         if task.is_scoped() {
             self.expire_scopes(task, self.shared.clock.instant(self.now.get()));
         }
@@ -424,6 +433,16 @@ impl Local {
     /// Takes the thread-locals from the running green thread.
     pub(crate) fn take_locals(&self) -> Option<Box<Locals>> {
         self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()
+    }
+
+    /// Cancels a green thread of a simulation, as [`cancel`] would.
+    #[cold]
+    fn cancel_for_audit(&self, task: &TaskRef) {
+        let Some((oracle, attempt)) = self.oracle.as_ref().and_then(|oracle| Some((oracle, oracle.attempt()?))) else { return };
+        oracle.write(format_args!("{} cancels {}", Seconds(self.now()), oracle.who(task)));
+        if let Some(home) = task.request_cancel(Some(attempt.location())) {
+            self.deliver_cancellation(task, home.slot);
+        }
     }
 
     /// Leaves an unstarted green thread where an idle worker can take it.

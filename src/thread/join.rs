@@ -310,6 +310,11 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    /// The scheduler's record of the thread.
+    pub(crate) fn record(&self) -> TaskRef {
+        self.joinable().task()
+    }
+
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
     pub fn is_finished(&self) -> bool {
         self.joinable().outcome().is_finished()

@@ -16,6 +16,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::audit::Way;
 use super::super::claim::Wake;
 use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};
@@ -39,17 +40,21 @@ impl Worker {
         let local = self.local.clone();
         let Some(oracle) = &local.oracle else { return };
         local.take_posted();
-        let (woken, kept, unstarted) = (queue.len(), local.local_starts.borrow().len(), local.unstarted.borrow().len());
-        let ready = woken + kept + unstarted;
-        if ready == 0 {
+        if !self.has_work(queue) {
             return;
         }
+        self.cancel_parked();
+        let (woken, kept, unstarted) = (queue.len(), local.local_starts.borrow().len(), local.unstarted.borrow().len());
+        let ready = woken + kept + unstarted;
         let mut pick = oracle.pick(ready);
         self.quota = 1;
         let (task, before) = if pick < woken {
             let slot = queue.bring_forward(pick).expect("the pick is in the queue");
             let task = self.table[slot as usize].task.clone();
             let before = before(&task);
+            if matches!(before, Before::Parked(..)) && oracle.comes_to(Way::Woken, &task) {
+                local.cancel_for_audit(&task);
+            }
             self.resume_ready(queue);
             (task, before)
         } else {
@@ -64,16 +69,29 @@ impl Worker {
                 local.unstarted.borrow_mut().swap(0, pick - kept);
                 local.unstarted.borrow()[0].task.clone()
             };
+            if oracle.comes_to(Way::Starting, &task) {
+                local.cancel_for_audit(&task);
+            }
             self.start_unstarted();
             let mut kept = local.local_starts.borrow_mut();
             put_off.append(&mut kept);
             *kept = put_off;
             (task, Before::Unstarted)
         };
-        let yields = oracle.stepped(&task, ready, before, self.after(&task), local.now());
+        let after = self.after(&task);
+        let yields = oracle.stepped(&task, ready, before, after, local.now());
+        if let (Some(attempt), After::Parks(_)) = (oracle.attempt(), after) {
+            attempt.parks(&task);
+        }
         if yields > 0 && yields.is_multiple_of(PATIENCE) {
             self.lose_patience(yields / PATIENCE);
         }
+    }
+
+    /// Cancels a parked thread, if an audit wants that now.
+    fn cancel_parked(&self) -> bool {
+        let task = self.local.oracle.as_ref().and_then(|oracle| oracle.attempt()?.takes_parked());
+        task.inspect(|task| self.local.cancel_for_audit(task)).is_some()
     }
 
     fn after(&self, task: &TaskRef) -> After {
@@ -93,6 +111,9 @@ impl Worker {
         }
         inbox.end_sleep();
         let deadline = self.local.timers.borrow().next_deadline();
+        if self.cancel_parked() {
+            return;
+        }
         match deadline {
             Some(deadline) => self.local.shared.clock.advance_to(deadline),
             None => self.give_up("deadlock"),
@@ -144,7 +165,11 @@ impl Worker {
             one.number = number.unwrap_or(one.number);
         }
         stuck.sort_by_key(|one| one.number);
-        deadlock::report(what, self.local.now(), &stuck)
+        let report = deadlock::report(what, self.local.now(), &stuck);
+        match self.local.oracle.as_ref().and_then(|oracle| oracle.attempt()?.hit()) {
+            Some(aim) => format!("{report}\n  the audited thread was cancelled {aim}"),
+            None => report,
+        }
     }
 }
 
