@@ -279,11 +279,14 @@ fn a_thread_left_behind_is_found() {
 #[test]
 fn every_point_and_every_way_comes() {
     bounded(|| {
-        let mut seen = Vec::new();
+        let (mut seen, mut unbegun) = (Vec::new(), 0);
         let runs = sim::cancel_everywhere(0..2, |audit| {
             let steps = Arc::new(AtomicUsize::new(0));
             let count = steps.clone();
+            let began = Arc::new(AtomicBool::new(false));
+            let begins = began.clone();
             let victim = audit.spawn(move || {
+                begins.store(true, SeqCst);
                 for _ in 0..3 {
                     thread::sleep(SECOND);
                     count.fetch_add(1, SeqCst);
@@ -294,15 +297,51 @@ fn every_point_and_every_way_comes() {
                 let at = payload.downcast_ref::<Cancelled>().unwrap().location().unwrap();
                 assert!(at.file().ends_with("sim_cancel.rs"), "{at}");
             }
+            assert_eq!(Arc::strong_count(&began), 1, "what it has captured is gone");
+            unbegun += usize::from(!began.load(SeqCst));
             seen.push((ended.is_ok(), steps.load(SeqCst)));
         });
-        assert_eq!(runs, seen.len());
+        assert_eq!((runs, unbegun), (seen.len(), 2), "of each seed one is cancelled before it begins");
         // For each of the two seeds: uncancelled, and cancelled after none, one and two sleeps, in several ways.
         for steps in 0..3 {
             assert!(seen.iter().filter(|one| **one == (false, steps)).count() >= 2 * 2, "{seen:?}");
         }
         assert!(!seen.contains(&(false, 3)) || seen.contains(&(true, 3)), "{seen:?}");
     });
+}
+
+#[test]
+fn each_way_cancels_where_it_says() {
+    let name = "each_way_cancels_where_it_says";
+    if is_child() {
+        sim::cancel_everywhere([0], |audit| {
+            let victim = audit.spawn(|| {
+                thread::park();
+                thread::sleep(HOUR);
+            });
+            thread::sleep(SECOND);
+            victim.thread().unpark();
+            let _ = victim.join();
+        });
+        return;
+    }
+    // What the victim does in the last run, in which it is cancelled: with `cancels` where that happens.
+    let steps = |aim: &str| {
+        let text = stderr(&child(name, &[("HEBRA_CANCEL", aim), ("HEBRA_TRACE", "1")]));
+        let (_, last) = text.rsplit_once("seed 0\n").unwrap_or_else(|| panic!("{text}"));
+        let steps = last.lines().filter(|line| line.contains("#1 ") && !line.contains("spawn"));
+        let steps =
+            steps.map(|line| if line.contains(" cancels ") { "cancels" } else { line.split_once(" ready: ").unwrap().1 });
+        steps.collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(steps("starting:1"), "cancels; starts -> ends");
+    assert_eq!(steps("arriving:1"), "cancels; starts -> ends");
+    assert_eq!(steps("arriving:2"), "starts -> parked; cancels; parked, woken -> ends");
+    assert_eq!(steps("parked:1"), "starts -> parked; cancels; parked, cancelled -> ends");
+    assert_eq!(steps("parked:1+1"), "starts -> parked; cancels; parked, cancelled -> ends");
+    assert_eq!(steps("parked:2"), "starts -> parked; parked, woken -> sleeping; cancels; sleeping, cancelled -> ends");
+    assert_eq!(steps("woken:1"), "starts -> parked; cancels; parked, woken -> ends");
+    assert_eq!(steps("woken:2"), "starts -> parked; parked, woken -> sleeping; cancels; sleeping, timed out -> ends");
 }
 
 #[test]
