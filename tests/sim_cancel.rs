@@ -365,7 +365,12 @@ fn a_failure_can_be_repeated() {
     let (aim, _) = how.split_once(&format!(" cargo test {name} repeats it")).unwrap_or_else(|| panic!("{text}"));
     let again = child(name, &[("HEBRA_SEED", seed), ("HEBRA_CANCEL", aim)]);
     assert!(!again.status.success());
-    assert_eq!(stderr(&again).matches("the body runs\n").count(), 2, "the uncancelled run and the failing one: {}", stderr(&again));
+    assert_eq!(
+        stderr(&again).matches("the body runs\n").count(),
+        2,
+        "the uncancelled run and the failing one: {}",
+        stderr(&again)
+    );
     let nowhere = child(name, &[("HEBRA_SEED", seed), ("HEBRA_CANCEL", "parked:99")]);
     assert!(stderr(&nowhere).contains("names a point that the thread does not come to"), "{}", stderr(&nowhere));
     let unreadable = child(name, &[("HEBRA_CANCEL", "soon")]);

@@ -91,7 +91,7 @@ fn body() {
             let _ends = Ends(alive);
             for round in 0..3 {
                 let turn = turns.take();
-                if (id + round) % 3 == 0 {
+                if (id + round).is_multiple_of(3) {
                     thread::sleep(MILLISECOND * (sim::random() % 3) as u32);
                 } else {
                     thread::yield_now();
