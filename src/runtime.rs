@@ -19,7 +19,7 @@ use crate::scheduler::oracle::Plan;
 use crate::scheduler::run_queue;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::worker::{self, Shared, Worker};
-use crate::stack::Stack;
+use crate::stack::{self, Stack};
 
 pub use crate::scheduler::ending::Straggler;
 
@@ -444,7 +444,8 @@ impl Handle {
     /// # Errors
     /// Stacks are running out.
     pub(crate) fn launch(&self, task: TaskRef) -> io::Result<()> {
-        let stack = worker::reserve(&task, self.0.config.stack_size)?;
+        let size = || task.stack_size().unwrap_or(self.0.config.stack_size);
+        let stack = stack::needs_reservation().then(|| stack::acquire(size())).transpose()?;
         if self.0.is_ours() {
             let launched = worker::with(|local, _| local.spawn(task, stack));
             launched.expect("the caller is a green thread");

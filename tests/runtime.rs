@@ -532,23 +532,27 @@ fn shutdown_says_nothing_on_standard_error() {
 
 #[test]
 fn a_green_thread_of_its_own_cannot_shut_a_runtime_down_but_may_drop_it() {
-    on_one_and_three(|runtime| {
-        let runtime = Arc::new(Mutex::new(Some(runtime)));
-        let handle = runtime.lock().unwrap().as_ref().unwrap().start().unwrap();
-        let (there, value) = (runtime.clone(), Flag::default());
-        let set = value.clone();
-        let thread = handle.spawn(move || {
-            let _value = OnDrop(move || set.set());
-            let own = there.lock().unwrap().take().unwrap();
-            let panics = panic::catch_unwind(AssertUnwindSafe(|| own.shutdown(LONG)));
-            let message = message(panics);
-            assert!(message.contains("cannot shut its own runtime down"), "{message}");
-            // That has dropped it, and so the thread is cancelled.
-            thread::park();
+    for workers in [1, 3] {
+        bounded(|| {
+            // So long that the test would hang if it were waited for.
+            let runtime = Runtime::new(Config::default().workers(workers).shutdown_timeout(LONG)).unwrap();
+            let runtime = Arc::new(Mutex::new(Some(runtime)));
+            let handle = runtime.lock().unwrap().as_ref().unwrap().start().unwrap();
+            let (there, value) = (runtime.clone(), Flag::default());
+            let set = value.clone();
+            let thread = handle.spawn(move || {
+                let _value = OnDrop(move || set.set());
+                let own = there.lock().unwrap().take().unwrap();
+                let panics = panic::catch_unwind(AssertUnwindSafe(|| own.shutdown(LONG)));
+                let message = message(panics);
+                assert!(message.contains("cannot shut its own runtime down"), "{message}");
+                // That has dropped it, and so the thread is cancelled.
+                thread::park();
+            });
+            assert!(is_cancelled(thread.join()));
+            assert!(value.is_set());
         });
-        assert!(is_cancelled(thread.join()));
-        assert!(value.is_set());
-    });
+    }
 }
 
 #[test]

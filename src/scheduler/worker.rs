@@ -154,6 +154,8 @@ pub(crate) struct Local {
     slot: Cell<Slot>,
     /// What green threads keep in thread-locals, by slot; as long as the highest slot that ever kept something.
     locals: RefCell<Vec<Option<Box<Locals>>>>,
+    /// How many of those there are.
+    keepers: Cell<usize>,
     suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     scopes: RefCell<Vec<Scopes>>,
@@ -206,7 +208,7 @@ pub(crate) fn suspend(why: Suspend) {
 /// the last one has been: no destructor can bring its own key back, so this ends.
 #[inline]
 pub(crate) fn destroy_locals() {
-    if with(|local, _| local.with_locals(|_| ())).flatten().is_some() {
+    if with(|local, _| local.keepers.get() > 0) == Some(true) {
         destroy_each_local();
     }
 }
@@ -243,15 +245,6 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     let local = LOCAL.get().expect("this OS thread is its worker");
     // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
-}
-
-/// Takes a stack for an unstarted green thread, of the default size or its own, if one may not be had later.
-///
-/// # Errors
-/// Stacks are running out, and there is none for it.
-pub(crate) fn reserve(task: &TaskRef, default_size: usize) -> io::Result<Option<Stack>> {
-    let acquire = || stack::acquire(task.stack_size().unwrap_or(default_size));
-    if stack::needs_reservation() { acquire().map(Some) } else { Ok(None) }
 }
 
 /// Counts one operation that may not have to park; `true` if the running green thread has done [`BUDGET`] of them since it was resumed,
@@ -303,7 +296,7 @@ impl Local {
     /// # Errors
     /// Stacks are running out, and there is none for it.
     pub(crate) fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
-        reserve(task, self.shared.stack_size)
+        if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
     }
 
     /// The clock as read at the last turn.
@@ -427,12 +420,17 @@ impl Local {
         if locals.len() <= slot {
             locals.resize_with(slot + 1, || None);
         }
-        f(locals[slot].get_or_insert_default())
+        f(locals[slot].get_or_insert_with(|| {
+            self.keepers.set(self.keepers.get() + 1);
+            Box::default()
+        }))
     }
 
     /// Takes the thread-locals from the running green thread.
     pub(crate) fn take_locals(&self) -> Option<Box<Locals>> {
-        self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()
+        let locals = self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()?;
+        self.keepers.set(self.keepers.get() - 1);
+        Some(locals)
     }
 
     /// Cancels a green thread of a simulation, as [`cancel`] would.
@@ -675,6 +673,7 @@ impl Worker {
                 running: Cell::new(None),
                 slot: Cell::new(0),
                 locals: RefCell::default(),
+                keepers: Cell::new(0),
                 suspender: Cell::new(None),
                 scopes: RefCell::default(),
                 budget: Cell::new(0),

@@ -58,7 +58,8 @@ impl<T> Outcome<T> {
     pub(super) fn put(&self, result: Result<T>) {
         let mut state = self.0.lock();
         match &*state {
-            State::Pending | State::Awaited(_) | State::Polled(_) => {
+            State::Pending => *state = State::Finished(result),
+            State::Awaited(_) | State::Polled(_) => {
                 let before = mem::replace(&mut *state, State::Finished(result));
                 drop(state);
                 match before {

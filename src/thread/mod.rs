@@ -136,6 +136,7 @@ impl Builder {
     ///
     /// # Panics
     /// Panics outside a runtime.
+    #[inline]
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
