@@ -18,7 +18,7 @@ const GONE: &str = "cannot access a thread-local value during or after its destr
 
 /// Declares keys of which each thread, green or OS, has a value of its own, as [`std::thread_local!`] does.
 ///
-/// The grammar is std's: attributes, a visibility, several keys, `const { … }` initialisers. See [`LocalKey`](crate::thread::LocalKey).
+/// The grammar is std's: attributes, a visibility, several keys, `const { … }` initialisers. See [`LocalKey`].
 ///
 /// ```
 /// use std::cell::{Cell, RefCell};
