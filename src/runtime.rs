@@ -80,7 +80,8 @@ impl Config {
         self
     }
 
-    /// Sets how long the end of [`Runtime::run`] waits for cancelled green threads on other workers before it leaves them behind.
+    /// Sets how long the end of [`Runtime::run`], and of a started runtime that is dropped, waits for cancelled green threads on other
+    /// workers before it leaves them behind.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Config {
         self.shutdown_timeout = timeout;
         self

@@ -172,6 +172,55 @@ fn no_wake_is_lost_whenever_it_comes() {
 }
 
 #[test]
+fn under_any_schedule_wakes_cancellations_and_time_outs_leave_every_message_with_somebody() {
+    bounded(|| {
+        hebra::sim::check(0..300, || {
+            let (send, receive) = smol::channel::bounded::<u32>(2);
+            let receivers: Vec<_> = (0..3)
+                .map(|_| {
+                    let receive = receive.clone();
+                    thread::spawn(move || {
+                        let mut sum = 0;
+                        let mut late = 0;
+                        loop {
+                            match thread::timeout(Duration::from_micros(5), || block_on(receive.recv())) {
+                                Ok(Ok(n)) => sum += n,
+                                Ok(Err(_)) => return sum,
+                                Err(_) => late += 1,
+                            }
+                            assert!(late < 1000);
+                        }
+                    })
+                })
+                .collect();
+            let handle = hebra::Handle::current();
+            let senders: Vec<_> = (0..4)
+                .map(|n| {
+                    let send = send.clone();
+                    handle.spawn(move || {
+                        for _ in 0..5 {
+                            thread::sleep(Duration::from_micros(u64::from(n)));
+                            block_on(send.send(n)).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let idle = thread::spawn(move || block_on(pending::<()>()));
+            block_on(async {
+                for sender in senders {
+                    sender.await.unwrap();
+                }
+            });
+            drop(send);
+            let sum: u32 = receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum();
+            assert_eq!(sum, 30);
+            idle.cancel();
+            assert!(idle.join().unwrap_err().is::<Cancelled>());
+        });
+    });
+}
+
+#[test]
 fn a_waker_may_be_woken_many_times_and_after_the_end() {
     everywhere(|| {
         let gate = Gate::default();

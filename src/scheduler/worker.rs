@@ -5,8 +5,9 @@
 //! ```text
 //!   Shared (one a runtime, any thread)      Post (one a worker, any thread)       Local (this OS thread, green code too)
 //!     posts ------------------------------->  inbox: its started threads            timers, the running thread,
-//!     clock, sleepers, stopping               reactor: its sources                  threads spawned locally
-//!                                             unstarted: for whoever is idle
+//!     clock, sleepers, stopping               reactor: its sources                  threads spawned locally,
+//!     ending: who has not ended               unstarted: for whoever is idle,       thread-locals, cancel scopes
+//!                                             and what comes from outside
 //!
 //!   Worker (this OS thread, the loop only): the table of started green threads with their coroutines
 //! ```
