@@ -324,11 +324,11 @@ pub fn park_timeout(duration: Duration) {
 
 fn park_to(deadline: Option<Instant>) {
     let mut announced = false;
-    park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
+    let wake = park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
         announced = wait.token().announce(wait.epoch());
-        announced.then_some(|wait: &Wait<'_>| wait.token().take())
+        announced.then_some(|wait: &Wait<'_>| wait.token().withdraw(wait.epoch()))
     });
-    if announced {
+    if announced && wake != Wake::Cancelled {
         take_token();
     }
 }
