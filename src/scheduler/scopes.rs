@@ -79,8 +79,8 @@ thread_local! {
 pub(crate) struct Left {
     /// An unwinding that is due to a cancellation ends here.
     pub(crate) catches: bool,
-    /// The thread is still cancelled.
-    pub(crate) cancelled: bool,
+    /// The thread is cancelled further out all the same, be it behind a shield.
+    pub(crate) pending: bool,
 }
 
 impl Scopes {
@@ -109,8 +109,8 @@ impl Scopes {
     pub(crate) fn leave(&mut self, id: u64, root: bool) -> Option<Left> {
         let at = self.scopes.iter().rposition(|scope| scope.id == id)?;
         let scope = self.scopes.remove(at);
-        let cancelled = self.is_cancelled(root);
-        Some(Left { catches: scope.is_cancelled() && !cancelled, cancelled })
+        let catches = scope.is_cancelled() && !self.is_cancelled(root);
+        Some(Left { catches, pending: root || self.scopes.iter().any(Scope::is_cancelled) })
     }
 
     /// From the innermost on, those that no shield hides.
@@ -158,8 +158,8 @@ mod tests {
         assert!(!scopes.is_cancelled(false));
         scopes.expire(now);
         assert!(scopes.is_cancelled(false));
-        assert_eq!(scopes.leave(inner, false), Some(Left { catches: false, cancelled: true }));
-        assert_eq!(scopes.leave(outer, false), Some(Left { catches: true, cancelled: false }));
+        assert_eq!(scopes.leave(inner, false), Some(Left { catches: false, pending: true }));
+        assert_eq!(scopes.leave(outer, false), Some(Left { catches: true, pending: false }));
         assert_eq!(scopes.leave(outer, false), None);
     }
 
@@ -180,8 +180,8 @@ mod tests {
         assert_eq!(scopes.deadline(), Some(later));
         scopes.expire(later);
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(inner, true), Some(Left { catches: true, cancelled: false }));
-        assert_eq!(scopes.leave(shield, true), Some(Left { catches: false, cancelled: true }));
+        assert_eq!(scopes.leave(inner, true), Some(Left { catches: true, pending: true }));
+        assert_eq!(scopes.leave(shield, true), Some(Left { catches: false, pending: true }));
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
         let mut scopes = Scopes::new();
         let scope = scopes.enter(Kind::Deadline(None));
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(scope, true), Some(Left { catches: false, cancelled: true }));
+        assert_eq!(scopes.leave(scope, true), Some(Left { catches: false, pending: true }));
     }
 }

@@ -353,16 +353,13 @@ impl Local {
     /// Leaves a cancel scope of the running green thread. `None` if it was another thread that entered it: a generator has carried it
     /// over. Then that one is not in it any more.
     pub(crate) fn leave_scope(&self, task: &Task, id: u64) -> Option<Left> {
-        let Some(left) = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root)) else {
+        let left = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root));
+        if left.is_none() {
             for scopes in self.scopes.borrow_mut().iter_mut() {
                 scopes.leave(id, false);
             }
-            return None;
-        };
-        if !left.cancelled {
-            task.set_raised(false);
         }
-        Some(left)
+        left
     }
 
     /// The nearest deadline of the cancel scopes that the running green thread is in.
@@ -388,17 +385,26 @@ impl Local {
         task.is_cancelled()
     }
 
+    /// Whether the running green thread is cancelled at `now`, though this worker may not have been told yet.
+    pub(crate) fn is_cancelled_at(&self, task: &Task, now: Instant) -> bool {
+        if task.is_scoped() {
+            self.expire_scopes(task, now);
+        }
+        self.look_anew(task, self.slot.get())
+    }
+
+    /// Brings up to date what the record of a green thread of this worker says of its cancellation, and returns it.
+    fn look_anew(&self, task: &Task, slot: Slot) -> bool {
+        if task.is_scoped() {
+            return self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root));
+        }
+        task.set_attention(task.is_cancel_requested(), false);
+        task.is_cancelled()
+    }
+
     /// Has a green thread of this worker look at its cancellation anew: wakes it if it is parked where it can be cancelled.
     fn deliver_cancellation(&self, task: &TaskRef, slot: Slot) {
-        let scoped = task.is_scoped();
-        let cancelled = match scoped {
-            true => self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root)),
-            false => {
-                task.set_attention(task.is_cancel_requested(), false);
-                task.is_cancelled()
-            }
-        };
-        if cancelled && !task.is_shielded() {
+        if self.look_anew(task, slot) && !task.is_shielded() {
             end_wait(task, slot, Wake::Cancelled);
         }
     }

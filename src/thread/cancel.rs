@@ -134,12 +134,10 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     in_scope(Kind::Shield, f).expect("a shield cannot be cancelled")
 }
 
-/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it. Looks at deadlines, too.
+/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it. Looks at deadlines, too. A thread that
+/// computes for long can ask, and give up.
 pub fn is_cancelled() -> bool {
-    if park::scope_deadline().is_some_and(|deadline| deadline <= park::now()) {
-        return true;
-    }
-    park::is_cancelled()
+    park::learn_cancellation()
 }
 
 /// Returns the nearest deadline of the time-outs that the calling thread is in, as far as no [`shield`] keeps them off.
