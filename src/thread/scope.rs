@@ -11,6 +11,7 @@ use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
 use super::join::{Outcome, conclude};
 use super::{Builder, Result, Thread};
+use crate::park;
 use crate::scheduler::task::{Start, TaskRef};
 use crate::scheduler::worker;
 use crate::unwinding::discard;
@@ -54,7 +55,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 ///
 /// # Cancellation
 /// The threads end before the call does, come what may: a thread that does not react to being cancelled holds it up. When they have
-/// ended, a cancellation that was met in `f` continues; one that was met while waiting is delivered at the next cancel point.
+/// ended the cancellation continues, whether it was met in `f` or while waiting for them: the value of `f` would say that they are done.
 ///
 /// # Panics
 /// Continues a panic of `f`. Panics if a thread of the scope panicked and was not joined.
@@ -69,11 +70,16 @@ where
     if result.as_ref().is_err_and(|payload| is_cancellation(&**payload)) {
         scope.family.cancel(at);
     }
-    scope.family.wait(at);
+    let cut_short = scope.family.wait(at);
     match result {
         Err(payload) => panic::resume_unwind(payload),
         Ok(_) if scope.panics.load(Ordering::Relaxed) > 0 => panic!("a scoped thread panicked"),
-        Ok(value) => value,
+        Ok(value) => {
+            if cut_short {
+                park::cancel_point();
+            }
+            value
+        }
     }
 }
 

@@ -99,8 +99,8 @@ impl<E> Shared<E> {
 ///
 /// # Cancellation
 /// If the calling thread is cancelled, in `f` or while it waits, so are the threads of the scope; it waits for them all the same. When
-/// they have ended, a cancellation that was met in `f` continues, and the failures are dropped; one that was met while waiting is
-/// delivered at the next cancel point.
+/// they have ended, a cancellation that was met in `f` continues, and the failures are dropped; one that was met while waiting continues
+/// unless there are failures to return.
 ///
 /// # Errors
 /// Every failure.
@@ -131,12 +131,20 @@ where
         }
         Err(payload) => shared.fail(Failure::Panic(payload)),
     }
-    shared.family.wait(at);
+    let cut_short = shared.family.wait(at);
     let catches = entered.leave().is_ok_and(|catches| catches);
     let failures = std::mem::take(&mut *shared.failures.lock());
     match (cancellation, value) {
-        (Some(payload), _) if !catches => panic::resume_unwind(payload),
-        (_, Some(value)) if failures.is_empty() => Ok(value),
+        (Some(payload), _) if !catches => {
+            discard(failures);
+            panic::resume_unwind(payload)
+        }
+        (_, Some(value)) if failures.is_empty() => {
+            if cut_short {
+                park::cancel_point();
+            }
+            Ok(value)
+        }
         _ => Err(ScopeError { failures }),
     }
 }
@@ -205,6 +213,8 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
         self.outcome.join(self.task.id_word()).map_err(|payload| {
+            // Word of the failure may be on its way from another worker.
+            park::learn_cancellation();
             park::cancel_point();
             payload.downcast_ref().copied().unwrap_or(Cancelled::at(None))
         })
