@@ -87,7 +87,7 @@ impl From<Elapsed> for std::io::Error {
 /// Continues a panic of `f`. Panics if a generator has carried `f` over to another thread: do not yield inside of a time-out.
 #[inline]
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
-    in_scope(Kind::Deadline(deadline_after(duration)), f).ok_or(Elapsed(()))
+    until(deadline_after(duration), duration.is_zero(), f)
 }
 
 /// Runs `f`, and cancels it if it has not returned at `deadline`; see [`timeout`].
@@ -102,7 +102,20 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Res
 /// As [`timeout`].
 #[inline]
 pub fn timeout_at<T>(deadline: impl Into<Instant>, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
-    in_scope(Kind::Deadline(Some(deadline.into())), f).ok_or(Elapsed(()))
+    let deadline = deadline.into();
+    until(Some(deadline), deadline <= park::now(), f)
+}
+
+#[inline]
+fn until<T>(deadline: Option<Instant>, past: bool, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
+    let f = || {
+        if past {
+            // Now, and not when the worker reads the clock next: there may be cancel points before.
+            park::learn_cancellation();
+        }
+        f()
+    };
+    in_scope(Kind::Deadline(deadline), f).ok_or(Elapsed(()))
 }
 
 /// Runs `f` out of reach of cancellations: of the thread, and of the scopes that it is in. They are delivered at the next cancel point
