@@ -336,7 +336,6 @@ fn a_scope_in_a_generator_that_is_dropped_waits_for_its_threads() {
             },
             |mut generator| {
                 generator.resume(());
-                std::mem::forget(generator);
             },
         );
         assert_eq!(here.load(SeqCst), 0);
@@ -820,10 +819,12 @@ fn outside_a_runtime_a_try_scope_works_without_threads() {
     bounded(|| {
         assert_eq!(try_scope(|_| Ok::<_, String>(7)).unwrap(), 7);
         assert_eq!(failures(try_scope(|_| Err::<(), _>(String::from("mine")))), ["mine"]);
-        let late = timeout(SHORTLY, || try_scope(|_| {
-            thread::sleep(FOR_EVER);
-            Ok::<_, String>(())
-        }));
+        let late = timeout(SHORTLY, || {
+            try_scope(|_| {
+                thread::sleep(FOR_EVER);
+                Ok::<_, String>(())
+            })
+        });
         assert!(late.is_err());
     });
 }
