@@ -295,27 +295,28 @@ impl Entered {
     /// # Errors
     /// It was another thread that entered it.
     pub(crate) fn leave(self) -> Result<bool, Carried> {
-        let green = worker::with(|local, task| local.leave_scope(task, self.0));
-        let is_green = green.is_some();
-        let left = green.flatten().or_else(|| leave_os_scope(self.0).filter(|_| !is_green)).ok_or(Carried)?;
-        if !left.pending {
-            set_raised(false);
+        match worker::with(|local, task| local.leave_scope(task, self.0)) {
+            Some(Some(left)) => Ok(left.catches),
+            Some(None) => {
+                leave_os_scope(self.0);
+                Err(Carried)
+            }
+            None => leave_os_scope(self.0).map(|left| left.catches).ok_or(Carried),
         }
-        Ok(left.catches)
     }
 }
 
 fn leave_os_scope(id: u64) -> Option<Left> {
-    if !OS_SCOPED.get() {
-        return None;
-    }
     with_os_scopes(|scopes| {
-        let left = scopes.leave(id, false);
+        let left = scopes.leave(id, false)?;
+        if !left.pending {
+            OS_RAISED.set(false);
+        }
         if scopes.is_empty() {
             OS_SCOPED.set(false);
             **scopes = Scopes::new();
         }
-        left
+        Some(left)
     })
 }
 

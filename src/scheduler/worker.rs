@@ -347,13 +347,25 @@ impl Local {
 
     /// Enters a cancel scope on the running green thread, and returns its number.
     pub(crate) fn enter_scope(&self, task: &Task, kind: Kind) -> u64 {
-        self.with_scopes(task, self.slot.get(), |scopes, _| scopes.enter(kind))
+        // What is further out is as it was, but for a shield that hides it.
+        let cancelled = task.is_cancelled() && !matches!(kind, Kind::Shield);
+        let slot = self.slot.get() as usize;
+        let mut all = self.scopes.borrow_mut();
+        if slot >= all.len() {
+            all.resize_with(slot + 1, Scopes::new);
+        }
+        let id = all[slot].enter(kind);
+        task.set_attention(cancelled, true);
+        id
     }
 
     /// Leaves a cancel scope of the running green thread. `None` if it was another thread that entered it: a generator has carried it
     /// over. Then that one is not in it any more.
     pub(crate) fn leave_scope(&self, task: &Task, id: u64) -> Option<Left> {
         let left = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root));
+        if left.is_some_and(|left| !left.pending) {
+            task.set_raised(false);
+        }
         if left.is_none() {
             for scopes in self.scopes.borrow_mut().iter_mut() {
                 scopes.leave(id, false);
@@ -372,15 +384,18 @@ impl Local {
     }
 
     /// Notes that time has come for those cancel scopes of the running green thread whose deadline is not after `now`.
+    #[cold]
     pub(crate) fn expire_scopes(&self, task: &Task, now: Instant) {
         self.with_scopes(task, self.slot.get(), |scopes, _| scopes.expire(now));
     }
 
     /// Whether the running green thread is cancelled at the time at which the clock was read last.
-    #[cold]
     pub(crate) fn is_cancelled_by_now(&self, task: &Task) -> bool {
-        if task.is_scoped() {
-            self.expire_scopes(task, self.shared.clock.instant(self.now.get()));
+        if let Some(deadline) = self.scope_deadline(task) {
+            let now = self.shared.clock.instant(self.now.get());
+            if deadline <= now {
+                self.expire_scopes(task, now);
+            }
         }
         task.is_cancelled()
     }
