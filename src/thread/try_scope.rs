@@ -1,4 +1,14 @@
 //! Scopes whose threads may fail: the first failure cancels the others, and none is lost.
+//!
+//! What a thread fails with outlives the scope, as what it borrows does:
+//! ```compile_fail,E0597
+//! let failed = hebra::thread::try_scope(|s| {
+//!     let local = String::from("mine");
+//!     let borrowed: &str = &local;
+//!     s.spawn(move || Err::<(), _>(borrowed));
+//!     Ok(())
+//! });
+//! ```
 
 use std::any::Any;
 use std::error::Error;
