@@ -220,11 +220,16 @@ impl Io {
             Interest::Write => PollFlags::OUT,
         };
         loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(park::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            if park::cancel_point() {
+                return Err(cancelled());
+            }
+            let left = |until: Instant| until.saturating_duration_since(park::now());
+            let own = deadline.map(left);
+            let first = own.into_iter().chain(park::scope_deadline().map(left)).min();
+            let timeout = first.and_then(|left| Timespec::try_from(left).ok());
             let mut fds = [PollFd::new(&*self.source, flags)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(timed_out()),
+                Ok(0) if own.is_some_and(|left| left.is_zero()) => return Err(timed_out()),
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),

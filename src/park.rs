@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::stack_pointer;
 use crate::scheduler::claim::Wake;
-use crate::scheduler::scopes::{Kind, Scopes};
+use crate::scheduler::scopes::{Kind, Left, Scopes};
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
@@ -111,7 +111,11 @@ where
         undo
     };
     if !cancel_point() {
-        return park(reason, deadline, Mode::CancelPoint, register);
+        return match park(reason, deadline, Mode::CancelPoint, register) {
+            // A time-out in a destructor that runs because of a panic. What happens next is up to the next call.
+            Wake::Cancelled => Wake::Woken,
+            wake => wake,
+        };
     }
     // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour unwinds: ask again.
     let ask_again = now() + ASK_AGAIN;
@@ -227,6 +231,12 @@ pub(crate) fn is_cancelled() -> bool {
     green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
 }
 
+/// As [`is_cancelled`], but looks at the clock, and for word that its worker has not read yet.
+pub(crate) fn learn_cancellation() -> bool {
+    let green = worker::with(|local, task| local.is_cancelled_at(task, now()));
+    green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
+}
+
 #[cold]
 fn is_os_cancelled() -> bool {
     with_os_scopes(|scopes| {
@@ -285,23 +295,29 @@ impl Entered {
     /// # Errors
     /// It was another thread that entered it.
     pub(crate) fn leave(self) -> Result<bool, Carried> {
-        let left = match worker::with(|local, task| local.leave_scope(task, self.0)) {
-            Some(left) => left,
-            None => with_os_scopes(|scopes| {
-                let left = scopes.leave(self.0, false);
-                if scopes.is_empty() {
-                    OS_SCOPED.set(false);
-                    *scopes = ManuallyDrop::new(Scopes::new());
-                }
-                left
-            }),
-        };
-        let left = left.ok_or(Carried)?;
-        if !left.cancelled {
-            set_raised(false);
+        match worker::with(|local, task| local.leave_scope(task, self.0)) {
+            Some(Some(left)) => Ok(left.catches),
+            Some(None) => {
+                leave_os_scope(self.0);
+                Err(Carried)
+            }
+            None => leave_os_scope(self.0).map(|left| left.catches).ok_or(Carried),
         }
-        Ok(left.catches)
     }
+}
+
+fn leave_os_scope(id: u64) -> Option<Left> {
+    with_os_scopes(|scopes| {
+        let left = scopes.leave(id, false)?;
+        if !left.pending {
+            OS_RAISED.set(false);
+        }
+        if scopes.is_empty() {
+            OS_SCOPED.set(false);
+            **scopes = Scopes::new();
+        }
+        Some(left)
+    })
 }
 
 /// A generator was suspended inside of a cancel scope, and resumed by another thread.

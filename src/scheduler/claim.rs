@@ -100,7 +100,7 @@ impl Token {
 
     /// Owner only: announces the wait `epoch`. `false`, and the token is taken, if there was one.
     pub(crate) fn announce(&self, epoch: Epoch) -> bool {
-        let parked = epoch.0 << STATE_BITS | WAITING << 1;
+        let parked = Token::announced(epoch);
         let empty = self.0.compare_exchange(Token::EMPTY, parked, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if !empty {
             self.take();
@@ -111,6 +111,15 @@ impl Token {
     /// Owner only: takes the token, or the announcement back.
     pub(crate) fn take(&self) {
         self.0.swap(Token::EMPTY, Ordering::AcqRel);
+    }
+
+    /// Owner only: takes back that `epoch` was announced. A token that has been left meanwhile stays: who was cancelled has not parked.
+    pub(crate) fn withdraw(&self, epoch: Epoch) {
+        let _ = self.0.compare_exchange(Token::announced(epoch), Token::EMPTY, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    fn announced(epoch: Epoch) -> u64 {
+        epoch.0 << STATE_BITS | WAITING << 1
     }
 
     /// Leaves a token; returns the wait that is to be ended, if one was announced.

@@ -67,6 +67,8 @@ impl Scope {
 pub(crate) struct Scopes {
     /// Innermost last.
     scopes: Vec<Scope>,
+    /// The nearest deadline that no shield hides: cancel points look at it, so it is kept.
+    deadline: Option<Instant>,
 }
 
 thread_local! {
@@ -79,13 +81,13 @@ thread_local! {
 pub(crate) struct Left {
     /// An unwinding that is due to a cancellation ends here.
     pub(crate) catches: bool,
-    /// The thread is still cancelled.
-    pub(crate) cancelled: bool,
+    /// The thread is cancelled further out all the same, be it behind a shield.
+    pub(crate) pending: bool,
 }
 
 impl Scopes {
     pub(crate) const fn new() -> Scopes {
-        Scopes { scopes: Vec::new() }
+        Scopes { scopes: Vec::new(), deadline: None }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,22 +97,35 @@ impl Scopes {
     /// Forgets those that a thread has never left, as the generator that it left them in was forgotten itself.
     pub(crate) fn clear(&mut self) {
         self.scopes.clear();
+        self.deadline = None;
     }
 
     /// Enters a scope and returns its number.
     pub(crate) fn enter(&mut self, kind: Kind) -> u64 {
         let id = ENTERED.get() + 1;
         ENTERED.set(id);
+        self.deadline = match kind {
+            Kind::Deadline(deadline) => self.deadline.into_iter().chain(deadline).min(),
+            Kind::Switch(_) => self.deadline,
+            Kind::Shield => None,
+        };
         self.scopes.push(Scope { id, kind, expired: false });
         id
     }
 
     /// Leaves the scope of that number; `root` tells whether the thread as a whole has been cancelled. `None` if it is none of these.
     pub(crate) fn leave(&mut self, id: u64, root: bool) -> Option<Left> {
-        let at = self.scopes.iter().rposition(|scope| scope.id == id)?;
-        let scope = self.scopes.remove(at);
-        let cancelled = self.is_cancelled(root);
-        Some(Left { catches: scope.is_cancelled() && !cancelled, cancelled })
+        let scope = match self.scopes.pop_if(|scope| scope.id == id) {
+            Some(scope) => scope,
+            None => self.scopes.remove(self.scopes.iter().rposition(|scope| scope.id == id)?),
+        };
+        if self.scopes.is_empty() {
+            self.deadline = None;
+            return Some(Left { catches: scope.is_cancelled() && !root, pending: root });
+        }
+        self.deadline = self.nearest_deadline();
+        let catches = scope.is_cancelled() && !self.is_cancelled(root);
+        Some(Left { catches, pending: root || self.scopes.iter().any(Scope::is_cancelled) })
     }
 
     /// From the innermost on, those that no shield hides.
@@ -134,7 +149,12 @@ impl Scopes {
     }
 
     /// The nearest deadline that no shield hides.
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn nearest_deadline(&self) -> Option<Instant> {
         let deadlines = self.visible().filter_map(|scope| match scope.kind {
             Kind::Deadline(deadline) => deadline,
             Kind::Switch(_) | Kind::Shield => None,
@@ -158,8 +178,8 @@ mod tests {
         assert!(!scopes.is_cancelled(false));
         scopes.expire(now);
         assert!(scopes.is_cancelled(false));
-        assert_eq!(scopes.leave(inner, false), Some(Left { catches: false, cancelled: true }));
-        assert_eq!(scopes.leave(outer, false), Some(Left { catches: true, cancelled: false }));
+        assert_eq!(scopes.leave(inner, false), Some(Left { catches: false, pending: true }));
+        assert_eq!(scopes.leave(outer, false), Some(Left { catches: true, pending: false }));
         assert_eq!(scopes.leave(outer, false), None);
     }
 
@@ -180,8 +200,8 @@ mod tests {
         assert_eq!(scopes.deadline(), Some(later));
         scopes.expire(later);
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(inner, true), Some(Left { catches: true, cancelled: false }));
-        assert_eq!(scopes.leave(shield, true), Some(Left { catches: false, cancelled: true }));
+        assert_eq!(scopes.leave(inner, true), Some(Left { catches: true, pending: true }));
+        assert_eq!(scopes.leave(shield, true), Some(Left { catches: false, pending: true }));
     }
 
     #[test]
@@ -189,6 +209,6 @@ mod tests {
         let mut scopes = Scopes::new();
         let scope = scopes.enter(Kind::Deadline(None));
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(scope, true), Some(Left { catches: false, cancelled: true }));
+        assert_eq!(scopes.leave(scope, true), Some(Left { catches: false, pending: true }));
     }
 }

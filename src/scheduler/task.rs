@@ -234,14 +234,15 @@ impl<B: ?Sized> Task<B> {
         before & CANCEL != 0
     }
 
-    /// Cancels the thread as a whole, from any thread. Returns its home, if it has one and is to be told.
+    /// Cancels the thread as a whole, from any thread. Returns its home, if it has one and has not been told yet.
     pub(crate) fn request_cancel(&self, at: Option<&'static Location<'static>>) -> Option<Home> {
         if let Some(at) = at
             && !self.is_cancel_requested()
         {
             let _ = self.cancelled_at.set(at);
         }
-        home_of(self.home.fetch_or(CANCEL, Ordering::AcqRel))
+        let before = self.home.fetch_or(CANCEL, Ordering::AcqRel);
+        home_of(before).filter(|_| before & CANCEL == 0)
     }
 
     /// Whether the thread has been cancelled as a whole.

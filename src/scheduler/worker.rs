@@ -347,22 +347,31 @@ impl Local {
 
     /// Enters a cancel scope on the running green thread, and returns its number.
     pub(crate) fn enter_scope(&self, task: &Task, kind: Kind) -> u64 {
-        self.with_scopes(task, self.slot.get(), |scopes, _| scopes.enter(kind))
+        // What is further out is as it was, but for a shield that hides it.
+        let cancelled = task.is_cancelled() && !matches!(kind, Kind::Shield);
+        let slot = self.slot.get() as usize;
+        let mut all = self.scopes.borrow_mut();
+        if slot >= all.len() {
+            all.resize_with(slot + 1, Scopes::new);
+        }
+        let id = all[slot].enter(kind);
+        task.set_attention(cancelled, true);
+        id
     }
 
     /// Leaves a cancel scope of the running green thread. `None` if it was another thread that entered it: a generator has carried it
     /// over. Then that one is not in it any more.
     pub(crate) fn leave_scope(&self, task: &Task, id: u64) -> Option<Left> {
-        let Some(left) = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root)) else {
+        let left = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root));
+        if left.is_some_and(|left| !left.pending) {
+            task.set_raised(false);
+        }
+        if left.is_none() {
             for scopes in self.scopes.borrow_mut().iter_mut() {
                 scopes.leave(id, false);
             }
-            return None;
-        };
-        if !left.cancelled {
-            task.set_raised(false);
         }
-        Some(left)
+        left
     }
 
     /// The nearest deadline of the cancel scopes that the running green thread is in.
@@ -375,6 +384,7 @@ impl Local {
     }
 
     /// Notes that time has come for those cancel scopes of the running green thread whose deadline is not after `now`.
+    #[cold]
     pub(crate) fn expire_scopes(&self, task: &Task, now: Instant) {
         self.with_scopes(task, self.slot.get(), |scopes, _| scopes.expire(now));
     }
@@ -385,23 +395,35 @@ impl Local {
         if self.oracle.as_ref().is_some_and(|oracle| oracle.comes_to(Way::Arriving, task)) {
             self.cancel_for_audit(task);
         }
-        if task.is_scoped() {
-            self.expire_scopes(task, self.shared.clock.instant(self.now.get()));
+        if let Some(deadline) = self.scope_deadline(task) {
+            let now = self.shared.clock.instant(self.now.get());
+            if deadline <= now {
+                self.expire_scopes(task, now);
+            }
         }
+        task.is_cancelled()
+    }
+
+    /// Whether the running green thread is cancelled at `now`, though this worker may not have been told yet.
+    pub(crate) fn is_cancelled_at(&self, task: &Task, now: Instant) -> bool {
+        if task.is_scoped() {
+            self.expire_scopes(task, now);
+        }
+        self.look_anew(task, self.slot.get())
+    }
+
+    /// Brings up to date what the record of a green thread of this worker says of its cancellation, and returns it.
+    fn look_anew(&self, task: &Task, slot: Slot) -> bool {
+        if task.is_scoped() {
+            return self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root));
+        }
+        task.set_attention(task.is_cancel_requested(), false);
         task.is_cancelled()
     }
 
     /// Has a green thread of this worker look at its cancellation anew: wakes it if it is parked where it can be cancelled.
     fn deliver_cancellation(&self, task: &TaskRef, slot: Slot) {
-        let scoped = task.is_scoped();
-        let cancelled = match scoped {
-            true => self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root)),
-            false => {
-                task.set_attention(task.is_cancel_requested(), false);
-                task.is_cancelled()
-            }
-        };
-        if cancelled && !task.is_shielded() {
+        if self.look_anew(task, slot) && !task.is_shielded() {
             end_wait(task, slot, Wake::Cancelled);
         }
     }

@@ -87,7 +87,7 @@ impl From<Elapsed> for std::io::Error {
 /// Continues a panic of `f`. Panics if a generator has carried `f` over to another thread: do not yield inside of a time-out.
 #[inline]
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
-    in_scope(Kind::Deadline(deadline_after(duration)), f).ok_or(Elapsed(()))
+    until(deadline_after(duration), duration.is_zero(), f)
 }
 
 /// Runs `f`, and cancels it if it has not returned at `deadline`; see [`timeout`].
@@ -102,7 +102,20 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Res
 /// As [`timeout`].
 #[inline]
 pub fn timeout_at<T>(deadline: impl Into<Instant>, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
-    in_scope(Kind::Deadline(Some(deadline.into())), f).ok_or(Elapsed(()))
+    let deadline = deadline.into();
+    until(Some(deadline), deadline <= park::now(), f)
+}
+
+#[inline]
+fn until<T>(deadline: Option<Instant>, past: bool, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
+    let f = || {
+        if past {
+            // Now, and not when the worker reads the clock next: there may be cancel points before.
+            park::learn_cancellation();
+        }
+        f()
+    };
+    in_scope(Kind::Deadline(deadline), f).ok_or(Elapsed(()))
 }
 
 /// Runs `f` out of reach of cancellations: of the thread, and of the scopes that it is in. They are delivered at the next cancel point
@@ -134,12 +147,10 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     in_scope(Kind::Shield, f).expect("a shield cannot be cancelled")
 }
 
-/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it. Looks at deadlines, too.
+/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it. Looks at deadlines, too. A thread that
+/// computes for long can ask, and give up.
 pub fn is_cancelled() -> bool {
-    if park::scope_deadline().is_some_and(|deadline| deadline <= park::now()) {
-        return true;
-    }
-    park::is_cancelled()
+    park::learn_cancellation()
 }
 
 /// Returns the nearest deadline of the time-outs that the calling thread is in, as far as no [`shield`] keeps them off.

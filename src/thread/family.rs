@@ -56,15 +56,17 @@ impl Family {
         drop(task);
     }
 
-    /// Cancels all members, and those that are still to come.
-    pub(super) fn cancel(&self, at: &'static Location<'static>) {
+    /// Cancels all members, and those that are still to come. Returns whether there are any.
+    pub(super) fn cancel(&self, at: &'static Location<'static>) -> bool {
         let mut state = self.0.lock();
         state.cancelled.get_or_insert(at);
         let members: Vec<TaskRef> = state.members.iter().filter_map(|(_, task)| task.clone()).collect();
+        let any = !state.members.is_empty();
         drop(state);
         for task in members {
             worker::cancel(&task, at);
         }
+        any
     }
 
     /// Forgets that the family was cancelled: who comes later is not.
@@ -75,6 +77,7 @@ impl Family {
     /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on waiting; then it returns `true`.
     pub(super) fn wait(&self, at: &'static Location<'static>) -> bool {
         let mut mode = Mode::Observing;
+        let mut cancelled = false;
         loop {
             let mut empty = false;
             let wake = park::park(Reason::Scope, None, mode, |wait: &Wait<'_>| {
@@ -87,10 +90,10 @@ impl Family {
                 Some(|wait: &Wait<'_>| self.0.lock().waiting.remove(wait))
             });
             if empty {
-                return mode == Mode::Shielded;
+                return cancelled;
             }
             if wake == Wake::Cancelled {
-                self.cancel(at);
+                cancelled = self.cancel(at);
                 mode = Mode::Shielded;
             }
         }
@@ -137,8 +140,10 @@ pub(super) unsafe fn spawn_borrowing<'a>(
     // family afterwards, and the caller promises that what it borrows lives until then.
     let body = *unsafe { Box::from_raw(body) };
     let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(body))))?);
+    // A family keeps the record, which keeps the closure, which keeps its place in the family: nothing may fail from here on.
+    let stack = super::reserve(&task)?;
     family.add(key, task.clone());
-    super::launch(task.clone())?;
+    super::launch(task.clone(), stack);
     Ok(task)
 }
 

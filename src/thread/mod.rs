@@ -18,6 +18,7 @@ use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::waiter::{OsThread, Waiter};
 use crate::scheduler::worker;
+use crate::stack::Stack;
 use crate::time;
 
 mod cancel;
@@ -148,7 +149,8 @@ impl Builder {
         assert!(worker::is_green(), "{OUTSIDE}");
         let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
         let record: TaskRef = task.clone();
-        launch(record)?;
+        let stack = reserve(&record)?;
+        launch(record, stack);
         Ok(JoinHandle::shared(task))
     }
 
@@ -168,7 +170,7 @@ impl Builder {
         let location = Location::caller();
         assert!(worker::is_green(), "{OUTSIDE}");
         let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
-        let stack = worker::with(|local, _| local.reserve(&task)).expect(OUTSIDE)?;
+        let stack = reserve(&task)?;
         let outcome = Arc::new(Outcome::new());
         let filled = outcome.clone();
         let body = Box::new(move |start: Start| filled.put(conclude(start, f)));
@@ -183,11 +185,14 @@ impl Builder {
     }
 }
 
+/// Takes the stack of a green thread that is going to be launched, if it may not be had later.
+fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
+    worker::with(|local, _| local.reserve(task)).expect(OUTSIDE)
+}
+
 /// Leaves an unstarted green thread to the workers of the calling one's runtime.
-fn launch(task: TaskRef) -> io::Result<()> {
-    let stack = worker::with(|local, _| local.reserve(&task)).expect(OUTSIDE)?;
+fn launch(task: TaskRef, stack: Option<Stack>) {
     worker::with(|local, _| local.spawn(task, stack)).expect(OUTSIDE);
-    Ok(())
 }
 
 /// A process-wide unique identifier of a thread, green or OS. Never reused.
@@ -266,7 +271,9 @@ pub fn current() -> Thread {
 #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
 pub fn yield_now() {
     if !worker::is_green() {
-        return std::thread::yield_now();
+        std::thread::yield_now();
+        park::cancel_point();
+        return;
     }
     park::pause();
 }
@@ -325,11 +332,11 @@ pub fn park_timeout(duration: Duration) {
 
 fn park_to(deadline: Option<Instant>) {
     let mut announced = false;
-    park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
+    let wake = park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
         announced = wait.token().announce(wait.epoch());
-        announced.then_some(|wait: &Wait<'_>| wait.token().take())
+        announced.then_some(|wait: &Wait<'_>| wait.token().withdraw(wait.epoch()))
     });
-    if announced {
+    if announced && wake != Wake::Cancelled {
         take_token();
     }
 }

@@ -1,4 +1,13 @@
 //! [`race`]: the first to finish wins.
+//!
+//! What the winner returns cannot refer to what is gone:
+//! ```compile_fail,E0597
+//! let winner = {
+//!     let local = 7;
+//!     hebra::thread::race([|| &local])
+//! };
+//! winner.unwrap();
+//! ```
 
 use std::panic::Location;
 use std::sync::Arc;

@@ -1,4 +1,49 @@
 //! Scoped threads: green threads that borrow from whoever has spawned them, with the API of [`std::thread::scope`].
+//!
+//! # What must not compile
+//!
+//! What is borrowed outlives the scope, and not only the closure that spawns:
+//! ```compile_fail,E0373
+//! hebra::thread::scope(|s| {
+//!     let local = 7;
+//!     s.spawn(|| local + 1);
+//! });
+//! ```
+//! ```compile_fail,E0597
+//! hebra::thread::scope(|s| {
+//!     let local = 7;
+//!     let borrowed = &local;
+//!     s.spawn(move || borrowed + 1);
+//! });
+//! ```
+//! Neither a handle nor the scope leaves the scope:
+//! ```compile_fail
+//! let handle = hebra::thread::scope(|s| s.spawn(|| 7));
+//! ```
+//! ```compile_fail,E0521
+//! let mut escaped = None;
+//! hebra::thread::scope(|s| escaped = Some(s));
+//! ```
+//! Two threads do not change the same thing, nor does anybody else while they may:
+//! ```compile_fail,E0499
+//! let mut count = 0;
+//! hebra::thread::scope(|s| {
+//!     s.spawn(|| count += 1);
+//!     s.spawn(|| count += 1);
+//! });
+//! ```
+//! ```compile_fail,E0506
+//! let mut count = 0;
+//! hebra::thread::scope(|s| {
+//!     let first = s.spawn(|| println!("{count}"));
+//!     count = 1;
+//! });
+//! ```
+//! And they need not run on the worker that has spawned them:
+//! ```compile_fail,E0277
+//! let shared = std::rc::Rc::new(7);
+//! hebra::thread::scope(|s| drop(s.spawn(|| *shared)));
+//! ```
 
 use std::fmt;
 use std::io;
@@ -54,8 +99,8 @@ pub struct ScopedJoinHandle<'scope, T> {
 /// ```
 ///
 /// # Cancellation
-/// This is a cancel point if it has to wait. The threads end before the call does, come what may: a thread that does not react to being
-/// cancelled holds it up. When they have ended, the cancellation continues: a scope whose threads were cut short has no value.
+/// The threads end before the call does, come what may: a thread that does not react to being cancelled holds it up. When they have
+/// ended the cancellation continues, whether it was met in `f` or while waiting for them: the value of `f` would say that they are done.
 ///
 /// # Panics
 /// Continues a panic of `f`. Panics if a thread of the scope panicked and was not joined.

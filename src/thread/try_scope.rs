@@ -1,4 +1,14 @@
 //! Scopes whose threads may fail: the first failure cancels the others, and none is lost.
+//!
+//! What a thread fails with outlives the scope, as what it borrows does:
+//! ```compile_fail,E0597
+//! let failed = hebra::thread::try_scope(|s| {
+//!     let local = String::from("mine");
+//!     let borrowed: &str = &local;
+//!     s.spawn(move || Err::<(), _>(borrowed));
+//!     Ok(())
+//! });
+//! ```
 
 use std::any::Any;
 use std::error::Error;
@@ -98,9 +108,9 @@ impl<E> Shared<E> {
 /// ```
 ///
 /// # Cancellation
-/// This is a cancel point if it has to wait. If the calling thread is cancelled, in `f` or while it waits, so are the threads of the
-/// scope; it waits for them all the same. When they have ended, a cancellation that was met in `f` continues, and the failures are
-/// dropped; one that was met while waiting continues if there are no failures.
+/// If the calling thread is cancelled, in `f` or while it waits, so are the threads of the scope; it waits for them all the same. When
+/// they have ended, a cancellation that was met in `f` continues, and the failures are dropped; one that was met while waiting continues
+/// unless there are failures to return.
 ///
 /// # Errors
 /// Every failure.
@@ -135,7 +145,10 @@ where
     let catches = entered.leave().is_ok_and(|catches| catches);
     let failures = std::mem::take(&mut *shared.failures.lock());
     match (cancellation, value) {
-        (Some(payload), _) if !catches => panic::resume_unwind(payload),
+        (Some(payload), _) if !catches => {
+            discard(failures);
+            panic::resume_unwind(payload)
+        }
         (_, Some(value)) if failures.is_empty() => {
             if cut_short {
                 park::cancel_point();
@@ -210,6 +223,8 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
         self.outcome.join(self.task.id_word()).map_err(|payload| {
+            // Word of the failure may be on its way from another worker.
+            park::learn_cancellation();
             park::cancel_point();
             payload.downcast_ref().copied().unwrap_or(Cancelled::at(None))
         })
