@@ -176,28 +176,35 @@ impl LabelCell {
     const NAMED: usize = 1 << 8;
     const CUT: usize = 1 << 9;
 
+    #[inline]
     fn set(&self, label: &Label<'_>) {
         let mut header = match label.what {
             What::GreenThread => 1,
             What::Generator => 2,
         };
         if let Some(name) = label.name {
-            let mut length = name.len().min(Self::NAME);
-            while !name.is_char_boundary(length) {
-                length -= 1;
-            }
-            let cut = if length < name.len() { Self::CUT } else { 0 };
-            header |= Self::NAMED | cut | length << 16;
-            for (cell, bytes) in self.name.iter().zip(name.as_bytes()[..length].chunks(Self::WORD)) {
-                let mut word = [0; Self::WORD];
-                word[..bytes.len()].copy_from_slice(bytes);
-                cell.store(usize::from_ne_bytes(word), Relaxed);
-            }
+            header |= self.set_name(name);
         }
         self.location.store(ptr::from_ref(label.location).cast_mut(), Relaxed);
         self.header.store(header, Relaxed);
     }
 
+    /// Returns what the header has to say about the name.
+    fn set_name(&self, name: &str) -> usize {
+        let mut length = name.len().min(Self::NAME);
+        while !name.is_char_boundary(length) {
+            length -= 1;
+        }
+        for (cell, bytes) in self.name.iter().zip(name.as_bytes()[..length].chunks(Self::WORD)) {
+            let mut word = [0; Self::WORD];
+            word[..bytes.len()].copy_from_slice(bytes);
+            cell.store(usize::from_ne_bytes(word), Relaxed);
+        }
+        let cut = if length < name.len() { Self::CUT } else { 0 };
+        Self::NAMED | cut | length << 16
+    }
+
+    #[inline]
     fn clear(&self) {
         self.header.store(0, Relaxed);
     }
