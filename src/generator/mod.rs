@@ -245,15 +245,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[inline]
     #[track_caller]
     pub fn resume(&mut self, input: Input) -> GeneratorState<Yield, Return> {
-        if let State::Started(coroutine, _) = &mut self.state {
-            return match coroutine.resume(MaybeUninit::new(input)) {
-                Resumed::Suspended(value) => GeneratorState::Yielded(value),
-                Resumed::Finished(ended) => self.complete(ended),
-            };
-        }
-        match self.begin(input) {
-            Ok(state) => state,
-            Err(Finished(_)) => panic!("resume of a generator that has finished; ask is_done, or use try_resume"),
+        match self.try_continue(input) {
+            Ok(Resumed::Suspended(value)) => GeneratorState::Yielded(value),
+            Ok(Resumed::Finished(ended)) => self.complete(ended),
+            Err(input) => match self.begin(input) {
+                Ok(state) => state,
+                Err(Finished(_)) => panic!("resume of a generator that has finished; ask is_done, or use try_resume"),
+            },
         }
     }
 
@@ -266,13 +264,20 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// Panics if there is no memory for its stack. A panic in the body continues here, with its payload.
     #[inline]
     pub fn try_resume(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        if let State::Started(coroutine, _) = &mut self.state {
-            return Ok(match coroutine.resume(MaybeUninit::new(input)) {
-                Resumed::Suspended(value) => GeneratorState::Yielded(value),
-                Resumed::Finished(ended) => self.complete(ended),
-            });
+        match self.try_continue(input) {
+            Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
+            Ok(Resumed::Finished(ended)) => Ok(self.complete(ended)),
+            Err(input) => self.begin(input),
         }
-        self.begin(input)
+    }
+
+    /// Resumes a suspended body; any other gives the input back.
+    #[inline(always)]
+    fn try_continue(&mut self, input: Input) -> Result<Resumed<Yield, Ended<Return>>, Input> {
+        match &mut self.state {
+            State::Started(coroutine, _) => Ok(coroutine.resume(MaybeUninit::new(input))),
+            _ => Err(input),
+        }
     }
 
     #[cold]

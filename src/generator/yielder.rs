@@ -34,6 +34,7 @@ const RESUMER_PANICS: u8 = 2;
 /// let mut escaped = None;
 /// hebra::Generator::<(), (), ()>::scoped(|y, ()| escaped = Some(y), |mut g| { g.resume(()); });
 /// ```
+#[repr(C)] // What a yield looks at comes first, in one cache line or two.
 pub struct Yielder<Input, Yield> {
     /// The lowest address of its stack.
     limit: usize,
