@@ -21,6 +21,7 @@
 //! | iteration | with `Input = ()`: [`iter`](Generator::iter) and `IntoIterator`, fused; then [`take_return`](Generator::take_return) | the value is lost |
 //! | a yield in a destructor while the body unwinds | a panic, and with it the end of the process: the panic would leak into the resumer | allowed |
 //! | a yielder used on another stack | a panic | – |
+//! | a yield inside of a time-out or another cancel scope that the body has opened | a panic in the body: it would cancel whoever runs meanwhile | allowed; PEP 789 would forbid it |
 //! | copy, pickle, other threads | not `Clone`, `Send` or `Sync` | `TypeError` |
 //! | borrowing the environment | [`Generator::scoped`] | free |
 //!
@@ -54,17 +55,21 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 
 use body::{Body, Taken};
+use footing::Footing;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::stack::{self, Label, What};
 use crate::unwinding::is_unwinding;
 
 mod body;
+mod footing;
 #[deny(unsafe_code)]
 mod iter;
 mod scoped;
 mod yielder;
 
+#[cfg(feature = "runtime")]
+pub(crate) use footing::Hold;
 pub use iter::{IntoIter, Iter};
 pub use scoped::ScopedGenerator;
 pub use yielder::Yielder;
@@ -198,6 +203,8 @@ struct Launch<Input, Yield, Return> {
     limit: usize,
     delegator: Option<NonNull<Yielder<Input, Yield>>>,
     size: usize,
+    /// Is told who uses the stack.
+    owner: stack::Owner,
     /// Where the yielder is, as soon as there is one.
     yielder: Cell<NonNull<Yielder<Input, Yield>>>,
 }
@@ -331,14 +338,16 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             limit: stack.limit(),
             delegator,
             size: stack.base() - stack.limit(),
+            owner: stack.owner(),
             yielder: Cell::new(NonNull::dangling()),
         };
         let given = NonNull::from(&launch);
         let run = move |raw: &_, input: MaybeUninit<Input>| {
             // SAFETY: `start` is in its resume below, and `launch` in its frame. It is not looked at any more once the body runs.
             let launch = unsafe { given.as_ref() };
-            let yielder = Yielder::new(Suspender::new(raw), launch.limit, launch.size);
+            let yielder = Yielder::new(Suspender::new(raw), Footing::new(launch.limit, launch.size));
             yielder.settle(launch.delegator);
+            launch.owner.set(&raw const yielder.footing);
             launch.yielder.set(NonNull::from(&yielder));
             let result = panic::catch_unwind(AssertUnwindSafe(|| {
                 // SAFETY: the first resume brings an input.

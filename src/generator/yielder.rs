@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A yield has two things to ask before the switch, whether it stands on the right stack and whether it is allowed; they are one
-//! comparison, for a yielder that must take the slow path is told that its stack has no *room*. After the switch there is `attention`.
+//! comparison, for a yielder that must take the slow path is told that its stack has no *room* (see [`Footing`]). After the switch there
+//! is `attention`.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,8 +16,9 @@ use std::panic;
 use std::ptr::NonNull;
 use std::thread;
 
+use super::footing::Footing;
 use super::{CloseUnwind, Generator, Order, Payload, State};
-use crate::coroutine::{Resumed, Suspender, stack_pointer};
+use crate::coroutine::{Resumed, Suspender};
 use crate::unwinding::{is_unwinding, set_stuck};
 
 /// Yields that a body which is being closed may try before it is abandoned.
@@ -36,17 +38,12 @@ const RESUMER_PANICS: u8 = 2;
 /// ```
 #[repr(C)] // What a yield looks at comes first, in one cache line or two.
 pub struct Yielder<Input, Yield> {
-    /// The lowest address of its stack.
-    limit: usize,
-    /// From there to the other end, or 0: then a yield takes the slow path.
-    room: Cell<usize>,
+    pub(super) footing: Footing,
     /// Suspends the coroutine of the root.
     raw: Cell<Suspender<MaybeUninit<Input>, Yield>>,
     /// The resumer brings an order, not an input.
     attention: Cell<bool>,
     order: Cell<Option<Order>>,
-    /// The size of its stack: what `room` is otherwise.
-    size: usize,
     /// The yielder of the generator that was resumed from outside: this one, or the outermost that delegates to it.
     root: Cell<NonNull<Yielder<Input, Yield>>>,
     /// The yielder of the generator that this one delegates to at the moment.
@@ -58,17 +55,16 @@ pub struct Yielder<Input, Yield> {
 }
 
 impl<Input, Yield> Yielder<Input, Yield> {
-    /// A yielder for the stack of `size` bytes from `limit` on. It has yet to be [`settled`](Yielder::settle).
+    /// A yielder that has yet to be [`settled`](Yielder::settle).
     #[inline]
-    pub(super) fn new(raw: Suspender<MaybeUninit<Input>, Yield>, limit: usize, size: usize) -> Self {
+    pub(super) fn new(raw: Suspender<MaybeUninit<Input>, Yield>, footing: Footing) -> Self {
         let resumer_panics = is_unwinding();
+        footing.measure(resumer_panics);
         Yielder {
-            limit,
-            room: Cell::new(if resumer_panics { 0 } else { size }),
+            footing,
             raw: Cell::new(raw),
             attention: Cell::new(false),
             order: Cell::new(None),
-            size,
             root: Cell::new(NonNull::dangling()),
             delegate: Cell::new(None),
             flags: Cell::new(if resumer_panics { RESUMER_PANICS } else { 0 }),
@@ -119,18 +115,19 @@ impl<Input, Yield> Yielder<Input, Yield> {
     }
 
     fn measure(&self) {
-        self.room.set(if self.root().flags.get() == 0 { self.size } else { 0 });
+        self.footing.measure(self.root().flags.get() != 0);
     }
 
     /// Hands `value` to the resumer, and returns the input of the next resume. May be called at any depth of the body's calls.
     ///
     /// # Panics
     /// Unwinds when the generator is closed or [`throw`](Generator::throw) is called. Panics if it is called on another stack than the
-    /// generator's own (from within another generator, or on another green thread), or in a destructor while the body unwinds, which
-    /// ends the process.
+    /// generator's own (from within another generator, or on another green thread), inside of a time-out or another cancel scope that
+    /// the body has opened, or in a destructor while the body unwinds, which ends the process.
+    #[track_caller]
     #[inline(always)] // A return inside of the switch is predicted only if it leaves the function that was resumed.
     pub fn yield_(&self, value: Yield) -> Input {
-        if self.is_off_its_room() || thread::panicking() {
+        if self.footing.is_out_of_room() || thread::panicking() {
             return self.yield_slowly(value);
         }
         self.suspend(value)
@@ -167,8 +164,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
     }
 
     #[cold]
+    #[inline(never)]
+    #[track_caller]
     fn yield_slowly(&self, value: Yield) -> Input {
-        self.assert_here();
+        self.footing.assert_here();
         let root = self.root();
         let flags = root.flags.get();
         let unwinds = is_unwinding() && flags & RESUMER_PANICS == 0;
@@ -185,6 +184,11 @@ impl<Input, Yield> Yielder<Input, Yield> {
             panic::resume_unwind(Box::new(CloseUnwind));
         }
         assert!(!unwinds, "a generator has yielded in a destructor while its body unwinds");
+        assert!(
+            !self.footing.is_held(),
+            "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
+             meanwhile in its place (PEP 789 tells why)"
+        );
         // Whether the next resumer panics is for `obey` to find out.
         root.set_flags(0);
         self.suspend(value)
@@ -197,25 +201,14 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// Makes `inner`, and whatever that delegates to already, suspend this generator's root.
     fn adopt(&self, inner: &Yielder<Input, Yield>) {
         self.delegate.set(Some(NonNull::from(inner)));
+        let mut held = self.footing.is_held();
         for yielder in inner.chain() {
             yielder.root.set(self.root.get());
             yielder.raw.set(self.raw.get());
+            yielder.footing.set_delegator_held(held);
+            held = yielder.footing.is_held();
             yielder.measure();
         }
-    }
-
-    /// Whether this is another stack than the generator's, or a yield is not to be done without further thought.
-    #[inline(always)]
-    fn is_off_its_room(&self) -> bool {
-        stack_pointer().wrapping_sub(self.limit) >= self.room.get()
-    }
-
-    /// A yielder can be carried to another stack, and suspending from there would mix up two of them.
-    #[inline]
-    #[track_caller]
-    fn assert_here(&self) {
-        let here = stack_pointer().wrapping_sub(self.limit);
-        assert!(here < self.size, "a yielder was used on another stack than its generator's");
     }
 
     /// Runs `inner` to its end in place of this generator, and returns what it returns: its values go to this generator's resumer, and
@@ -240,7 +233,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// ```
     #[track_caller]
     pub fn yield_from<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Return {
-        self.assert_here();
+        self.footing.assert_here();
         let closed_before = self.is_closing();
         match self.delegate(inner, input) {
             // PEP 380: whatever the inner one made of it, a close goes on in the outer one.
