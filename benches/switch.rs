@@ -52,7 +52,9 @@ fn elsewhere(round: &mut usize, work: &impl Fn() -> f64) -> f64 {
     let (deeper, taken) = (*round * 7 % 16, *round % 5);
     *round += 1;
     let mut generators: Vec<Generator<(), u64, ()>> = (0..taken).map(|_| counter()).collect();
-    generators.iter_mut().for_each(|generator| drop(generator.resume(())));
+    for generator in &mut generators {
+        black_box(generator.resume(()));
+    }
     let _coroutines = floor::suspended(taken);
     deep(deeper, work)
 }

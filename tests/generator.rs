@@ -2079,7 +2079,13 @@ mod in_green_threads {
             }
         });
         on_one_worker(|| {
-            let message = refusal(|y| try_scope(|_| Ok::<_, String>(y.yield_(2))).expect("no thread fails"));
+            let message = refusal(|y| {
+                let result = try_scope(|_| {
+                    y.yield_(2);
+                    Ok::<_, String>(())
+                });
+                result.expect("no thread fails");
+            });
             assert!(message.contains("PEP 789"), "{message}");
         });
     }

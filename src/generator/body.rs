@@ -4,16 +4,15 @@
 //!   Body:  run | discard | room, 4 words: the closure itself, or the box that it lies in
 //! ```
 //!
-//! The two functions know the closure's type. They are made together with the room's contents and agree with them, until the closure
-//! has been taken: then they are replaced by a pair that knows of none.
+//! The two functions know the closure's type: they are made together with the room's contents, and agree with them until the closure is
+//! taken. Then they are replaced by a pair that knows of none.
 
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
-use std::ptr;
 
 use super::Yielder;
 
-/// As large as what a started generator keeps in the same place, so it makes no generator larger.
+/// No larger than what a started generator keeps in the same place.
 type Room = MaybeUninit<[usize; 4]>;
 
 type Run<Input, Yield, Return> = unsafe fn(*mut Room, &Yielder<Input, Yield>, Input) -> Return;
@@ -23,13 +22,15 @@ pub(super) struct Body<'env, Input, Yield, Return> {
     run: Run<Input, Yield, Return>,
     discard: unsafe fn(*mut Room),
     room: Room,
-    marker: PhantomData<Box<dyn FnOnce(&Yielder<Input, Yield>, Input) -> Return + 'env>>,
+    /// What the closure borrows; and it need not be `Send`.
+    marker: PhantomData<(&'env (), *mut ())>,
 }
 
-/// A closure that is about to be run where it lies, in a [`Body`].
-pub(super) struct Taken<Input, Yield, Return> {
+/// A closure that is about to be run. It lies in a [`Body`] still, which cannot be moved meanwhile.
+pub(super) struct Taken<'body, Input, Yield, Return> {
     run: Run<Input, Yield, Return>,
     room: *mut Room,
+    marker: PhantomData<&'body mut Room>,
 }
 
 impl<'env, Input, Yield, Return> Body<'env, Input, Yield, Return> {
@@ -38,52 +39,48 @@ impl<'env, Input, Yield, Return> Body<'env, Input, Yield, Return> {
     where
         F: FnOnce(&Yielder<Input, Yield>, Input) -> Return + 'env,
     {
-        if size_of::<F>() <= size_of::<Room>() && align_of::<F>() <= align_of::<Room>() {
+        if fits::<F>() {
             return Body::of(f);
         }
         let boxed = Box::new(f);
         Body::of(move |yielder: &_, input| boxed(yielder, input))
     }
 
-    /// `f` fits into the room.
     #[inline]
     fn of<F>(f: F) -> Self
     where
         F: FnOnce(&Yielder<Input, Yield>, Input) -> Return + 'env,
     {
-        const { assert!(size_of::<usize>() == align_of::<Room>()) };
+        assert!(fits::<F>());
         let mut room = Room::uninit();
-        assert!(size_of::<F>() <= size_of::<Room>() && align_of::<F>() <= align_of::<Room>());
         // SAFETY: there is room for it.
         unsafe { room.as_mut_ptr().cast::<F>().write(f) };
         Body { run: run::<F, Input, Yield, Return>, discard: discard::<F>, room, marker: PhantomData }
     }
 
-    /// The same body, with what it borrows forgotten.
+    /// The same body, with what it borrows forgotten. Whoever calls this sees to it that the body has been run to its end, or dropped,
+    /// before what it borrows ends: see [`Generator::scoped`](super::Generator::scoped), the only one.
     ///
     /// # Safety
-    /// It must have been run to its end, or dropped, before what it borrows ends.
+    /// As said.
     pub(super) unsafe fn outlive(self) -> Body<'static, Input, Yield, Return> {
         let body = mem::ManuallyDrop::new(self);
         Body { run: body.run, discard: body.discard, room: body.room, marker: PhantomData }
     }
 
-    /// Takes the closure, which stays where it is until it is run: to drop the body is to drop nothing from now on.
+    /// Takes the closure: to drop the body is to drop nothing from now on.
     #[inline]
-    pub(super) fn take(&mut self) -> Taken<Input, Yield, Return> {
+    pub(super) fn take(&mut self) -> Taken<'_, Input, Yield, Return> {
         self.discard = discard::<()>;
-        Taken { run: mem::replace(&mut self.run, gone), room: &raw mut self.room }
+        Taken { run: mem::replace(&mut self.run, gone), room: &raw mut self.room, marker: PhantomData }
     }
 }
 
-impl<Input, Yield, Return> Taken<Input, Yield, Return> {
-    /// Moves the closure out of the body, onto this stack, and runs it.
-    ///
-    /// # Safety
-    /// The body has not been moved since, nor is this the second run.
+impl<Input, Yield, Return> Taken<'_, Input, Yield, Return> {
+    /// Moves the closure onto this stack and runs it.
     #[inline]
-    pub(super) unsafe fn run(&self, yielder: &Yielder<Input, Yield>, input: Input) -> Return {
-        // SAFETY: passed on to the caller.
+    pub(super) fn run(self, yielder: &Yielder<Input, Yield>, input: Input) -> Return {
+        // SAFETY: `take` has left the room as it was, and left it to this call, of which there is one.
         unsafe { (self.run)(self.room, yielder, input) }
     }
 }
@@ -91,13 +88,17 @@ impl<Input, Yield, Return> Taken<Input, Yield, Return> {
 impl<Input, Yield, Return> Drop for Body<'_, Input, Yield, Return> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: `discard` and what is in the room agree.
+        // SAFETY: `discard` and what is in the room agree, and nobody looks at it afterwards.
         unsafe { (self.discard)(&raw mut self.room) };
     }
 }
 
+const fn fits<F>() -> bool {
+    size_of::<F>() <= size_of::<Room>() && align_of::<F>() <= align_of::<Room>()
+}
+
 /// # Safety
-/// There is an `F` in the room, which is the function's from now on.
+/// There is an `F` in the room, and from now on nobody else looks at it.
 unsafe fn run<F, Input, Yield, Return>(room: *mut Room, yielder: &Yielder<Input, Yield>, input: Input) -> Return
 where
     F: FnOnce(&Yielder<Input, Yield>, Input) -> Return,
@@ -108,10 +109,10 @@ where
 }
 
 /// # Safety
-/// There is an `F` in the room, which is the function's from now on.
+/// There is an `F` in the room, and from now on nobody else looks at it.
 unsafe fn discard<F>(room: *mut Room) {
     // SAFETY: passed on to the caller.
-    unsafe { ptr::drop_in_place(room.cast::<F>()) };
+    unsafe { room.cast::<F>().drop_in_place() };
 }
 
 fn gone<Input, Yield, Return>(_: *mut Room, _: &Yielder<Input, Yield>, _: Input) -> Return {

@@ -192,16 +192,26 @@ struct Ended<Return> {
 
 enum State<Input, Yield, Return> {
     Created(Body<'static, Input, Yield, Return>),
-    /// The yielder lies on the coroutine's stack.
-    Started(Running<Input, Yield, Return>, NonNull<Yielder<Input, Yield>>),
+    Started(Running<Input, Yield, Return>, Suspended<Input, Yield>),
     Done,
 }
 
+/// Where the yielder of a suspended body is, on the coroutine's stack.
+struct Suspended<Input, Yield>(NonNull<Yielder<Input, Yield>>);
+
+impl<Input, Yield> Suspended<Input, Yield> {
+    fn yielder(&self) -> &Yielder<Input, Yield> {
+        // SAFETY: only a `State::Started` has one of these, whose body is suspended, so the frame that the yielder lies in is there.
+        unsafe { self.0.as_ref() }
+    }
+}
+
 /// What a body begins with, in the frame of [`Generator::start`].
-struct Launch<Input, Yield, Return> {
-    body: Taken<Input, Yield, Return>,
+struct Launch<'a, Input, Yield, Return> {
+    body: Cell<Option<Taken<'a, Input, Yield, Return>>>,
     limit: usize,
-    delegator: Option<NonNull<Yielder<Input, Yield>>>,
+    input: Cell<Option<Input>>,
+    delegator: Option<&'a Yielder<Input, Yield>>,
     size: usize,
     /// Is told who uses the stack.
     owner: stack::Owner,
@@ -319,14 +329,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             self.state = State::Done;
             return Err(order);
         };
-        // SAFETY: the body is suspended, so the frame that its yielder lies in is there.
-        unsafe { yielder.as_ref() }.command(order);
+        yielder.yielder().command(order);
         Ok(coroutine.resume(MaybeUninit::uninit()))
     }
 
     /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that delegates to this one.
     #[inline]
-    fn start(&mut self, input: Input, delegator: Option<NonNull<Yielder<Input, Yield>>>) -> Resumed<Yield, Ended<Return>> {
+    fn start(&mut self, input: Input, delegator: Option<&Yielder<Input, Yield>>) -> Resumed<Yield, Ended<Return>> {
         let stack = match stack::acquire(self.stack_size) {
             Ok(stack) => stack,
             Err(error) => no_stack(error),
@@ -334,34 +343,31 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         stack.set_label(&Label { what: What::Generator, name: None, location: self.location });
         let State::Created(body) = &mut self.state else { unreachable!("only a created generator is started") };
         let launch = Launch {
-            body: body.take(),
+            body: Cell::new(Some(body.take())),
+            input: Cell::new(Some(input)),
             limit: stack.limit(),
             delegator,
             size: stack.base() - stack.limit(),
             owner: stack.owner(),
             yielder: Cell::new(NonNull::dangling()),
         };
-        let given = NonNull::from(&launch);
-        let run = move |raw: &_, input: MaybeUninit<Input>| {
-            // SAFETY: `start` is in its resume below, and `launch` in its frame. It is not looked at any more once the body runs.
-            let launch = unsafe { given.as_ref() };
-            let yielder = Yielder::new(Suspender::new(raw), Footing::new(launch.limit, launch.size));
-            yielder.settle(launch.delegator);
-            launch.owner.set(&raw const yielder.footing);
-            launch.yielder.set(NonNull::from(&yielder));
-            let result = panic::catch_unwind(AssertUnwindSafe(|| {
-                // SAFETY: the first resume brings an input.
-                let input = unsafe { input.assume_init() };
-                // SAFETY: the body lies in the generator that `start` has borrowed, and this is its only run.
-                unsafe { launch.body.run(&yielder, input) }
-            }));
+        let given = &launch;
+        let run = move |raw: &_, _| {
+            let yielder = Yielder::new(Suspender::new(raw), Footing::new(given.limit, given.size));
+            yielder.settle(given.delegator);
+            given.owner.set(&raw const yielder.footing);
+            given.yielder.set(NonNull::from(&yielder));
+            let body = given.body.take().expect("it starts once");
+            let input = given.input.take().expect("as above");
+            let result = panic::catch_unwind(AssertUnwindSafe(|| body.run(&yielder, input)));
             Ended { result, refusals: yielder.refusals() }
         };
-        // SAFETY: `new` asks for `'static`; `scoped` ends the generator, or the process, before what the body borrows ends.
+        // SAFETY: `launch` is looked at before the body runs, and then `start` is in its resume below. What the body borrows is
+        // `'static`, for `new` asks for that, or `scoped` ends the generator, or the process, before it ends.
         let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
-        let resumed = coroutine.resume(MaybeUninit::new(input));
+        let resumed = coroutine.resume(MaybeUninit::uninit());
         let state = match resumed {
-            Resumed::Suspended(_) => State::Started(coroutine, launch.yielder.get()),
+            Resumed::Suspended(_) => State::Started(coroutine, Suspended(launch.yielder.get())),
             Resumed::Finished(_) => State::Done,
         };
         // The body has been taken, there is nothing to be dropped.

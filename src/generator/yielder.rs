@@ -74,11 +74,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
     /// Makes it a root, or the delegate of `delegator`, which runs as long. From here on it stays where it is.
     #[inline]
-    pub(super) fn settle(&self, delegator: Option<NonNull<Yielder<Input, Yield>>>) {
+    pub(super) fn settle(&self, delegator: Option<&Yielder<Input, Yield>>) {
         self.root.set(NonNull::from(self));
         if let Some(delegator) = delegator {
-            // SAFETY: the delegator stands in the call that has started this body.
-            unsafe { delegator.as_ref() }.adopt(self);
+            delegator.adopt(self);
         }
     }
 
@@ -248,12 +247,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
     #[track_caller]
     fn delegate<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Result<Return, Payload> {
         let resumed = match &mut inner.state {
-            State::Created(_) => inner.start(input, Some(NonNull::from(self))),
+            State::Created(_) => inner.start(input, Some(self)),
             State::Started(coroutine, yielder) => {
-                // SAFETY: `inner` is suspended, so the frame that its yielder lies in is there.
-                let yielder = unsafe { yielder.as_ref() };
-                self.adopt(yielder);
-                yielder.command(Order::Join);
+                self.adopt(yielder.yielder());
+                yielder.yielder().command(Order::Join);
                 coroutine.resume(MaybeUninit::new(input))
             }
             State::Done => panic!("yield_from of a generator that has finished"),
