@@ -198,6 +198,8 @@ fn body_of_any_size_and_alignment_runs_and_is_dropped_once() {
         run(|| [7_usize; 4], |words| words == &[7; 4]);
         run(|| [7_u8; 5_000], |bytes| bytes == &[7; 5_000]);
         run(|| String::from("owned"), |text| text == "owned");
+        // Small enough, but of an alignment of its own.
+        run(|| 7_u128, |n| *n == 7);
         run(|| Aligned(7), |aligned| aligned.0 == 7 && std::ptr::from_ref(aligned).addr() % 64 == 0);
     });
 }
@@ -1404,6 +1406,25 @@ fn yield_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_reason()
             panic!("of the body");
         });
         g.resume(());
+        let _ = catch_unwind(AssertUnwindSafe(|| g.resume(())));
+        println!("goes on");
+    }) else {
+        return;
+    };
+    assert!(!output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
+    assert!(stderr(&output).contains("yielded in a destructor while its body unwinds"), "{}", stderr(&output));
+}
+
+#[test]
+fn delegation_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_reason() {
+    let Some(output) = in_a_child(|| {
+        let mut g = Generator::<(), u32, ()>::new(|y, ()| {
+            let mut started = counter(1..);
+            started.resume(());
+            let _delegates = OnDrop(|| _ = y.yield_from(&mut started, ()));
+            panic!("of the body");
+        });
         let _ = catch_unwind(AssertUnwindSafe(|| g.resume(())));
         println!("goes on");
     }) else {
