@@ -171,16 +171,24 @@ fn body_of_any_size_and_alignment_runs_and_is_dropped_once() {
     #[repr(align(64))]
     struct Aligned(u64);
 
-    /// Runs a body that owns `payload`, and another that is dropped unrun after it has been moved.
-    fn run<T: 'static>(payload: impl Fn() -> T, is_whole: impl Fn(&T) -> bool + 'static) {
+    /// Two places, of which one is not aligned to 16 bytes.
+    #[repr(C, align(16))]
+    struct Places<T>(T, u64, T);
+
+    /// Runs bodies that own `payload`, and drops another unrun, all after they have been moved.
+    fn run<T: 'static>(payload: impl Fn() -> T, is_whole: impl Fn(&T) -> bool + Copy + 'static) {
         let owned = Rc::new(());
-        let (kept, carried) = (owned.clone(), payload());
-        let mut g = Generator::<(), bool, ()>::new(move |y, ()| {
-            let (_kept, carried) = (kept, carried);
-            y.yield_(is_whole(&carried));
-            y.yield_(is_whole(&carried) && (&raw const carried).is_aligned());
-        });
-        assert_eq!(g.iter().collect::<Vec<_>>(), [true; 2]);
+        let make = || {
+            let (kept, carried) = (owned.clone(), payload());
+            Generator::<(), bool, ()>::new(move |y, ()| {
+                let (_kept, carried) = (kept, carried);
+                y.yield_(is_whole(&carried));
+                y.yield_(is_whole(&carried) && (&raw const carried).is_aligned());
+            })
+        };
+        let mut places = Box::new(Places(make(), 0, make()));
+        assert_eq!(places.0.iter().collect::<Vec<_>>(), [true; 2]);
+        assert_eq!(places.2.iter().collect::<Vec<_>>(), [true; 2]);
         assert_eq!(Rc::strong_count(&owned), 1);
         let (kept, carried) = (owned.clone(), payload());
         let g = Generator::<(), (), ()>::new(move |_, ()| drop((kept, carried)));
