@@ -2156,6 +2156,24 @@ mod in_green_threads {
     }
 
     #[test]
+    fn body_that_ignores_its_close_inside_of_a_cancel_scope_ends_the_process_with_a_reason() {
+        let Some(output) = in_a_child(|| {
+            let mut g = Generator::<(), u32, ()>::new(|y, ()| {
+                let _yields = OnDrop(|| hebra::thread::shield(|| y.yield_(2)));
+                y.yield_(1);
+            });
+            g.resume(());
+            let _ = catch_unwind(AssertUnwindSafe(|| g.close()));
+            println!("goes on");
+        }) else {
+            return;
+        };
+        assert!(!output.status.success());
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
+        assert!(stderr(&output).contains("ignored its close inside of a cancel scope"), "{}", stderr(&output));
+    }
+
+    #[test]
     fn body_yields_again_after_a_refusal_that_it_has_caught() {
         on_both(|| {
             let g = Generator::new(|y, ()| {

@@ -58,6 +58,7 @@ use body::{Body, Taken};
 use footing::Footing;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::report::say;
 use crate::stack::{self, Label, What};
 use crate::unwinding::is_unwinding;
 
@@ -472,6 +473,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
 #[cold]
 fn no_stack(error: std::io::Error) -> ! {
     panic!("there is no stack for a generator: {error}");
+}
+
+/// For what can neither go on nor be left behind.
+#[cold]
+fn end_process(why: &str) -> ! {
+    say(format_args!("{why}"));
+    std::process::abort();
 }
 
 const IGNORED: &str = "a generator has ignored its close: it has yielded again";

@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 use std::panic::{self, Location};
 
 use super::body::Body;
-use super::{DEFAULT_STACK_SIZE, Finished, Generator, GeneratorState, GeneratorStatus, IGNORED, Iter, Unwound, Yielder};
-use crate::report::say;
+use super::{
+    DEFAULT_STACK_SIZE, Finished, Generator, GeneratorState, GeneratorStatus, IGNORED, Iter, Unwound, Yielder, end_process,
+};
 use crate::unwinding::is_unwinding;
 
 impl<Input, Yield, Return> Generator<Input, Yield, Return> {
@@ -82,7 +83,7 @@ impl<Input, Yield, Return> ScopedGenerator<'_, Input, Yield, Return> {
             Unwound::Clean(returned) => returned,
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Ignored => panic!("{IGNORED}"),
-            Unwound::Abandoned => end_process(),
+            Unwound::Abandoned => left_behind(),
         }
     }
 
@@ -122,7 +123,7 @@ struct CloseScope<Input, Yield, Return>(Generator<Input, Yield, Return>);
 impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
     fn drop(&mut self) {
         match self.0.unwind() {
-            Unwound::Abandoned => end_process(),
+            Unwound::Abandoned => left_behind(),
             _ if is_unwinding() => {}
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Clean(_) | Unwound::Ignored => {}
@@ -132,7 +133,6 @@ impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
 
 /// A scoped body that cannot be ended may have lent what it borrows to other threads; there is no going on.
 #[cold]
-fn end_process() -> ! {
-    say(format_args!("{IGNORED}, though it borrows from a scope that ends"));
-    std::process::abort();
+fn left_behind() -> ! {
+    end_process(&format!("{IGNORED}, though it borrows from a scope that ends"));
 }

@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use std::thread;
 
 use super::footing::Footing;
-use super::{CloseUnwind, Generator, Order, Payload, State};
+use super::{CloseUnwind, Generator, Order, Payload, State, end_process};
 use crate::coroutine::{Resumed, Suspender};
 use crate::unwinding::{is_unwinding, set_stuck};
 
@@ -174,6 +174,9 @@ impl<Input, Yield> Yielder<Input, Yield> {
             root.refusals.set(root.refusals.get() + 1);
             if thread::panicking() || root.refusals.get() > PATIENCE {
                 // In a destructor a second unwinding would be the end, and a loop would go on for ever: stop here for good.
+                if self.footing.is_held() {
+                    end_process("a generator has ignored its close inside of a cancel scope, which would stay open");
+                }
                 if unwinds {
                     set_stuck();
                 }
