@@ -94,8 +94,8 @@ fn crowd(count: usize) -> io::Result<()> {
     let floor = Memory::now()?.since(&before).total() as f64 / FLOOR_COUNT as f64;
     drop(suspended);
 
-    let mut generators = Vec::with_capacity(count);
     let before = Memory::now()?;
+    let mut generators = Vec::with_capacity(count);
     let start = Instant::now();
     generators.extend((0..count as u64).map(|number| {
         let mut generator = Generator::<(), u64, ()>::new(move |y, ()| {
