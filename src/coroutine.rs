@@ -71,7 +71,8 @@ impl<I, Y, R> Coroutine<I, Y, R> {
     /// Writes `f` to the stack; it runs at the first resume.
     ///
     /// # Safety
-    /// The coroutine must have finished, or never be resumed again, before anything that `f`, `I`, `Y` or `R` borrow ends.
+    /// When anything that `f`, `I`, `Y` or `R` borrow ends, the coroutine must have finished, or never be resumed again, or not look at
+    /// it any more.
     #[inline]
     pub(crate) unsafe fn new_scoped<F>(stack: Stack, f: F) -> Coroutine<I, Y, R>
     where

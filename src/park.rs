@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::stack_pointer;
+use crate::generator::Hold;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::scopes::{Kind, Left, Scopes};
 use crate::scheduler::task::Reason;
@@ -277,16 +278,21 @@ fn set_raised(raised: bool) {
 }
 
 /// A cancel scope that the calling thread is in, by number. Who forgets it is in it until its end.
-pub(crate) struct Entered(u64);
+pub(crate) struct Entered {
+    number: u64,
+    /// No generator may yield inside of it.
+    hold: Hold,
+}
 
 /// Enters a cancel scope.
 pub(crate) fn enter_scope(kind: Kind) -> Entered {
-    if worker::is_green() {
-        Entered(worker::with(|local, task| local.enter_scope(task, kind)).expect("the caller is a green thread"))
+    let number = if worker::is_green() {
+        worker::with(|local, task| local.enter_scope(task, kind)).expect("the caller is a green thread")
     } else {
         OS_SCOPED.set(true);
-        Entered(with_os_scopes(|scopes| scopes.enter(kind)))
-    }
+        with_os_scopes(|scopes| scopes.enter(kind))
+    };
+    Entered { number, hold: Hold::new() }
 }
 
 impl Entered {
@@ -295,13 +301,14 @@ impl Entered {
     /// # Errors
     /// It was another thread that entered it.
     pub(crate) fn leave(self) -> Result<bool, Carried> {
-        match worker::with(|local, task| local.leave_scope(task, self.0)) {
+        self.hold.release();
+        match worker::with(|local, task| local.leave_scope(task, self.number)) {
             Some(Some(left)) => Ok(left.catches),
             Some(None) => {
-                leave_os_scope(self.0);
+                leave_os_scope(self.number);
                 Err(Carried)
             }
-            None => leave_os_scope(self.0).map(|left| left.catches).ok_or(Carried),
+            None => leave_os_scope(self.number).map(|left| left.catches).ok_or(Carried),
         }
     }
 }

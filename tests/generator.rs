@@ -167,6 +167,52 @@ fn unrun_body_is_dropped_with_its_generator() {
 }
 
 #[test]
+fn body_of_any_size_and_alignment_runs_and_is_dropped_once() {
+    #[repr(align(64))]
+    struct Aligned(u64);
+
+    /// Two places, of which one is not aligned to 16 bytes.
+    #[repr(C, align(16))]
+    struct Places<T>(T, u64, T);
+
+    /// Runs bodies that own `payload`, and drops another unrun, all after they have been moved.
+    fn run<T: 'static>(payload: impl Fn() -> T, is_whole: impl Fn(&T) -> bool + Copy + 'static) {
+        let owned = Rc::new(());
+        let make = || {
+            let (kept, carried) = (owned.clone(), payload());
+            Generator::<(), bool, ()>::new(move |y, ()| {
+                let (_kept, carried) = (kept, carried);
+                y.yield_(is_whole(&carried));
+                y.yield_(is_whole(&carried) && (&raw const carried).is_aligned());
+            })
+        };
+        let mut places = Box::new(Places(make(), 0, make()));
+        assert_eq!(places.0.iter().collect::<Vec<_>>(), [true; 2]);
+        assert_eq!(places.2.iter().collect::<Vec<_>>(), [true; 2]);
+        assert_eq!(Rc::strong_count(&owned), 1);
+        let (kept, carried) = (owned.clone(), payload());
+        let g = Generator::<(), (), ()>::new(move |_, ()| drop((kept, carried)));
+        let moved = Box::new(g);
+        assert_eq!(Rc::strong_count(&owned), 2);
+        drop(moved);
+        assert_eq!(Rc::strong_count(&owned), 1);
+    }
+
+    bounded(|| {
+        run(|| (), |()| true);
+        run(|| 7_u8, |n| *n == 7);
+        // With the counter of a body that has no function besides: the last that fits, and the first that does not.
+        run(|| [7_usize; 3], |words| words == &[7; 3]);
+        run(|| [7_usize; 4], |words| words == &[7; 4]);
+        run(|| [7_u8; 5_000], |bytes| bytes == &[7; 5_000]);
+        run(|| String::from("owned"), |text| text == "owned");
+        // Small enough, but of an alignment of its own.
+        run(|| 7_u128, |n| *n == 7);
+        run(|| Aligned(7), |aligned| aligned.0 == 7 && std::ptr::from_ref(aligned).addr() % 64 == 0);
+    });
+}
+
+#[test]
 fn first_input_is_the_bodys_argument_and_the_others_come_out_of_yield() {
     bounded(|| {
         let mut g = Generator::new(|y, mut input: String| {
@@ -1379,6 +1425,25 @@ fn yield_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_reason()
 }
 
 #[test]
+fn delegation_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_reason() {
+    let Some(output) = in_a_child(|| {
+        let mut g = Generator::<(), u32, ()>::new(|y, ()| {
+            let mut started = counter(1..);
+            started.resume(());
+            let _delegates = OnDrop(|| _ = y.yield_from(&mut started, ()));
+            panic!("of the body");
+        });
+        let _ = catch_unwind(AssertUnwindSafe(|| g.resume(())));
+        println!("goes on");
+    }) else {
+        return;
+    };
+    assert!(!output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
+    assert!(stderr(&output).contains("yielded in a destructor while its body unwinds"), "{}", stderr(&output));
+}
+
+#[test]
 fn destructor_that_runs_during_a_panic_may_run_a_generator() {
     bounded(|| {
         let collected = Rc::new(RefCell::new(Vec::new()));
@@ -1996,6 +2061,128 @@ mod in_green_threads {
         });
         assert_eq!(trace.take(), ["inner", "outer", "level 0", "level 1", "level 2", "green thread"]);
         assert!(!thread::panicking());
+    }
+
+    /// The message of the panic in a body that yields what `yields_inside` yields.
+    fn refusal(yields_inside: impl FnOnce(&Yielder<(), u32>) + 'static) -> String {
+        let mut g = Generator::new(move |y, ()| {
+            y.yield_(1);
+            yields_inside(y);
+        });
+        assert_eq!(g.resume(()), Yielded(1));
+        let payload = panics(|| g.resume(()));
+        assert!(g.is_done());
+        message(&payload).to_owned()
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    /// On an OS thread, and on a green thread.
+    fn on_both(test: impl Fn()) {
+        bounded(&test);
+        on_one_worker(&test);
+    }
+
+    #[test]
+    fn yield_inside_of_a_cancel_scope_that_the_body_has_opened_is_refused() {
+        use hebra::thread::{shield, timeout, try_scope};
+        on_both(|| {
+            let messages = [
+                refusal(|y| timeout(LONG, || y.yield_(2)).expect("an hour is long")),
+                refusal(|y| shield(|| y.yield_(2))),
+                refusal(|y| timeout(LONG, || shield(|| ())).and_then(|()| timeout(LONG, || y.yield_(2))).expect("as above")),
+                refusal(|y| timeout(LONG, || y.yield_from(&mut counter(2..4), ())).map(drop).expect("as above")),
+                refusal(|y| {
+                    let mut started = Generator::new(|y, ()| y.yield_from(&mut counter(2..4), ()));
+                    started.resume(());
+                    timeout(LONG, || y.yield_from(&mut started, ())).map(drop).expect("as above");
+                }),
+                refusal(|y| {
+                    let mut inner = Generator::new(|y, ()| shield(|| y.yield_(2)));
+                    y.yield_from(&mut inner, ());
+                }),
+            ];
+            for message in messages {
+                assert!(message.contains("PEP 789"), "{message}");
+            }
+        });
+        on_one_worker(|| {
+            let message = refusal(|y| {
+                let result = try_scope(|_| {
+                    y.yield_(2);
+                    Ok::<_, String>(())
+                });
+                result.expect("no thread fails");
+            });
+            assert!(message.contains("PEP 789"), "{message}");
+        });
+    }
+
+    #[test]
+    fn nobody_else_is_cancelled_by_a_time_out_inside_of_a_body() {
+        on_both(|| {
+            let mut g = Generator::new(|y, ()| {
+                let _ = hebra::thread::timeout(SHORT, || y.yield_(1));
+            });
+            panics(|| g.resume(()));
+            hebra::thread::sleep(SHORT * 5);
+            assert!(!hebra::thread::is_cancelled() && hebra::thread::deadline().is_none());
+        });
+    }
+
+    #[test]
+    fn cancel_scope_that_does_not_outlast_a_yield_is_none_of_the_generators_business() {
+        use hebra::thread::{shield, sleep, timeout};
+        on_both(|| {
+            // The body's own, in between: it cancels the body.
+            let g = Generator::new(|y, ()| {
+                y.yield_(timeout(SHORT, || sleep(LONG)).is_err());
+                y.yield_(shield(|| timeout(LONG, || true)) == Ok(true));
+                // One inside of which another generator yields, to this one.
+                let mut other = counter(0..10);
+                y.yield_(timeout(LONG, || other.iter().sum::<u32>()) == Ok(45));
+            });
+            assert_eq!(g.into_iter().collect::<Vec<_>>(), [true; 3]);
+            // The resumer's.
+            let mut g = Generator::new(|y, ()| {
+                y.yield_(1);
+                sleep(LONG);
+            });
+            assert_eq!(timeout(LONG, || g.resume(())), Ok(Yielded(1)));
+            assert!(timeout(SHORT, || g.resume(())).is_err());
+            assert!(g.is_done());
+        });
+    }
+
+    #[test]
+    fn body_that_ignores_its_close_inside_of_a_cancel_scope_ends_the_process_with_a_reason() {
+        let Some(output) = in_a_child(|| {
+            let mut g = Generator::<(), u32, ()>::new(|y, ()| {
+                let _yields = OnDrop(|| hebra::thread::shield(|| y.yield_(2)));
+                y.yield_(1);
+            });
+            g.resume(());
+            let _ = catch_unwind(AssertUnwindSafe(|| g.close()));
+            println!("goes on");
+        }) else {
+            return;
+        };
+        assert!(!output.status.success());
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
+        assert!(stderr(&output).contains("ignored its close inside of a cancel scope"), "{}", stderr(&output));
+    }
+
+    #[test]
+    fn body_yields_again_after_a_refusal_that_it_has_caught() {
+        on_both(|| {
+            let g = Generator::new(|y, ()| {
+                let refused = catch_unwind(AssertUnwindSafe(|| hebra::thread::timeout(LONG, || y.yield_(1))));
+                y.yield_(if refused.is_err() { 2 } else { 3 });
+                y.yield_from(&mut counter(4..6), ());
+            });
+            assert_eq!(g.into_iter().collect::<Vec<_>>(), [2, 4, 5]);
+        });
     }
 
     #[test]

@@ -130,12 +130,37 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// What a generator says of itself, after it has been labelled.
+    #[inline]
+    pub(crate) fn owner(&self) -> Owner {
+        Owner(self.slot.label())
+    }
+}
+
 impl Drop for Stack {
     #[inline]
     fn drop(&mut self) {
         self.slot.label().clear();
         pool::release(Free(self.slot));
     }
+}
+
+/// The right to say what uses a stack: where in memory whatever runs on it can be found, by those who run on it too.
+pub(crate) struct Owner(&'static LabelCell);
+
+impl Owner {
+    /// Holds until the next label or the drop of the stack.
+    #[inline]
+    pub(crate) fn set<T>(&self, owner: *const T) {
+        self.0.set_owner(owner.expose_provenance());
+    }
+}
+
+/// What the owner of the stack that an address lies in has said of itself, if it is a generator's.
+#[cfg(feature = "runtime")]
+pub(crate) fn owner_of(address: usize) -> Option<NonZeroUsize> {
+    pool::slot_at(address)?.label().owner()
 }
 
 /// Whose stack it is.
@@ -161,7 +186,8 @@ pub(crate) struct Label<'a> {
 /// A label in memory. Atomic, because a signal handler may read it at any moment; all zeros is no label.
 #[repr(C)]
 struct LabelCell {
-    /// Bits 0–7: 0 no label, 1 green thread, 2 generator. Bit 8: has a name. Bit 9: the name was cut. From bit 16: its length.
+    /// Bits 0–7: 0 no label, 1 green thread, 2 generator. Bit 8: has a name. Bit 9: the name was cut. Bit 10: has an owner, in place of
+    /// a name. From bit 16: the length of the name.
     header: AtomicUsize,
     location: AtomicPtr<Location<'static>>,
     name: [AtomicUsize; 6],
@@ -175,29 +201,50 @@ impl LabelCell {
     const NAME: usize = 6 * Self::WORD;
     const NAMED: usize = 1 << 8;
     const CUT: usize = 1 << 9;
+    const OWNED: usize = 1 << 10;
 
+    #[inline]
     fn set(&self, label: &Label<'_>) {
         let mut header = match label.what {
             What::GreenThread => 1,
             What::Generator => 2,
         };
         if let Some(name) = label.name {
-            let mut length = name.len().min(Self::NAME);
-            while !name.is_char_boundary(length) {
-                length -= 1;
-            }
-            let cut = if length < name.len() { Self::CUT } else { 0 };
-            header |= Self::NAMED | cut | length << 16;
-            for (cell, bytes) in self.name.iter().zip(name.as_bytes()[..length].chunks(Self::WORD)) {
-                let mut word = [0; Self::WORD];
-                word[..bytes.len()].copy_from_slice(bytes);
-                cell.store(usize::from_ne_bytes(word), Relaxed);
-            }
+            header |= self.set_name(name);
         }
         self.location.store(ptr::from_ref(label.location).cast_mut(), Relaxed);
         self.header.store(header, Relaxed);
     }
 
+    /// Returns what the header has to say about the name.
+    fn set_name(&self, name: &str) -> usize {
+        let mut length = name.len().min(Self::NAME);
+        while !name.is_char_boundary(length) {
+            length -= 1;
+        }
+        for (cell, bytes) in self.name.iter().zip(name.as_bytes()[..length].chunks(Self::WORD)) {
+            let mut word = [0; Self::WORD];
+            word[..bytes.len()].copy_from_slice(bytes);
+            cell.store(usize::from_ne_bytes(word), Relaxed);
+        }
+        let cut = if length < name.len() { Self::CUT } else { 0 };
+        Self::NAMED | cut | length << 16
+    }
+
+    /// Only a generator has an owner, and it has no name.
+    #[inline]
+    fn set_owner(&self, owner: usize) {
+        self.name[0].store(owner, Relaxed);
+        self.header.store(2 | Self::OWNED, Relaxed);
+    }
+
+    #[cfg(feature = "runtime")]
+    fn owner(&self) -> Option<NonZeroUsize> {
+        let owned = self.header.load(Relaxed) & Self::OWNED != 0;
+        owned.then(|| NonZeroUsize::new(self.name[0].load(Relaxed))).flatten()
+    }
+
+    #[inline]
     fn clear(&self) {
         self.header.store(0, Relaxed);
     }

@@ -84,7 +84,8 @@ impl From<Elapsed> for std::io::Error {
 /// Time was up.
 ///
 /// # Panics
-/// Continues a panic of `f`. Panics if a generator has carried `f` over to another thread: do not yield inside of a time-out.
+/// Continues a panic of `f`. In `f`, a yield of the generator that has called `timeout` panics: time would be up for whoever runs
+/// meanwhile.
 #[inline]
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
     until(deadline_after(duration), duration.is_zero(), f)
