@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{Outcome, conclude};
+use super::join::{End, Outcome, conclude, wait_for};
 use super::{Builder, Thread};
 use crate::lock::Lock;
 use crate::park;
@@ -168,7 +168,7 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
         F: FnOnce() -> Result<T, E> + Send + 'scope,
         T: Send + 'scope,
     {
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::pending());
         let (filled, shared) = (outcome.clone(), self.shared.clone());
         let body = move |start: Start| {
             let failed = || Err(Box::new(Cancelled::at(Some(shared.at))) as _);
@@ -204,7 +204,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// # Errors
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
-        self.outcome.join(self.task.id_word()).map_err(|payload| {
+        wait_for(&*self.outcome, || self.task.id_word()).map_err(|payload| {
             park::cancel_point();
             payload.downcast_ref().copied().unwrap_or(Cancelled::at(None))
         })
@@ -212,7 +212,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
     pub fn is_finished(&self) -> bool {
-        self.outcome.is_finished()
+        self.outcome.has_come()
     }
 
     /// Returns the thread's handle.
