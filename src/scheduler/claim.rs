@@ -129,6 +129,12 @@ impl Token {
     }
 }
 
+impl Default for Token {
+    fn default() -> Token {
+        Token::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

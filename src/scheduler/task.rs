@@ -150,15 +150,21 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// The address of what the thread waits for, to be brought into the cache before the thread runs; null for nothing. Never
     /// followed, unless `owned`.
     waits_for: AtomicPtr<AtomicU64>,
-    pub(crate) token: Token,
+    location: &'static Location<'static>,
+    /// What most threads never need. A record with a small body is then an allocation of 120 bytes, which matters: up to there glibc keeps
+    /// what is freed for the next one, and does not give the pages back between two bursts of spawns.
+    rare: OnceLock<Box<Rare>>,
+    pub(crate) body: B,
+}
+
+#[derive(Default)]
+struct Rare {
+    token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
-    location: &'static Location<'static>,
+    attributes: Attributes,
     /// Where it was cancelled, by whoever did so first; empty if that was the end of the runtime.
     cancelled_at: OnceLock<&'static Location<'static>>,
-    /// What few threads have.
-    attributes: Option<Box<Attributes>>,
-    pub(crate) body: B,
 }
 
 impl<B> Task<B> {
@@ -176,19 +182,25 @@ impl<B> Task<B> {
             stack_end: AtomicUsize::new(0),
             owned: AtomicBool::new(false),
             waits_for: AtomicPtr::new(ptr::null_mut()),
-            token: Token::new(),
-            id: AtomicU64::new(0),
             location,
-            cancelled_at: OnceLock::new(),
-            attributes: if plain { None } else { Some(Box::new(attributes)) },
+            rare: if plain { OnceLock::new() } else { OnceLock::from(Box::new(Rare { attributes, ..Rare::default() })) },
             body,
         }
     }
 }
 
 impl<B: ?Sized> Task<B> {
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
     pub(crate) fn name(&self) -> Option<&str> {
-        self.attributes.as_ref()?.name.as_deref()
+        self.rare.get()?.attributes.name.as_deref()
+    }
+
+    /// The token of `park` and `unpark`.
+    pub(crate) fn token(&self) -> &Token {
+        &self.rare().token
     }
 
     /// Where the green thread was spawned.
@@ -198,27 +210,22 @@ impl<B: ?Sized> Task<B> {
 
     /// The stack size that was asked for, if one was.
     pub(crate) fn stack_size(&self) -> Option<usize> {
-        self.attributes.as_ref()?.stack_size
+        self.rare.get()?.attributes.stack_size
     }
 
     /// Returns the process-wide unique id, drawing it at the first call: most green threads are never asked.
     pub(crate) fn id(&self) -> u64 {
-        match self.id.load(Ordering::Relaxed) {
-            0 => {
-                let drawn = next_id();
-                match self.id.compare_exchange(0, drawn, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => drawn,
-                    Err(other) => other,
-                }
-            }
-            id => id,
-        }
+        self.id_word().load(Ordering::Relaxed)
     }
 
     /// Where the id stands, which has been drawn: for whoever waits for this thread.
     pub(crate) fn id_word(&self) -> &AtomicU64 {
-        self.id();
-        &self.id
+        let id = &self.rare().id;
+        if id.load(Ordering::Relaxed) == 0 {
+            // Whoever draws second has drawn in vain.
+            let _ = id.compare_exchange(0, next_id(), Ordering::Relaxed, Ordering::Relaxed);
+        }
+        id
     }
 
     pub(crate) fn home(&self) -> Option<Home> {
@@ -239,7 +246,7 @@ impl<B: ?Sized> Task<B> {
         if let Some(at) = at
             && !self.is_cancel_requested()
         {
-            let _ = self.cancelled_at.set(at);
+            let _ = self.rare().cancelled_at.set(at);
         }
         let before = self.home.fetch_or(CANCEL, Ordering::AcqRel);
         home_of(before).filter(|_| before & CANCEL == 0)
@@ -252,7 +259,7 @@ impl<B: ?Sized> Task<B> {
 
     /// Where it was cancelled, if not by the end of its runtime.
     pub(crate) fn cancelled_at(&self) -> Option<&'static Location<'static>> {
-        self.cancelled_at.get().copied()
+        self.rare.get()?.cancelled_at.get().copied()
     }
 
     /// Why the thread is parked.

@@ -124,7 +124,7 @@ impl<'a> Wait<'a> {
     /// The unpark token of the waiting thread.
     pub(crate) fn token(&self) -> &Token {
         match self.who {
-            WhoRef::Green(task) => &task.token,
+            WhoRef::Green(task) => task.token(),
             WhoRef::Os(thread) => &thread.token,
         }
     }

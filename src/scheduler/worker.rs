@@ -132,7 +132,14 @@ struct Post {
 /// A green thread that has not started: a record, and a stack only where stacks may run out.
 struct Unstarted {
     task: TaskRef,
-    stack: Option<Stack>,
+    /// Boxed, as hardly any has one and a hundred thousand may wait.
+    stack: Option<Box<Stack>>,
+}
+
+impl Unstarted {
+    fn new(task: TaskRef, stack: Option<Stack>) -> Unstarted {
+        Unstarted { task, stack: stack.map(Box::new) }
+    }
 }
 
 /// A green thread that may start here only: its closure need not be `Send`.
@@ -469,7 +476,7 @@ impl Local {
     /// Leaves an unstarted green thread where an idle worker can take it.
     pub(crate) fn spawn(&self, task: TaskRef, stack: Option<Stack>) {
         self.note_spawn(&task);
-        let unstarted = Unstarted { task, stack };
+        let unstarted = Unstarted::new(task, stack);
         if self.worker_count() == 1 {
             self.unstarted.borrow_mut().push_back(unstarted);
         } else {
@@ -581,7 +588,7 @@ impl Shared {
     /// is to be roused for it afterwards.
     pub(crate) fn push(&self, task: TaskRef, stack: Option<Stack>) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.posts.len();
-        self.posts[next].push_unstarted([Unstarted { task, stack }]);
+        self.posts[next].push_unstarted([Unstarted::new(task, stack)]);
     }
 
     /// Rouses a worker for what has been pushed.
@@ -820,7 +827,7 @@ impl Worker {
             let Some(Unstarted { task, stack }) = self.next_unstarted() else { break };
             // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
             let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
-            self.start(task, stack, move |start| {
+            self.start(task, stack.map(|stack| *stack), move |start| {
                 // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3).
                 unsafe { record.as_ref() }.body.run(start);
             });

@@ -1,9 +1,10 @@
 //! What a green thread leaves behind: its result, and who waits for it.
 //!
-//! [`Packet`] is the tail of a [`Task`]: the closure until it runs, an [`Outcome`] afterwards, in the one allocation of the record. A
-//! thread that was spawned locally has a tail without contents, and shares its `Outcome` with its handle alone: neither its closure
-//! nor its result need be `Send`, and whether the handle is follows from `T`.
+//! [`Packet`] is the tail of a [`Task`]: the closure until it runs, the result afterwards, in the one allocation of the record and the same
+//! place of it. A thread that was spawned locally has a tail without contents, and shares an [`Outcome`] with its handle alone: neither
+//! its closure nor its result need be `Send`, and whether the handle is follows from `T`.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -28,130 +29,183 @@ pub type Result<T> = std::thread::Result<T>;
 
 const TAKEN: &str = "the handle of a green thread was joined or polled again after it had given the thread's result";
 
-/// The result of a thread on its way to whoever joins it.
-pub(super) struct Outcome<T>(Lock<State<T>>);
-
+/// How far a thread has come, as whoever joins it sees it.
+///
 /// ```text
-///   Pending -- join, poll ---> Awaited, Polled --- the body ends ---> Finished --- join, poll ---> Taken
-///      |   +------------- the body ends --------------------------------^  |
-///      +--- the handle is dropped ---> Detached                            +--- the handle is dropped ---> Taken
+///   Unstarted --- it runs ---> Running --- the body ends ---> Finished --- join, poll ---> Taken
+///       |                         |                              |
+///       +-- the handle is dropped +--- the same                  +--- the handle is dropped ---> Taken
+///       v                         v
+///   UnstartedDetached -------> RunningDetached --- the body ends ---> Taken
 /// ```
-enum State<T> {
-    Pending,
-    /// The one handle waits.
-    Awaited(Waiter),
-    /// The one handle is a future, and this wakes the task that has polled it last. User code: not to be used under the lock.
-    Polled(Waker),
-    Finished(Result<T>),
+enum Stage<F, T> {
+    Unstarted(F, Watch),
+    UnstartedDetached(F),
+    Running(Watch),
     /// The handle is gone, and the body has not ended: nobody will ask for the result.
-    Detached,
-    /// The result is gone, and so is the handle.
+    RunningDetached,
+    Finished(Result<T>),
+    /// The result is gone.
     Taken,
 }
 
-impl<T> Outcome<T> {
-    pub(super) fn new() -> Outcome<T> {
-        Outcome(Lock::new(State::Pending))
+/// Who is to learn of the end, if somebody is. Boxed, as of a hundred thousand threads few are watched at a time.
+type Watch = Option<Box<Watcher>>;
+
+pub(super) enum Watcher {
+    /// The one handle waits.
+    Waiter(Waiter),
+    /// The one handle is a future, and this wakes the task that has polled it last. User code: not to be used under a lock.
+    Waker(Waker),
+}
+
+impl Watcher {
+    fn wake(self) {
+        match self {
+            Watcher::Waiter(waiter) => {
+                waiter.wake(Wake::Woken);
+            }
+            Watcher::Waker(waker) => discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))),
+        }
+    }
+}
+
+/// The tail of the record of a thread spawned with `spawn`: its closure, then its result.
+pub(super) struct Packet<F, T>(Lock<Stage<F, T>>);
+
+/// The result of a thread whose closure is elsewhere, on its way to whoever joins it.
+pub(super) type Outcome<T> = Packet<Infallible, T>;
+
+impl<F, T> Packet<F, T> {
+    pub(super) fn new(closure: F) -> Packet<F, T> {
+        Packet(Lock::new(Stage::Unstarted(closure, None)))
+    }
+
+    /// Takes the closure out, to run it.
+    fn begin(&self) -> F {
+        let mut stage = self.0.lock();
+        let (closure, running) = match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Unstarted(closure, watch) => (closure, Stage::Running(watch)),
+            Stage::UnstartedDetached(closure) => (closure, Stage::RunningDetached),
+            _ => unreachable!("a green thread runs once"),
+        };
+        *stage = running;
+        closure
     }
 
     /// Keeps the result of the calling green thread for whoever joins.
     pub(super) fn put(&self, result: Result<T>) {
-        let mut state = self.0.lock();
-        match &*state {
-            State::Pending => *state = State::Finished(result),
-            State::Awaited(_) | State::Polled(_) => {
-                let before = mem::replace(&mut *state, State::Finished(result));
-                drop(state);
-                match before {
-                    State::Awaited(waiter) => {
-                        waiter.wake(Wake::Woken);
-                    }
-                    State::Polled(waker) => discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))),
-                    _ => {}
+        let mut stage = self.0.lock();
+        match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Running(watch) => {
+                *stage = Stage::Finished(result);
+                drop(stage);
+                if let Some(watcher) = watch {
+                    watcher.wake();
                 }
             }
-            State::Detached => {
-                drop(state);
+            Stage::RunningDetached => {
+                drop(stage);
                 // Here, on the thread's own stack, where the destructor of the result may do as it likes.
                 let who = worker::with(|_, task| task.to_string());
                 report(who.as_deref().unwrap_or("green thread"), &result);
                 discard(result);
             }
-            State::Finished(_) | State::Taken => unreachable!("a body ends once"),
+            _ => unreachable!("a body ends once"),
         }
     }
+}
 
-    pub(super) fn is_finished(&self) -> bool {
-        matches!(*self.0.lock(), State::Finished(_) | State::Taken)
+impl<T> Outcome<T> {
+    pub(super) fn pending() -> Outcome<T> {
+        Packet(Lock::new(Stage::Running(None)))
+    }
+}
+
+/// The end of a thread, as the one handle sees it.
+pub(super) trait End<T> {
+    fn has_come(&self) -> bool;
+
+    /// Takes the result, if it is there.
+    fn take(&self) -> Option<Result<T>>;
+
+    /// Has `watch` learn of the end, instead of whoever was to learn before, who is returned.
+    ///
+    /// # Errors
+    /// The end has come; it gives `watch` back.
+    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch>;
+
+    /// Gives the handle up, and returns the result if it is there already.
+    fn detach(&self) -> Option<Result<T>>;
+}
+
+impl<F, T> End<T> for Packet<F, T> {
+    fn has_come(&self) -> bool {
+        matches!(*self.0.lock(), Stage::Finished(_) | Stage::Taken)
     }
 
-    /// Waits for the result of the thread with that id. Only the one handle may call this, once.
-    pub(super) fn join(&self, id: &AtomicU64) -> Result<T> {
-        loop {
-            let mut state = self.0.lock();
-            let before = match &*state {
-                State::Finished(_) => mem::replace(&mut *state, State::Taken),
-                State::Polled(_) => mem::replace(&mut *state, State::Pending),
-                State::Taken => panic!("{TAKEN}"),
-                _ => State::Pending,
-            };
-            drop(state);
-            if let State::Finished(result) = before {
-                return result;
+    fn take(&self) -> Option<Result<T>> {
+        let mut stage = self.0.lock();
+        match &*stage {
+            Stage::Finished(_) => match mem::replace(&mut *stage, Stage::Taken) {
+                Stage::Finished(result) => Some(result),
+                _ => unreachable!("nobody has changed it meanwhile"),
+            },
+            Stage::Taken => {
+                drop(stage);
+                panic!("{TAKEN}");
             }
-            park::park_insistently(Reason::Join, Some(id), None, |wait: &Wait<'_>| {
-                let mut state = self.0.lock();
-                if let State::Finished(_) = *state {
-                    return None;
-                }
-                *state = State::Awaited(wait.waiter());
-                Some(|_: &Wait<'_>| {
-                    let mut state = self.0.lock();
-                    if let State::Awaited(_) = *state {
-                        *state = State::Pending;
-                    }
-                })
-            });
-        }
-    }
-
-    /// Returns the result if it is there, or has `context` woken when it is.
-    fn poll(&self, context: &Context<'_>) -> Poll<Result<T>> {
-        // Declared before the guard: it is dropped after it.
-        let mut waker = None;
-        loop {
-            let mut state = self.0.lock();
-            let before = match &*state {
-                State::Finished(_) => mem::replace(&mut *state, State::Taken),
-                State::Taken => panic!("{TAKEN}"),
-                State::Polled(before) if before.will_wake(context.waker()) => return Poll::Pending,
-                _ => match waker.take() {
-                    Some(waker) => mem::replace(&mut *state, State::Polled(waker)),
-                    None => {
-                        drop(state);
-                        waker = Some(context.waker().clone());
-                        continue;
-                    }
-                },
-            };
-            drop(state);
-            return match before {
-                State::Finished(result) => Poll::Ready(result),
-                _ => Poll::Pending,
-            };
-        }
-    }
-
-    /// Returns the result that nobody will ask for any more, if it is there already.
-    fn detach(&self) -> Option<Result<T>> {
-        let mut state = self.0.lock();
-        let ended = matches!(*state, State::Finished(_) | State::Taken);
-        let after = if ended { State::Taken } else { State::Detached };
-        let before = mem::replace(&mut *state, after);
-        drop(state);
-        match before {
-            State::Finished(result) => Some(result),
             _ => None,
+        }
+    }
+
+    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch> {
+        match &mut *self.0.lock() {
+            Stage::Unstarted(_, before) | Stage::Running(before) => Ok(mem::replace(before, watch)),
+            _ => Err(watch),
+        }
+    }
+
+    fn detach(&self) -> Option<Result<T>> {
+        let mut stage = self.0.lock();
+        // Declared before the guard is dropped, and dropped after it: a waker is user code.
+        let (watch, result);
+        (*stage, watch, result) = match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Unstarted(closure, watch) => (Stage::UnstartedDetached(closure), watch, None),
+            Stage::Running(watch) => (Stage::RunningDetached, watch, None),
+            Stage::Finished(result) => (Stage::Taken, None, Some(result)),
+            stage => (stage, None, None),
+        };
+        drop(stage);
+        drop(watch);
+        result
+    }
+}
+
+/// Waits for the end of a thread and takes its result. Only the one handle may call this, once. `id` draws the id of the thread.
+pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a AtomicU64) -> Result<T> {
+    loop {
+        if let Some(result) = end.take() {
+            return result;
+        }
+        // A waker may be among them: user code, which must not run while this thread registers itself.
+        let mut before = None;
+        park::park_insistently(Reason::Join, Some(id()), None, |wait: &Wait<'_>| {
+            before = end.watch(Some(Box::new(Watcher::Waiter(wait.waiter())))).ok()?;
+            Some(|_: &Wait<'_>| drop(end.watch(None)))
+        });
+        drop(before);
+    }
+}
+
+/// Returns the result of a thread if it is there, or has `context` woken when it is.
+fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T>> {
+    loop {
+        if let Some(result) = end.take() {
+            return Poll::Ready(result);
+        }
+        if end.watch(Some(Box::new(Watcher::Waker(context.waker().clone())))).is_ok() {
+            return Poll::Pending;
         }
     }
 }
@@ -184,35 +238,22 @@ fn report<T>(who: &str, result: &Result<T>) {
     }
 }
 
-/// The tail of the record of a thread spawned with `spawn`.
-pub(super) struct Packet<F, T> {
-    closure: Lock<Option<F>>,
-    outcome: Outcome<T>,
-}
-
-impl<F, T> Packet<F, T> {
-    pub(super) fn new(closure: F) -> Packet<F, T> {
-        Packet { closure: Lock::new(Some(closure)), outcome: Outcome::new() }
-    }
-}
-
 impl<F: FnOnce() -> T + Send, T: Send> Body for Packet<F, T> {
     fn run(&self, start: Start) {
-        let closure = self.closure.lock().take();
-        self.outcome.put(conclude(start, closure.expect("a green thread runs once")));
+        self.put(conclude(start, self.begin()));
     }
 }
 
-/// A [`Packet`], seen by who joins.
-pub(super) trait Join<T>: Body {
-    fn outcome(&self) -> &Outcome<T>;
-}
+const _: () = {
+    // With the reference counts of its `Arc` in front.
+    let allocation = 2 * size_of::<usize>() + size_of::<Task<Packet<usize, usize>>>();
+    assert!(allocation <= 120, "see `Task::rare`");
+};
 
-impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {
-    fn outcome(&self) -> &Outcome<T> {
-        &self.outcome
-    }
-}
+/// A [`Packet`] with its closure, seen by who joins.
+pub(super) trait Join<T>: Body + End<T> {}
+
+impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {}
 
 /// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`] does.
 ///
@@ -234,10 +275,10 @@ enum Joinable<T> {
 }
 
 impl<T> Joinable<T> {
-    fn outcome(&self) -> &Outcome<T> {
+    fn end(&self) -> &(dyn End<T> + '_) {
         match self {
-            Joinable::Shared(task) => task.body.outcome(),
-            Joinable::Local(_, outcome) => outcome,
+            Joinable::Shared(task) => &task.body,
+            Joinable::Local(_, outcome) => &**outcome,
         }
     }
 
@@ -281,7 +322,7 @@ impl<T> JoinHandle<T> {
     /// stack, the [`io::Error`](std::io::Error) that says so.
     pub fn join(mut self) -> Result<T> {
         let joinable = self.joinable();
-        let result = joinable.outcome().join(joinable.id());
+        let result = wait_for(joinable.end(), || joinable.id());
         self.0 = None;
         result
     }
@@ -306,7 +347,7 @@ impl<T> JoinHandle<T> {
     #[track_caller]
     pub fn cancel(&self) {
         let joinable = self.joinable();
-        if !joinable.outcome().is_finished() {
+        if !joinable.end().has_come() {
             worker::cancel(&joinable.task(), Location::caller());
         }
     }
@@ -318,7 +359,7 @@ impl<T> JoinHandle<T> {
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
     pub fn is_finished(&self) -> bool {
-        self.joinable().outcome().is_finished()
+        self.joinable().end().has_come()
     }
 
     /// Returns the thread's handle.
@@ -336,14 +377,14 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        self.joinable().outcome().poll(context)
+        poll(self.joinable().end(), context)
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let Some(joinable) = self.0.take() else { return };
-        if let Some(result) = joinable.outcome().detach() {
+        if let Some(result) = joinable.end().detach() {
             if result.is_err() {
                 report(&joinable.task().to_string(), &result);
             }

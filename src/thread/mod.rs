@@ -171,7 +171,7 @@ impl Builder {
         assert!(worker::is_green(), "{OUTSIDE}");
         let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
         let stack = reserve(&task)?;
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::pending());
         let filled = outcome.clone();
         let body = Box::new(move |start: Start| filled.put(conclude(start, f)));
         worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
@@ -234,7 +234,7 @@ impl Thread {
     pub fn unpark(&self) {
         match &self.0 {
             Handle::Green(task) => {
-                if let Some(epoch) = task.token.leave() {
+                if let Some(epoch) = task.token().leave() {
                     Waiter::green(task.clone(), epoch).wake(Wake::Woken);
                 }
             }
@@ -343,7 +343,7 @@ fn park_to(deadline: Option<Instant>) {
 
 /// Takes the token that has woken the calling thread.
 fn take_token() {
-    let green = worker::with(|_, task| task.token.take());
+    let green = worker::with(|_, task| task.token().take());
     green.unwrap_or_else(|| park::os_thread().token.take());
 }
 

@@ -54,7 +54,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{Outcome, conclude};
+use super::join::{End, Outcome, conclude, wait_for};
 use super::{Builder, Result, Thread};
 use crate::park;
 use crate::scheduler::task::{Start, TaskRef};
@@ -161,7 +161,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::pending());
         let (filled, panics) = (outcome.clone(), scope.panics.clone());
         let body = move |start: Start| {
             let result = conclude(start, f);
@@ -187,7 +187,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Errors
     /// As [`JoinHandle::join`](super::JoinHandle::join).
     pub fn join(self) -> Result<T> {
-        let result = self.outcome.join(self.task.id_word());
+        let result = wait_for(&*self.outcome, || self.task.id_word());
         if result.as_ref().is_err_and(|payload| !payload.is::<Cancelled>()) {
             self.panics.fetch_sub(1, Ordering::Relaxed);
         }
@@ -196,7 +196,7 @@ impl<T> ScopedJoinHandle<'_, T> {
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
     pub fn is_finished(&self) -> bool {
-        self.outcome.is_finished()
+        self.outcome.has_come()
     }
 
     /// Returns the thread's handle.

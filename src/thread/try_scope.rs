@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{Outcome, conclude};
+use super::join::{End, Outcome, conclude, wait_for};
 use super::{Builder, Thread};
 use crate::lock::Lock;
 use crate::park;
@@ -186,7 +186,7 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
         F: FnOnce() -> Result<T, E> + Send + 'scope,
         T: Send + 'scope,
     {
-        let outcome = Arc::new(Outcome::new());
+        let outcome = Arc::new(Outcome::pending());
         let (filled, shared) = (outcome.clone(), self.shared.clone());
         let body = move |start: Start| {
             let failed = || Err(Box::new(Cancelled::at(Some(shared.at))) as _);
@@ -222,7 +222,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// # Errors
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
-        self.outcome.join(self.task.id_word()).map_err(|payload| {
+        wait_for(&*self.outcome, || self.task.id_word()).map_err(|payload| {
             // Word of the failure may be on its way from another worker.
             park::learn_cancellation();
             park::cancel_point();
@@ -232,7 +232,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
     pub fn is_finished(&self) -> bool {
-        self.outcome.is_finished()
+        self.outcome.has_come()
     }
 
     /// Returns the thread's handle.
