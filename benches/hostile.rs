@@ -5,7 +5,8 @@
 //! on one CPU: a green thread per connection that reads 64-byte requests and echoes them, and one that answers datagrams. All
 //! others are on the other CPU: the honest client, which asks at a steady rate and never a question before the last answer, and
 //! the attackers, which have the least priority there: what they take from the server is to be seen, not what they take from
-//! the client. The windows alternate; quiet is the floor.
+//! the client. The windows alternate; quiet is the floor. On a machine that has other work `HEBRA_URGENT=1` gives the bench the right
+//! of way; that work comes to a halt meanwhile.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;

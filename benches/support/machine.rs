@@ -34,9 +34,12 @@ pub fn pinned<T>(cpu: usize, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Gives this process, and those that it starts, the right of way over the machine's other programs, if it may. Where Linux groups
-/// programs by session the whole session has it: start the bench by `setsid`.
+/// Gives this process, and those that it starts, the right of way over the machine's other programs, if the environment says
+/// `HEBRA_URGENT=1` and it may. Where Linux groups programs by session the whole session has it: start the bench by `setsid`.
 pub fn be_urgent() -> bool {
+    if std::env::var_os("HEBRA_URGENT").is_none_or(|value| value != "1") {
+        return false;
+    }
     // There is no such file where there are no such groups.
     let _ = fs::write("/proc/self/autogroup", "-20");
     setpriority_process(None, -20).is_ok()
