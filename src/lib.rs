@@ -34,7 +34,7 @@ mod park;
 #[cfg(feature = "runtime")]
 pub mod future;
 #[cfg(feature = "runtime")]
-mod io;
+pub mod io;
 #[cfg(feature = "runtime")]
 mod runtime;
 #[cfg(feature = "runtime")]
@@ -45,6 +45,8 @@ pub mod time;
 // L6: mirrors of std's I/O
 #[cfg(feature = "runtime")]
 pub mod net;
+#[cfg(feature = "runtime")]
+pub mod os;
 
 // L7: nobody imports these
 #[cfg(feature = "runtime")]

@@ -4,15 +4,14 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::iter::FusedIterator;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SocketType, ipproto, sockopt};
 
-use crate::io::{Interest, Io, Limit, refuse_in_simulation};
+use super::{BindOptions, each_addr, family, local_addr, peer_addr};
+use crate::io::{Interest, Io, Limit, accept_steadily, by_reference, conversions, settings, timeouts};
 use crate::scheduler::task::Reason;
 
 /// A TCP connection, as [`std::net::TcpStream`].
@@ -101,7 +100,7 @@ impl TcpStream {
 
     /// Returns the address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(rustix::net::getpeername(&self.0)?.ok_or(Errno::NOTCONN)?.try_into()?)
+        peer_addr(&self.0)
     }
 
     /// Returns the address of this end.
@@ -111,44 +110,7 @@ impl TcpStream {
 
     /// Shuts down the reading half, the writing half or both. Threads that wait in it return.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let how = match how {
-            Shutdown::Read => rustix::net::Shutdown::Read,
-            Shutdown::Write => rustix::net::Shutdown::Write,
-            Shutdown::Both => rustix::net::Shutdown::Both,
-        };
-        Ok(rustix::net::shutdown(&self.0, how)?)
-    }
-
-    /// Makes a second handle of the same connection, with a descriptor of its own. Time-outs and the non-blocking mode are common to
-    /// both.
-    pub fn try_clone(&self) -> io::Result<TcpStream> {
-        self.0.try_clone().map(TcpStream)
-    }
-
-    /// Limits how long a read may wait; `None` for ever. Unlike in std a read that takes longer always fails with `TimedOut`.
-    ///
-    /// # Errors
-    /// `InvalidInput` if the time-out is zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_timeout(Interest::Read, timeout)
-    }
-
-    /// Limits how long a write may wait; `None` for ever. Unlike in std a write that takes longer always fails with `TimedOut`.
-    ///
-    /// # Errors
-    /// `InvalidInput` if the time-out is zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_timeout(Interest::Write, timeout)
-    }
-
-    /// Returns the limit set with [`set_read_timeout`](TcpStream::set_read_timeout).
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.timeout(Interest::Read))
-    }
-
-    /// Returns the limit set with [`set_write_timeout`](TcpStream::set_write_timeout).
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.timeout(Interest::Write))
+        self.0.shutdown(how)
     }
 
     /// Reads without consuming: the next read finds the same bytes.
@@ -156,9 +118,7 @@ impl TcpStream {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.retry(Interest::Read, Reason::Read, |fd| {
-            rustix::net::recv(fd, &mut *buf, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(n, _)| n)
-        })
+        self.0.recv(buf, RecvFlags::PEEK)
     }
 
     /// Sets `SO_LINGER`: whether, and for how long, closing waits for unsent data. Linux counts in seconds.
@@ -192,23 +152,12 @@ impl TcpStream {
     pub fn ttl(&self) -> io::Result<u32> {
         Ok(sockopt::ip_ttl(&self.0)?)
     }
-
-    /// Takes the error that is pending on the socket, if there is one.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        take_error(&self.0)
-    }
-
-    /// Whether operations that would have to wait fail with `WouldBlock` instead, for all handles of this connection.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking);
-        Ok(())
-    }
 }
 
 /// The operations, on `&TcpStream`; those of `TcpStream` itself go through here.
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf.len(), |fd| rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT).map(|(n, _)| n))
+        self.0.recv_until_drained(buf)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -222,14 +171,11 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.retry(Interest::Write, Reason::Write, |fd| rustix::net::send(fd, buf, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
+        self.0.send(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.retry(Interest::Write, Reason::Write, |fd| {
-            let mut control = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(fd, bufs, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-        })
+        self.0.send_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -237,29 +183,10 @@ impl Write for &TcpStream {
     }
 }
 
-impl Read for TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+by_reference!(TcpStream);
+settings!(TcpStream);
+timeouts!(TcpStream);
+conversions!(TcpStream, std::net::TcpStream);
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -282,23 +209,19 @@ impl TcpListener {
     /// # Errors
     /// As [`std::net::TcpListener::bind`].
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
-        each_addr(addr, |addr| {
-            let fd = socket(addr)?;
-            sockopt::set_socket_reuseaddr(&fd, true)?;
-            rustix::net::bind(&fd, addr)?;
-            rustix::net::listen(&fd, libc::SOMAXCONN)?;
-            Ok(TcpListener(Io::new(fd)))
-        })
+        BindOptions::new().tcp_listener(addr)
+    }
+
+    pub(super) fn bind_to(addr: &SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
+        let fd = socket(addr)?;
+        options.bind(&fd, addr, true)?;
+        rustix::net::listen(&fd, options.backlog_or_most())?;
+        Ok(TcpListener(Io::new(fd)))
     }
 
     /// Returns the address that the listener is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         local_addr(&self.0)
-    }
-
-    /// Makes a second handle of the same listener, with a descriptor of its own.
-    pub fn try_clone(&self) -> io::Result<TcpListener> {
-        self.0.try_clone().map(TcpListener)
     }
 
     /// Takes the next connection.
@@ -308,11 +231,46 @@ impl TcpListener {
     ///
     /// # Errors
     /// As [`std::net::TcpListener::accept`]: among them `ConnectionAborted`, when the peer has given up, and "too many open files". The
-    /// listener is none the worse for them: a later call goes on.
+    /// listener is none the worse for them: a later call goes on. [`connections`](TcpListener::connections) gets over them by itself.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, addr) = self.0.retry(Interest::Read, Reason::Accept, accept)?;
+        let (io, addr) = self.0.accept()?;
         let addr = addr.ok_or(Errno::CONNABORTED)?.try_into()?;
-        Ok((TcpStream(Io::new(fd)), addr))
+        Ok((TcpStream(io), addr))
+    }
+
+    /// Returns an iterator over the connections to come that suffers no failure which will pass: the loop of a server.
+    ///
+    /// A connection that has failed before it could be taken is left out. When descriptors or memory have run out, those who want to
+    /// connect wait in the backlog, and it looks again after pauses of 5 to 200 milliseconds. An error that it does return is for
+    /// good, and it ends after it.
+    ///
+    /// ```
+    /// use hebra::net::{TcpListener, TcpStream};
+    /// use hebra::thread;
+    /// use std::io::Write;
+    ///
+    /// fn serve(listener: &TcpListener) -> std::io::Result<()> {
+    ///     for connection in listener.connections() {
+    ///         let (mut stream, _peer) = connection?;
+    ///         thread::spawn(move || stream.write_all(b"hello"));
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// hebra::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let address = listener.local_addr()?;
+    ///     thread::spawn(move || serve(&listener));
+    ///     assert_eq!(std::io::read_to_string(TcpStream::connect(address)?)?, "hello");
+    ///     Ok::<(), std::io::Error>(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Cancellation
+    /// Its `next` parks the current thread; this is a cancel point.
+    pub fn connections(&self) -> Connections<'_> {
+        Connections { listener: Some(self) }
     }
 
     /// Returns an iterator over the connections to come; it never ends.
@@ -334,18 +292,10 @@ impl TcpListener {
     pub fn ttl(&self) -> io::Result<u32> {
         Ok(sockopt::ip_ttl(&self.0)?)
     }
-
-    /// Takes the error that is pending on the socket, if there is one.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        take_error(&self.0)
-    }
-
-    /// Whether [`accept`](TcpListener::accept) fails with `WouldBlock` when it would have to wait, for all handles of this listener.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.set_nonblocking(nonblocking);
-        Ok(())
-    }
 }
+
+settings!(TcpListener);
+conversions!(TcpListener, std::net::TcpListener);
 
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -391,106 +341,29 @@ impl Iterator for IntoIncoming {
 
 impl FusedIterator for IntoIncoming {}
 
-/// Runs `f` on each address in turn until one succeeds; the last error, if none does.
-fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    refuse_in_simulation("a socket")?;
-    let mut last = None;
-    for addr in addr.to_socket_addrs()? {
-        match f(&addr) {
-            Ok(value) => return Ok(value),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")))
+/// The connections to come, with their addresses; made by [`TcpListener::connections`].
+#[derive(Debug)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct Connections<'a> {
+    /// `None` after an error.
+    listener: Option<&'a TcpListener>,
 }
+
+impl Iterator for Connections<'_> {
+    type Item = io::Result<(TcpStream, SocketAddr)>;
+
+    fn next(&mut self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let listener = self.listener?;
+        let result = accept_steadily(|| listener.accept());
+        if result.is_err() {
+            self.listener = None;
+        }
+        Some(result)
+    }
+}
+
+impl FusedIterator for Connections<'_> {}
 
 fn socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
-    refuse_in_simulation("a socket")?;
-    let family = match addr {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?)
-}
-
-fn accept(fd: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, Option<rustix::net::SocketAddrAny>)> {
-    rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-}
-
-fn local_addr(io: &Io) -> io::Result<SocketAddr> {
-    Ok(rustix::net::getsockname(io)?.try_into()?)
-}
-
-fn take_error(io: &Io) -> io::Result<Option<io::Error>> {
-    Ok(sockopt::socket_error(io)?.err().map(io::Error::from))
-}
-
-/// The conversions that std's types have, for `$ours` as a face of an [`Io`].
-macro_rules! conversions {
-    ($($ours:ident;)*) => {$(
-        impl AsFd for $ours {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.0.as_fd()
-            }
-        }
-
-        impl AsRawFd for $ours {
-            fn as_raw_fd(&self) -> RawFd {
-                self.0.as_fd().as_raw_fd()
-            }
-        }
-
-        impl IntoRawFd for $ours {
-            fn into_raw_fd(self) -> RawFd {
-                OwnedFd::from(self).into_raw_fd()
-            }
-        }
-
-        #[doc = concat!("Takes the descriptor out, in the mode that [`set_nonblocking`](", stringify!($ours),
-            "::set_nonblocking) has chosen: blocking unless told otherwise.")]
-        impl From<$ours> for OwnedFd {
-            fn from(ours: $ours) -> OwnedFd {
-                ours.0.into_fd()
-            }
-        }
-
-        /// Adopts a descriptor. If it is non-blocking, operations on it fail with `WouldBlock`, as they would in std.
-        impl From<OwnedFd> for $ours {
-            fn from(fd: OwnedFd) -> $ours {
-                $ours(Io::adopt(fd))
-            }
-        }
-    )*};
-}
-
-conversions! {
-    TcpStream;
-    TcpListener;
-}
-
-/// Adopts a connection of std's, with its time-outs.
-impl From<std::net::TcpStream> for TcpStream {
-    fn from(stream: std::net::TcpStream) -> TcpStream {
-        TcpStream::from(OwnedFd::from(stream))
-    }
-}
-
-/// Turns it into a connection of std's, with its time-outs.
-impl From<TcpStream> for std::net::TcpStream {
-    fn from(ours: TcpStream) -> std::net::TcpStream {
-        std::net::TcpStream::from(OwnedFd::from(ours))
-    }
-}
-
-impl From<std::net::TcpListener> for TcpListener {
-    fn from(listener: std::net::TcpListener) -> TcpListener {
-        TcpListener::from(OwnedFd::from(listener))
-    }
-}
-
-impl From<TcpListener> for std::net::TcpListener {
-    fn from(ours: TcpListener) -> std::net::TcpListener {
-        std::net::TcpListener::from(OwnedFd::from(ours))
-    }
+    crate::io::socket(family(addr), SocketType::STREAM, Some(ipproto::TCP))
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 
 use crate::park::{self, Mode, Wait, deadline_after};
@@ -39,6 +40,39 @@ struct Settings {
 
 /// Where the kernel keeps the time-outs of a descriptor that is not ours.
 const TIMEOUTS: [(Interest, Timeout); 2] = [(Interest::Read, Timeout::Recv), (Interest::Write, Timeout::Send)];
+
+/// How soon [`Io::retry_in_pauses`] looks again, at first and at last: what it costs is little beside what is waited for.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// What an operation fails with: the system's number, or std's error where the operation is the user's.
+pub(crate) trait Failure: Into<io::Error> {
+    fn is_interrupted(&self) -> bool;
+    fn is_would_block(&self) -> bool;
+}
+
+impl Failure for Errno {
+    #[inline]
+    fn is_interrupted(&self) -> bool {
+        *self == Errno::INTR
+    }
+
+    /// `AGAIN` and `WOULDBLOCK` are one number on all systems that we know.
+    #[inline]
+    fn is_would_block(&self) -> bool {
+        *self == Errno::AGAIN
+    }
+}
+
+impl Failure for io::Error {
+    fn is_interrupted(&self) -> bool {
+        self.kind() == io::ErrorKind::Interrupted
+    }
+
+    fn is_would_block(&self) -> bool {
+        self.kind() == io::ErrorKind::WouldBlock
+    }
+}
 
 impl Io {
     /// Wraps a descriptor that is in non-blocking mode already.
@@ -151,13 +185,24 @@ impl Io {
 
     /// Runs `op` until it does not say `WouldBlock`, waiting for `interest` in between.
     #[inline]
-    pub(crate) fn retry<T>(
+    pub(crate) fn retry<T, E: Failure>(
         &self,
         interest: Interest,
         reason: Reason,
-        mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>,
+        op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
     ) -> io::Result<T> {
-        let mut limit = Limit::Setting;
+        self.retry_within(Limit::Setting, interest, reason, op)
+    }
+
+    /// As [`retry`](Io::retry), waiting no longer than `limit` in all.
+    #[inline]
+    pub(crate) fn retry_within<T, E: Failure>(
+        &self,
+        mut limit: Limit,
+        interest: Interest,
+        reason: Reason,
+        mut op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
+    ) -> io::Result<T> {
         loop {
             let seen = self.source.edges(interest);
             match self.attempt(&mut op) {
@@ -168,10 +213,48 @@ impl Io {
         }
     }
 
+    /// As [`retry_within`](Io::retry_within), for an operation of which the system never tells when it is worth another try: tries
+    /// again after pauses, each twice as long as the one before.
+    pub(crate) fn retry_in_pauses<T, E: Failure>(
+        &self,
+        mut limit: Limit,
+        interest: Interest,
+        reason: Reason,
+        mut op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
+    ) -> io::Result<T> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(value) = self.attempt(&mut op)? {
+                return Ok(value);
+            }
+            let deadline = limit.deadline(self, interest);
+            let again = park::now() + pause;
+            let until = deadline.map_or(again, |deadline| deadline.min(again));
+            match park::park(reason, Some(until), Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ())) {
+                Wake::Cancelled => return Err(cancelled()),
+                _ if deadline.is_some_and(|deadline| deadline < again) => return Err(timed_out()),
+                _ => pause = (2 * pause).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    /// Waits until an operation of this kind would not have to wait.
+    pub(crate) fn wait_ready(&self, limit: Limit, interest: Interest) -> io::Result<()> {
+        let (flags, reason) = match interest {
+            Interest::Read => (PollFlags::IN, Reason::Read),
+            Interest::Write => (PollFlags::OUT, Reason::Write),
+        };
+        self.retry_within(limit, interest, reason, |fd| {
+            match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&Timespec::default()))? {
+                0 => Err(Errno::AGAIN),
+                _ => Ok(()),
+            }
+        })
+    }
+
     /// `None`: it would block, and its user wants to wait.
     #[inline]
-    fn attempt<T>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<T>) -> io::Result<Option<T>> {
-        use rustix::io::Errno;
+    fn attempt<T, E: Failure>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, E>) -> io::Result<Option<T>> {
         // Before the operation: what it has done could not be taken back.
         if worker::is_budget_spent() && park::pause() {
             return Err(cancelled());
@@ -179,9 +262,8 @@ impl Io {
         loop {
             return match op(self.source.as_fd()) {
                 Ok(value) => Ok(Some(value)),
-                Err(Errno::INTR) => continue,
-                // `AGAIN` and `WOULDBLOCK` are one number on all systems that we know.
-                Err(Errno::AGAIN) if !self.is_nonblocking() => Ok(None),
+                Err(error) if error.is_interrupted() => continue,
+                Err(error) if error.is_would_block() && !self.is_nonblocking() => Ok(None),
                 Err(error) => Err(error.into()),
             };
         }
@@ -204,7 +286,7 @@ impl Io {
                 Wake::Woken if enlisted == Enlisted::Unregistered => {
                     refuse_in_simulation("a descriptor")?;
                     let here = worker::with(|local, _| local.reactor().clone());
-                    self.source.register(&here.expect("a green thread has a worker"))?;
+                    self.source.register(&here.expect("a green thread has a worker")).map_err(explain)?;
                 }
                 Wake::Woken => return Ok(()),
                 Wake::TimedOut => return Err(timed_out()),
@@ -225,7 +307,7 @@ impl Io {
             let mut fds = [PollFd::new(&*self.source, flags)];
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(timed_out()),
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
@@ -294,12 +376,21 @@ fn cancelled() -> io::Error {
     io::Error::other("the green thread has been cancelled")
 }
 
-fn is_nonblocking(fd: impl AsFd) -> bool {
+/// Says what the system's number leaves in the dark.
+pub(super) fn explain(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::EPERM) {
+        let message = "the system cannot tell when this descriptor is ready (is it a regular file?)";
+        return io::Error::new(io::ErrorKind::Unsupported, message);
+    }
+    error
+}
+
+pub(super) fn is_nonblocking(fd: impl AsFd) -> bool {
     fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
 }
 
 /// Sets the mode of the open file. It cannot fail on a descriptor that is open.
-fn set_nonblocking(fd: impl AsFd, nonblocking: bool) {
+pub(super) fn set_nonblocking(fd: impl AsFd, nonblocking: bool) {
     if let Ok(mut flags) = fcntl_getfl(fd.as_fd()) {
         flags.set(OFlags::NONBLOCK, nonblocking);
         let _ = fcntl_setfl(fd, flags);

@@ -1,0 +1,143 @@
+//! An [`Io`] that is a socket: the operations that the sockets of `net` and of `os` share.
+//!
+//! All of them ask for `MSG_DONTWAIT`: the open file may have been made blocking through a clone that is std's by now.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{
+    AddressFamily, Protocol, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
+    SocketType, sockopt,
+};
+
+use super::descriptor::{Interest, Io, Limit};
+use crate::scheduler::task::Reason;
+use crate::thread;
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// Makes a socket. Whatever connects or binds begins here.
+pub(crate) fn socket(family: AddressFamily, kind: SocketType, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(family, kind, FLAGS, protocol)?)
+}
+
+/// Makes two sockets of the Unix domain that are connected to each other.
+pub(crate) fn socket_pair(kind: SocketType) -> io::Result<(Io, Io)> {
+    let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
+    Ok((Io::new(one), Io::new(other)))
+}
+
+impl Io {
+    /// Takes the next connection, and where it comes from if the system says so.
+    pub(crate) fn accept(&self) -> io::Result<(Io, Option<SocketAddrAny>)> {
+        let (fd, addr) = self.retry(Interest::Read, Reason::Accept, |fd| rustix::net::acceptfrom_with(fd, FLAGS))?;
+        Ok((Io::new(fd), addr))
+    }
+
+    pub(crate) fn recv(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let flags = flags | RecvFlags::DONTWAIT;
+        self.retry(Interest::Read, Reason::Read, |fd| rustix::net::recv(fd, &mut *buf, flags).map(|(n, _)| n))
+    }
+
+    /// As [`recv`](Io::recv), on a socket where what is left after a short read comes with an edge: see [`Io::read`].
+    #[inline]
+    pub(crate) fn recv_until_drained(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(buf.len(), |fd| rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT).map(|(n, _)| n))
+    }
+
+    pub(crate) fn recv_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.retry(Interest::Read, Reason::Read, |fd| {
+            rustix::net::recvmsg(fd, bufs, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT)
+                .map(|message| message.bytes)
+        })
+    }
+
+    pub(crate) fn recv_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<SocketAddrAny>)> {
+        let flags = flags | RecvFlags::DONTWAIT;
+        let receive =
+            |fd: std::os::fd::BorrowedFd<'_>| rustix::net::recvfrom(fd, &mut *buf, flags).map(|(n, _, addr)| (n, addr));
+        self.retry(Interest::Read, Reason::Read, receive)
+    }
+
+    #[inline]
+    pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.retry(Interest::Write, Reason::Write, |fd| rustix::net::send(fd, buf, SEND))
+    }
+
+    pub(crate) fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.retry(Interest::Write, Reason::Write, |fd| {
+            rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SEND)
+        })
+    }
+
+    pub(crate) fn send_to(&self, buf: &[u8], addr: &impl SocketAddrArg) -> io::Result<usize> {
+        self.retry(Interest::Write, Reason::Write, |fd| rustix::net::sendto(fd, buf, SEND, addr))
+    }
+
+    /// As [`send_to`](Io::send_to), where the system does not tell when the receiver has room again.
+    pub(crate) fn send_to_in_pauses(&self, buf: &[u8], addr: &impl SocketAddrArg) -> io::Result<usize> {
+        let send = |fd: std::os::fd::BorrowedFd<'_>| rustix::net::sendto(fd, buf, SEND, addr);
+        self.retry_in_pauses(Limit::Setting, Interest::Write, Reason::Write, send)
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => rustix::net::Shutdown::Read,
+            Shutdown::Write => rustix::net::Shutdown::Write,
+            Shutdown::Both => rustix::net::Shutdown::Both,
+        };
+        Ok(rustix::net::shutdown(self, how)?)
+    }
+
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(sockopt::socket_error(self)?.err().map(io::Error::from))
+    }
+}
+
+/// How soon, at first and at last, [`accept_steadily`] looks whether the resources that were missing have come back.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Accepts, and gets over failures that concern one connection only or that will pass. What is left says that the listener is of no
+/// use any more, or that its thread is to stop.
+pub(crate) fn accept_steadily<T>(mut accept: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match accept() {
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_for_want_of_resources(&error) => {
+                thread::sleep(pause);
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The connection has failed before it was taken: `accept` reports what the network has reported of it, and it is gone.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let of_one = [
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::NOPROTOOPT,
+        Errno::PERM,
+        Errno::PROTO,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| of_one.contains(&error))
+}
+
+/// The connection waits in the backlog until there are descriptors, or memory, again.
+fn is_for_want_of_resources(error: &io::Error) -> bool {
+    let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| resources.contains(&error))
+}

@@ -1,0 +1,3 @@
+//! What Unix systems have in common, with the API of [`std::os::unix`].
+
+pub mod net;
