@@ -4,89 +4,24 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hebra::net::{Incoming, TcpListener, TcpStream};
-use hebra::thread::{self, Thread};
+use hebra::thread;
 use hebra::{Config, Runtime};
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
-use support::{bounded, on_workers};
+use support::place::{
+    Ball, Guard, Handle, Place, SHORT, everywhere, on_another_worker, on_one_and_two, open_descriptors, pattern, read_pattern,
+    write_pattern,
+};
+use support::{bounded, is_child, on_workers, passes_in_child};
 
 mod support;
 
 const LOCALHOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-/// Long enough for nobody to wait for it in vain, short enough to be waited for.
-const SHORT: Duration = Duration::from_millis(20);
-
-/// Where a test body and its helpers run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
-    OsThreads,
-    Workers(usize),
-}
-
-enum Handle<T> {
-    Os(std::thread::JoinHandle<T>),
-    Green(thread::JoinHandle<T>),
-}
-
-impl Place {
-    fn spawn<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
-        match self {
-            Place::OsThreads => Handle::Os(std::thread::spawn(f)),
-            Place::Workers(_) => Handle::Green(thread::spawn(f)),
-        }
-    }
-
-    /// Spawns `f`, and returns when it waits for I/O for the first time; on two workers, when it has started. It must wait before long.
-    fn spawn_waiting<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
-        let started = Arc::new(AtomicUsize::new(0));
-        let announced = started.clone();
-        let handle = self.spawn(move || {
-            announced.store(rustix::thread::gettid().as_raw_nonzero().get() as usize, SeqCst);
-            f()
-        });
-        wait_until(|| started.load(SeqCst) > 0);
-        if self == Place::OsThreads {
-            let stat = format!("/proc/self/task/{}/stat", started.load(SeqCst));
-            wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") S "));
-        }
-        handle
-    }
-}
-
-impl<T> Handle<T> {
-    fn join(self) -> T {
-        let result = match self {
-            Handle::Os(handle) => handle.join(),
-            Handle::Green(handle) => handle.join(),
-        };
-        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
-    }
-}
-
-/// Runs `body` on OS threads, on one worker and on two.
-fn everywhere(body: impl Fn(Place)) {
-    bounded(|| body(Place::OsThreads));
-    on_one_and_two(body);
-}
-
-fn on_one_and_two(body: impl Fn(Place)) {
-    for workers in [1, 2] {
-        on_workers(workers, || body(Place::Workers(workers)));
-    }
-}
-
-/// Lets the others run until `condition` holds. On one worker they run until they park.
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    while !condition() {
-        thread::yield_now();
-    }
-}
 
 /// Both ends of a connection.
 fn pair() -> (TcpStream, TcpStream) {
@@ -135,57 +70,6 @@ fn hanging_address() -> (OwnedFd, SocketAddr, Vec<std::net::TcpStream>) {
     rustix::net::listen(&listener, 0).unwrap();
     let queued = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, SHORT).ok()).collect();
     (listener, address, queued)
-}
-
-/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds.
-fn child(test: &str) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
-    let output = command.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the child ended with {}\n{out}\n{err}", output.status);
-    assert!(out.contains("1 passed"), "the child has run no test:\n{out}");
-}
-
-fn is_child() -> bool {
-    std::env::var_os("HEBRA_CHILD").is_some()
-}
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-const PERIOD: usize = 251;
-const LONGEST_PIECE: usize = 70_001;
-
-/// What is sent: bytes that depend on their place, so that what is lost, doubled or exchanged shows.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| (at % PERIOD) as u8).collect()
-}
-
-/// Writes the first `len` bytes of the pattern in pieces of many sizes.
-fn write_pattern(mut stream: &TcpStream, len: usize) -> io::Result<()> {
-    let bytes = pattern(0, PERIOD + LONGEST_PIECE);
-    let (mut at, mut size) = (0, 1);
-    while at < len {
-        let piece = size.min(len - at);
-        stream.write_all(&bytes[at % PERIOD..][..piece])?;
-        (at, size) = (at + piece, size * 3 % LONGEST_PIECE);
-    }
-    Ok(())
-}
-
-/// Reads to the end, and returns the length of the pattern that has come.
-fn read_pattern(mut stream: &TcpStream) -> io::Result<usize> {
-    let (mut buffer, expected, mut len) = ([0; 16 << 10], pattern(0, PERIOD + (16 << 10)), 0);
-    loop {
-        let n = stream.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(len);
-        }
-        assert!(buffer[..n] == expected[len % PERIOD..][..n], "wrong data after {len} bytes");
-        len += n;
-    }
 }
 
 /// Sends back what comes, until the end.
@@ -299,9 +183,9 @@ fn a_large_transfer_in_both_directions_survives_tiny_buffers() {
         let ends = [near, far].map(Arc::new);
         let threads = ends.clone().map(|end| {
             let reading = end.clone();
-            let reader = thread::spawn(move || read_pattern(&reading).unwrap());
+            let reader = thread::spawn(move || read_pattern(&*reading).unwrap());
             let writer = thread::spawn(move || {
-                write_pattern(&end, LEN).unwrap();
+                write_pattern(&*end, LEN).unwrap();
                 end.shutdown(Shutdown::Write).unwrap();
             });
             (reader, writer)
@@ -456,7 +340,7 @@ fn shutdown_ends_a_write_that_waits_in_another_thread() {
         shrink_buffers([&near]);
         let near = Arc::new(near);
         let waiting = near.clone();
-        let writer = place.spawn_waiting(move || write_pattern(&waiting, 16 << 20).unwrap_err().kind());
+        let writer = place.spawn_waiting(move || write_pattern(&*waiting, 16 << 20).unwrap_err().kind());
         near.shutdown(Shutdown::Both).unwrap();
         assert_eq!(writer.join(), ErrorKind::BrokenPipe);
     });
@@ -750,7 +634,7 @@ fn a_port_can_be_bound_again_while_old_connections_linger() {
 #[test]
 fn accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some() {
     if !is_child() {
-        return child("accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some");
+        return passes_in_child("accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some");
     }
     everywhere(|place| {
         let listener = TcpListener::bind(LOCALHOST).unwrap();
@@ -831,60 +715,16 @@ fn one_stream_is_read_and_written_at_the_same_time() {
         let near = Arc::new(near);
         let writing = near.clone();
         let writer = place.spawn(move || {
-            write_pattern(&writing, 1_000_000).unwrap();
+            write_pattern(&*writing, 1_000_000).unwrap();
             writing.shutdown(Shutdown::Write).unwrap();
         });
-        assert_eq!(read_pattern(&near).unwrap(), 1_000_000);
+        assert_eq!(read_pattern(&*near).unwrap(), 1_000_000);
         writer.join();
         server.join();
     });
 }
 
 // Workers, runtimes and OS threads
-
-/// Runs `f` on a worker other than the caller's: this one does nothing else until somebody has taken it.
-fn on_another_worker<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    let (here, taken) = (std::thread::current().id(), Arc::new(AtomicBool::new(false)));
-    let taking = taken.clone();
-    let handle = thread::spawn(move || {
-        assert_ne!(std::thread::current().id(), here);
-        taking.store(true, SeqCst);
-        f()
-    });
-    while !taken.load(SeqCst) {
-        std::hint::spin_loop();
-    }
-    handle
-}
-
-/// Something that two threads give to each other, back and forth.
-struct Ball<T>([Mutex<(Option<T>, Option<Thread>)>; 2]);
-
-impl<T> Ball<T> {
-    fn new() -> Arc<Ball<T>> {
-        Arc::new(Ball([(); 2].map(|()| Mutex::new((None, None)))))
-    }
-
-    fn give(&self, to: usize, value: T) {
-        let mut side = self.0[to].lock().unwrap();
-        side.0 = Some(value);
-        if let Some(waiting) = side.1.take() {
-            waiting.unpark();
-        }
-    }
-
-    fn take(&self, me: usize) -> T {
-        loop {
-            let mut side = self.0[me].lock().unwrap();
-            if let Some(value) = side.0.take() {
-                return value;
-            }
-            side.1 = Some(thread::current());
-            drop(side);
-            thread::park();
-        }
-    }
-}
 
 /// Takes the stream, asks a question, gives it back; `rounds` times.
 fn play(ball: &Ball<TcpStream>, me: usize, rounds: u64) {
@@ -938,9 +778,9 @@ fn a_green_thread_and_an_os_thread_may_wait_on_one_stream() {
         let (near, far) = pair();
         let near = Arc::new(near);
         let (green, os) = (near.clone(), near);
-        let green = place.spawn_waiting(move || read_pattern(&green).unwrap());
+        let green = place.spawn_waiting(move || read_pattern(&*green).unwrap());
         let os = std::thread::spawn(move || {
-            write_pattern(&os, 300_000).unwrap();
+            write_pattern(&*os, 300_000).unwrap();
             os.shutdown(Shutdown::Write).unwrap();
         });
         echo(&far).unwrap();
@@ -958,7 +798,7 @@ fn readers_on_two_workers_share_a_stream_with_a_writer() {
             let (here, there) = (near.clone(), near.clone());
             let here = thread::spawn_local(move || (&*here).read(&mut [0; 1]).unwrap());
             let there = on_another_worker(move || (&*there).read(&mut [0; 1]).unwrap());
-            let writer = thread::spawn(move || write_pattern(&near, 1_000));
+            let writer = thread::spawn(move || write_pattern(&*near, 1_000));
             (&far).write_all(b"two").unwrap();
             assert_eq!(here.join().unwrap() + there.join().unwrap(), 2, "round {round}");
             writer.join().unwrap().unwrap();
@@ -1202,7 +1042,7 @@ fn sockets_have_the_auto_traits_of_stds() {
 #[test]
 fn a_thousand_connections_leave_no_descriptor_behind() {
     if !is_child() {
-        return child("a_thousand_connections_leave_no_descriptor_behind");
+        return passes_in_child("a_thousand_connections_leave_no_descriptor_behind");
     }
     let before = open_descriptors();
     everywhere(|place| {
@@ -1230,15 +1070,6 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
 }
 
 // The end of the runtime
-
-/// Tells that it has been dropped.
-struct Guard(Arc<AtomicUsize>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 #[test]
 fn threads_that_wait_for_the_network_are_unwound_when_the_runtime_ends() {

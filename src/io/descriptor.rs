@@ -302,11 +302,16 @@ impl Io {
             Interest::Write => PollFlags::OUT,
         };
         loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(park::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [PollFd::new(&*self.source, flags)];
-            match rustix::event::poll(&mut fds, timeout.as_ref()) {
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(timed_out()),
+            if park::cancel_point() {
+                return Err(cancelled());
+            }
+            let now = park::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(timed_out());
+            }
+            let until = deadline.into_iter().chain(park::scope_deadline()).min();
+            let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
+            match rustix::event::poll(&mut [PollFd::new(&*self.source, flags)], timeout.as_ref()) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),

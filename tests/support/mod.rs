@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use hebra::{Config, Runtime};
 
+pub mod place;
+
 /// How long a test may take before it counts as hung. Far beyond what any needs: it is a bound, not a measurement.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,14 @@ pub fn child(test: &str, environment: &[(&str, &str)]) -> Output {
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
+/// Runs one test of this binary once more, in a process of its own, where [`is_child`] holds, and makes sure that it passes.
+pub fn passes_in_child(test: &str) {
+    let output = child(test, &[]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+    assert!(output.status.success(), "the child ended with {}\n{out}\n{err}", output.status);
+    assert!(out.contains("1 passed"), "the child has run no test:\n{out}");
+}
+
 pub fn is_child() -> bool {
     std::env::var_os("HEBRA_CHILD").is_some()
 }
@@ -49,7 +59,7 @@ pub fn stderr(output: &Output) -> String {
 }
 
 /// Lets the others run until something has come about.
-pub fn wait_until(condition: impl Fn() -> bool) {
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         hebra::thread::yield_now();
     }
