@@ -33,7 +33,7 @@ macro_rules! conversions {
         }
 
         #[doc = concat!("Takes the descriptor out, in the mode that [`set_nonblocking`](", stringify!($ours),
-                                    "::set_nonblocking) has chosen: blocking unless told otherwise.")]
+                                                            "::set_nonblocking) has chosen: blocking unless told otherwise.")]
         impl From<$ours> for std::os::fd::OwnedFd {
             fn from(ours: $ours) -> std::os::fd::OwnedFd {
                 ours.0.into_fd()

@@ -4,9 +4,10 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
@@ -59,9 +60,21 @@ impl Io {
 
     pub(crate) fn recv_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<SocketAddrAny>)> {
         let flags = flags | RecvFlags::DONTWAIT;
-        let receive =
-            |fd: std::os::fd::BorrowedFd<'_>| rustix::net::recvfrom(fd, &mut *buf, flags).map(|(n, _, addr)| (n, addr));
-        self.retry(Interest::Read, Reason::Read, receive)
+        self.retry(Interest::Read, Reason::Read, |fd| recv_from(fd, buf, flags))
+    }
+
+    /// As [`recv_from`](Io::recv_from), for datagram sockets that can be shut down. Who waits in the kernel is then told of an empty
+    /// datagram; who asks it not to wait is told to come again, for ever.
+    pub(crate) fn recv_from_until_shutdown(
+        &self,
+        buf: &mut [u8],
+        flags: RecvFlags,
+    ) -> io::Result<(usize, Option<SocketAddrAny>)> {
+        let flags = flags | RecvFlags::DONTWAIT;
+        self.retry(Interest::Read, Reason::Read, |fd| match recv_from(fd, buf, flags) {
+            Err(Errno::AGAIN) if !self.is_nonblocking() && is_shut_down(fd)? => Ok((0, None)),
+            result => result,
+        })
     }
 
     #[inline]
@@ -81,7 +94,7 @@ impl Io {
 
     /// As [`send_to`](Io::send_to), where the system does not tell when the receiver has room again.
     pub(crate) fn send_to_in_pauses(&self, buf: &[u8], addr: &impl SocketAddrArg) -> io::Result<usize> {
-        let send = |fd: std::os::fd::BorrowedFd<'_>| rustix::net::sendto(fd, buf, SEND, addr);
+        let send = |fd: BorrowedFd<'_>| rustix::net::sendto(fd, buf, SEND, addr);
         self.retry_in_pauses(Limit::Setting, Interest::Write, Reason::Write, send)
     }
 
@@ -97,6 +110,17 @@ impl Io {
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(sockopt::socket_error(self)?.err().map(io::Error::from))
     }
+}
+
+fn recv_from(fd: BorrowedFd<'_>, buf: &mut [u8], flags: RecvFlags) -> rustix::io::Result<(usize, Option<SocketAddrAny>)> {
+    rustix::net::recvfrom(fd, buf, flags).map(|(len, _, addr)| (len, addr))
+}
+
+/// Whether the reading half has been shut down.
+fn is_shut_down(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    Ok(fds[0].revents().contains(PollFlags::RDHUP))
 }
 
 /// How soon, at first and at last, [`accept_steadily`] looks whether the resources that were missing have come back.

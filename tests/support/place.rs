@@ -51,6 +51,13 @@ impl Place {
 }
 
 impl<T> Handle<T> {
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Handle::Os(handle) => handle.is_finished(),
+            Handle::Green(handle) => handle.is_finished(),
+        }
+    }
+
     pub fn join(self) -> T {
         let result = match self {
             Handle::Os(handle) => handle.join(),
@@ -161,4 +168,17 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.0.fetch_add(1, SeqCst);
     }
+}
+
+/// Runs `f` on a green thread until it waits, cancels that, and makes sure that it has unwound.
+pub fn assert_cancelled<T: Send + 'static>(place: Place, f: impl FnOnce() -> T + Send + 'static) {
+    let unwound = Arc::new(AtomicUsize::new(0));
+    let guard = Guard(unwound.clone());
+    let Handle::Green(handle) = place.spawn_waiting(move || (guard, f()).1) else {
+        panic!("OS threads are not cancelled");
+    };
+    handle.cancel();
+    let Err(payload) = handle.join() else { panic!("it did not wait") };
+    assert!(payload.is::<thread::Cancelled>(), "it was cancelled, and nothing else");
+    assert_eq!(unwound.load(SeqCst), 1);
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType};
 
-use super::{SocketAddr, kernel_addr, local_addr, path_addr, peer_addr, std_addr};
+use super::SocketAddr;
+use super::address::{kernel_addr, local_addr, path_addr, peer_addr, std_addr};
 use crate::io::{Io, conversions, settings, socket, socket_pair, timeouts};
 
 /// A datagram socket of the Unix domain, as [`std::os::unix::net::UnixDatagram`].
@@ -109,7 +110,7 @@ impl UnixDatagram {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buf, RecvFlags::empty())
+        self.recv_from_with(buf, RecvFlags::empty()).map(|(len, _)| len)
     }
 
     /// Receives as [`recv`](UnixDatagram::recv) does without consuming: the next receive finds the same datagram. In std this is
@@ -118,7 +119,7 @@ impl UnixDatagram {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buf, RecvFlags::PEEK)
+        self.recv_from_with(buf, RecvFlags::PEEK).map(|(len, _)| len)
     }
 
     /// Receives as [`recv_from`](UnixDatagram::recv_from) does without consuming: the next receive finds the same datagram. In std this
@@ -131,7 +132,7 @@ impl UnixDatagram {
     }
 
     fn recv_from_with(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
-        let (len, addr) = self.0.recv_from(buf, flags)?;
+        let (len, addr) = self.0.recv_from_until_shutdown(buf, flags)?;
         Ok((len, std_addr(addr)?))
     }
 
@@ -168,7 +169,8 @@ impl UnixDatagram {
         self.0.send(buf)
     }
 
-    /// Shuts down the reading half, the writing half or both. Threads that wait in it return.
+    /// Shuts down the reading half, the writing half or both. Threads that wait in it return; who receives is told of an empty
+    /// datagram.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.shutdown(how)
     }

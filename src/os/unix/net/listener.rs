@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
-use super::{SocketAddr, UnixStream, kernel_addr, local_addr, path_addr, std_addr};
+use super::address::{kernel_addr, local_addr, path_addr, std_addr};
+use super::{SocketAddr, UnixStream};
 use crate::io::{Io, accept_steadily, conversions, settings, socket};
 
 /// A socket of the Unix domain that takes connections, as [`std::os::unix::net::UnixListener`].

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType};
 
-use super::{SocketAddr, kernel_addr, local_addr, path_addr, peer_addr};
+use super::SocketAddr;
+use super::address::{kernel_addr, local_addr, path_addr, peer_addr};
 use crate::io::{Interest, Io, Limit, by_reference, conversions, settings, socket, socket_pair, timeouts};
 use crate::scheduler::task::Reason;
 
