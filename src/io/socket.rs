@@ -165,3 +165,37 @@ fn is_for_want_of_resources(error: &io::Error) -> bool {
     let resources = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|error| resources.contains(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_one_connection_or_will_pass_is_got_over_and_the_rest_is_returned() {
+        let mut results = vec![
+            Ok(7),
+            Err(Errno::CONNABORTED),
+            Err(Errno::MFILE),
+            Err(Errno::PERM),
+            Err(Errno::INVAL),
+            Err(Errno::NOBUFS),
+            Err(Errno::PROTO),
+        ];
+        let mut accept = || Ok(results.pop().expect("it asks no further")?);
+        assert_eq!(accept_steadily(&mut accept).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(accept_steadily(&mut accept).unwrap(), 7);
+    }
+
+    #[test]
+    fn an_error_without_a_number_is_returned() {
+        let mut errors = 1;
+        let result = accept_steadily(|| match errors {
+            0 => Ok(()),
+            _ => {
+                errors -= 1;
+                Err(io::Error::other("cancelled"))
+            }
+        });
+        assert_eq!(result.unwrap_err().to_string(), "cancelled");
+    }
+}
