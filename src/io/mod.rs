@@ -3,7 +3,7 @@
 //! The traits, errors and adapters are std's own, so `use std::io` becomes `use hebra::io` and nothing else changes. What std does by
 //! blocking the thread stands here again, and parks. [`Pollable`] is for every descriptor that has no type of its own in hebra.
 //!
-//! Inside, this is the layer under the sockets: a type that waits for a descriptor is a face of an [`Io`](descriptor::Io), which
+//! Inside, this is the layer under the sockets: a type that waits for a descriptor is a face of an `Io`, which
 //! knows how to wait, and takes from here what all such faces have in common.
 
 mod descriptor;

@@ -1,7 +1,7 @@
 //! Networking, with the API of [`std::net`].
 //!
 //! The sockets wait by parking the green thread that uses them; on a plain OS thread they block it. Addresses are std's own.
-//! [`BindOptions`] says how a socket is bound where std leaves no choice, and [`inherited`] takes the sockets that a service manager
+//! [`BindOptions`] says how a socket is bound where std leaves no choice, and [`inherited()`] takes the sockets that a service manager
 //! has bound already.
 
 use std::io;
