@@ -67,9 +67,11 @@ const QUOTA: u32 = 64;
 /// A turn that took longer than this halves the quota, a shorter one doubles it.
 const TURN: Nanos = 50_000;
 /// How old the last look at I/O may grow while there is always somebody to run.
-const POLL_INTERVAL: Nanos = 200_000;
-/// Operations that may succeed without parking before their thread has to let the others run.
+const POLL_INTERVAL: Nanos = 50_000;
+/// What operations that succeed without parking may cost before their thread has to let the others run.
 const BUDGET: u32 = 128;
+/// What an operation costs that is a system call. So a busy connection holds the others up for some tens of microseconds.
+pub(crate) const SYSTEM_CALL: u32 = 4;
 /// From this many ready green threads on, those that I/O has made ready are assumed to be out of the nearest cache.
 const MANY: usize = 32;
 /// How many cache lines of a suspended stack's end a resume touches, typically.
@@ -253,13 +255,13 @@ pub(crate) fn reserve(task: &TaskRef, default_size: usize) -> io::Result<Option<
     if stack::needs_reservation() { acquire().map(Some) } else { Ok(None) }
 }
 
-/// Counts one operation that may not have to park; `true` if the running green thread has done [`BUDGET`] of them since it was resumed,
-/// and the others should get their turn first.
+/// Counts an operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and
+/// the others should get their turn first.
 #[inline]
-pub(crate) fn is_budget_spent() -> bool {
+pub(crate) fn is_budget_spent(cost: u32) -> bool {
     with(|local, _| {
         let left = local.budget.get();
-        local.budget.set(left.saturating_sub(1));
+        local.budget.set(left.saturating_sub(cost));
         left == 0
     }) == Some(true)
 }
