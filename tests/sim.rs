@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hebra::net::{TcpListener, TcpStream};
+use hebra::io::Pollable;
+use hebra::net::{TcpListener, TcpStream, UdpSocket};
+use hebra::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use hebra::thread::{self, Builder};
 use hebra::{sim, time};
 
@@ -354,6 +356,12 @@ fn sockets_are_refused() {
                 TcpStream::connect(address).err(),
                 TcpStream::connect_timeout(&address, HOUR).err(),
                 listener.accept().err(),
+                UdpSocket::bind("127.0.0.1:0").err(),
+                UnixStream::pair().err(),
+                UnixListener::bind("/no such directory/socket").err(),
+                UnixStream::connect("/no such directory/socket").err(),
+                UnixDatagram::unbound().err(),
+                Pollable::new(&listener).err(),
             ];
             for error in errors {
                 let error = error.unwrap();

@@ -11,7 +11,7 @@ mod face;
 mod pollable;
 mod socket;
 
-pub(crate) use descriptor::{Interest, Io, Limit};
+pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, settings, timeouts};
 pub(crate) use socket::{accept_steadily, socket, socket_pair};
 

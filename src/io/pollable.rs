@@ -16,7 +16,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::descriptor::{Interest, Io, Limit, explain, is_nonblocking, set_nonblocking};
+use super::descriptor::{Interest, Io, Limit, explain, is_nonblocking, refuse_in_simulation, set_nonblocking};
 use crate::scheduler::task::Reason;
 
 /// Any descriptor that can be waited for: a pipe, an eventfd, a timer, a watch on files, a tunnel, a socket of a C library.
@@ -61,6 +61,7 @@ impl<T: AsFd> Pollable<T> {
     /// `Unsupported` if the system cannot tell when it is ready. Regular files and directories are of that kind: they do not wait, they
     /// block, and `hebra::fs` is for them. Also when the process is out of file descriptors.
     pub fn new(value: T) -> io::Result<Pollable<T>> {
+        refuse_in_simulation("a descriptor")?;
         let fd = value.as_fd().try_clone_to_owned()?;
         probe(fd.as_fd()).map_err(explain)?;
         let nonblocking = is_nonblocking(&fd);

@@ -15,7 +15,7 @@ use rustix::net::{
     SocketType, sockopt,
 };
 
-use super::descriptor::{Interest, Io, Limit};
+use super::descriptor::{Interest, Io, Limit, refuse_in_simulation};
 use crate::scheduler::task::Reason;
 use crate::thread;
 
@@ -24,11 +24,13 @@ const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// Makes a socket. Whatever connects or binds begins here.
 pub(crate) fn socket(family: AddressFamily, kind: SocketType, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
+    refuse_in_simulation("a socket")?;
     Ok(rustix::net::socket_with(family, kind, FLAGS, protocol)?)
 }
 
 /// Makes two sockets of the Unix domain that are connected to each other.
 pub(crate) fn socket_pair(kind: SocketType) -> io::Result<(Io, Io)> {
+    refuse_in_simulation("a socket")?;
     let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
     Ok((Io::new(one), Io::new(other)))
 }

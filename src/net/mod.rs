@@ -9,7 +9,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 
-use crate::io::Io;
+use crate::io::{Io, refuse_in_simulation};
 
 mod bind;
 #[allow(unsafe_code)]
@@ -25,6 +25,8 @@ pub use udp::UdpSocket;
 
 /// Runs `f` on each address in turn until one succeeds; the last error, if none does.
 fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    // Before a name is resolved.
+    refuse_in_simulation("a socket")?;
     let mut last = None;
     for addr in addr.to_socket_addrs()? {
         match f(&addr) {

@@ -255,10 +255,16 @@ pub(crate) fn reserve(task: &TaskRef, default_size: usize) -> io::Result<Option<
     if stack::needs_reservation() { acquire().map(Some) } else { Ok(None) }
 }
 
-/// Counts an operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and
+/// Counts one operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and
 /// the others should get their turn first.
 #[inline]
-pub(crate) fn is_budget_spent(cost: u32) -> bool {
+pub(crate) fn is_budget_spent() -> bool {
+    spend(1)
+}
+
+/// As [`is_budget_spent`], for an operation that costs so much.
+#[inline]
+pub(crate) fn spend(cost: u32) -> bool {
     with(|local, _| {
         let left = local.budget.get();
         local.budget.set(left.saturating_sub(cost));
