@@ -2,7 +2,7 @@
 //!
 //! Usage: `echo_server [ADDRESS]`
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use hebra::net::{TcpListener, TcpStream};
@@ -24,12 +24,13 @@ fn main() -> io::Result<()> {
     hebra::run(|| {
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        loop {
-            let served = listener.accept().and_then(|(stream, _)| thread::Builder::new().spawn(move || echo(stream)));
-            // Out of descriptors or memory: let some connections end first.
-            if served.is_err_and(|error| error.kind() != ErrorKind::ConnectionAborted) {
+        for connection in listener.connections() {
+            let (stream, _) = connection?;
+            // No memory for a stack: this one is closed, and let some others end first.
+            if thread::Builder::new().spawn(move || echo(stream)).is_err() {
                 thread::sleep(Duration::from_millis(10));
             }
         }
+        Ok(())
     })
 }

@@ -90,11 +90,13 @@ fn main() -> io::Result<()> {
     Runtime::new(config)?.run(|| {
         let listener = net::TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        loop {
-            let served = listener.accept().and_then(|(stream, _)| thread::Builder::new().spawn(move || serve(stream, timeout)));
-            if served.is_err_and(|error| error.kind() != ErrorKind::ConnectionAborted) {
+        for connection in listener.connections() {
+            let (stream, _) = connection?;
+            // No memory for a stack: this one is closed, and let some others end first.
+            if thread::Builder::new().spawn(move || serve(stream, timeout)).is_err() {
                 thread::sleep(Duration::from_millis(10));
             }
         }
+        Ok(())
     })
 }

@@ -39,14 +39,13 @@ fn main() -> io::Result<()> {
     hebra::run(|| {
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);
-        loop {
-            let upstream = upstream.clone();
-            let served =
-                listener.accept().and_then(|(client, _)| thread::Builder::new().spawn(move || serve(client, &upstream)));
-            // Out of descriptors or memory: let some connections end first.
-            if served.is_err_and(|error| error.kind() != ErrorKind::ConnectionAborted) {
+        for connection in listener.connections() {
+            let ((client, _), upstream) = (connection?, upstream.clone());
+            // No memory for a stack: this one is closed, and let some others end first.
+            if thread::Builder::new().spawn(move || serve(client, &upstream)).is_err() {
                 thread::sleep(Duration::from_millis(10));
             }
         }
+        Ok(())
     })
 }
