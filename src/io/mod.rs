@@ -18,6 +18,6 @@ pub(crate) use socket::{accept_steadily, socket, socket_pair};
 pub use pollable::Pollable;
 pub use std::io::{
     BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError, IoSlice, IoSliceMut,
-    IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink, Split, Take, Write, empty, read_to_string,
+    IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink, Split, Take, Write, copy, empty, read_to_string,
     repeat, sink,
 };
