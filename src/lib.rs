@@ -46,6 +46,8 @@ pub mod time;
 
 // L6: mirrors of std's I/O
 #[cfg(feature = "runtime")]
+pub mod fs;
+#[cfg(feature = "runtime")]
 pub mod net;
 #[cfg(feature = "runtime")]
 pub mod os;
