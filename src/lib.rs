@@ -51,6 +51,8 @@ pub mod fs;
 pub mod net;
 #[cfg(feature = "runtime")]
 pub mod os;
+#[cfg(feature = "runtime")]
+pub mod process;
 
 // L7: nobody imports these
 #[cfg(feature = "runtime")]
