@@ -53,6 +53,9 @@ pub mod net;
 pub mod os;
 #[cfg(feature = "runtime")]
 pub mod process;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
+pub mod signal;
 
 // L7: nobody imports these
 #[cfg(feature = "runtime")]
