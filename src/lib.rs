@@ -40,6 +40,8 @@ pub mod io;
 #[cfg(feature = "runtime")]
 mod runtime;
 #[cfg(feature = "runtime")]
+mod stdio;
+#[cfg(feature = "runtime")]
 pub mod thread;
 #[cfg(feature = "runtime")]
 pub mod time;
