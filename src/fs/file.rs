@@ -143,7 +143,7 @@ fn read_at_once(_: &std::fs::File, _: &mut [u8], _: Option<u64>) -> rustix::io::
 
 /// Lets the others run now and then, where nobody has to wait.
 fn take_turns() {
-    if worker::is_budget_spent() {
+    if worker::spend(worker::SYSTEM_CALL) {
         // It may tell that the thread is cancelled and unwinds: then it reads all the same.
         park::pause();
     }
