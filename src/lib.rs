@@ -32,11 +32,15 @@ mod park;
 
 // L5: what users know from std
 #[cfg(feature = "runtime")]
+pub mod blocking;
+#[cfg(feature = "runtime")]
 pub mod future;
 #[cfg(feature = "runtime")]
 pub mod io;
 #[cfg(feature = "runtime")]
 mod runtime;
+#[cfg(feature = "runtime")]
+mod stdio;
 #[cfg(feature = "runtime")]
 pub mod thread;
 #[cfg(feature = "runtime")]
@@ -44,9 +48,16 @@ pub mod time;
 
 // L6: mirrors of std's I/O
 #[cfg(feature = "runtime")]
+pub mod fs;
+#[cfg(feature = "runtime")]
 pub mod net;
 #[cfg(feature = "runtime")]
 pub mod os;
+#[cfg(feature = "runtime")]
+pub mod process;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
+pub mod signal;
 
 // L7: nobody imports these
 #[cfg(feature = "runtime")]

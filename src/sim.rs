@@ -40,7 +40,8 @@
 //! # What is not simulated
 //!
 //! - Green threads take turns where they wait, yield or end, not between any two instructions: as with one worker.
-//! - Sockets and files are refused with [`Unsupported`](std::io::ErrorKind::Unsupported): nobody could repeat what comes from outside.
+//! - Sockets, names, child processes and signals are refused with [`Unsupported`](std::io::ErrorKind::Unsupported): nobody could repeat
+//!   what comes from outside. Files are used, and [blocking](crate::blocking) calls made, on the spot; they take no time.
 //! - Whatever else differs from run to run makes the schedule differ: the order of a `HashMap`, addresses, thread ids, std's clock,
 //!   the outcome of a race between OS threads. Draw random numbers from [`random`].
 //! - OS threads may wake a simulated thread, but when they do so is their affair. Nobody waits for them: if everybody waits for an OS

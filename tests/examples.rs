@@ -497,3 +497,44 @@ fn a_server_says_so_if_it_cannot_listen() {
     })
     .unwrap();
 }
+
+// Other people's protocols
+
+#[test]
+fn tls_echo_shakes_hands_with_every_client() {
+    let output = bounded(|| example("tls_echo").arg("300").output().unwrap());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "300 of 300 connections had their message echoed\n");
+    assert_eq!(support::stderr(&output), "");
+}
+
+#[test]
+fn websocket_sends_every_message_back() {
+    bounded(|| {
+        let server = Server::start(example("websocket").arg(ANY_PORT));
+        let clients = [(); 20].map(|()| {
+            let url = format!("ws://{}/", server.address);
+            tungstenite::client(url, server.connect()).unwrap().0
+        });
+        for mut client in clients {
+            for message in ["short".to_owned(), String::new(), "long".repeat(50_000)] {
+                client.send(tungstenite::Message::text(message.as_str())).unwrap();
+                assert_eq!(client.read().unwrap().to_text().unwrap(), message);
+            }
+            client.close(None).unwrap();
+            assert!(matches!(client.read(), Ok(tungstenite::Message::Close(_))));
+            assert!(matches!(client.read(), Err(tungstenite::Error::ConnectionClosed)));
+        }
+    });
+}
+
+#[test]
+fn http_client_fetches_a_page_many_times_at_once() {
+    bounded(|| {
+        let server = http_server("1");
+        let url = format!("http://localhost:{}/plaintext", server.address.port());
+        let output = example("http_client").args([&url, "200"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "200 pages, 2600 bytes\n");
+        let nobody = example("http_client").arg("http://no.such.host.invalid/").output().unwrap();
+        assert!(!nobody.status.success());
+    });
+}

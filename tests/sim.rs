@@ -435,3 +435,19 @@ fn simulations_run_beside_each_other_and_beside_runtimes() {
         });
     });
 }
+
+#[test]
+fn blocking_calls_and_files_are_done_on_the_spot_and_what_comes_from_outside_is_refused() {
+    bounded(|| {
+        sim::run(0, || {
+            let (here, start) = (std::thread::current().id(), hebra::time::now());
+            assert_eq!(hebra::blocking::unblock(|| std::thread::current().id()), here);
+            assert!(!hebra::fs::read("/proc/self/comm").unwrap().is_empty());
+            assert_eq!(start.elapsed(), Duration::ZERO);
+            let refused = |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+            refused(hebra::net::lookup_host("localhost").unwrap_err());
+            refused(hebra::process::Command::new("true").status().unwrap_err());
+            refused(hebra::signal::Signals::new([hebra::signal::SIGUSR1]).unwrap_err());
+        });
+    });
+}

@@ -1,12 +1,12 @@
 //! [`BindOptions`]: what has to be said of a socket before it is bound.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt;
 
-use super::{TcpListener, UdpSocket, each_addr};
+use super::{TcpListener, ToSocketAddrs, UdpSocket, each_addr};
 
 /// How a socket is bound, where std leaves no choice. Used as [`std::fs::OpenOptions`] is.
 ///

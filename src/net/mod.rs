@@ -1,8 +1,8 @@
 //! Networking, with the API of [`std::net`].
 //!
-//! The sockets wait by parking the green thread that uses them; on a plain OS thread they block it. Addresses are std's own.
-//! [`BindOptions`] says how a socket is bound where std leaves no choice, and [`inherited()`] takes the sockets that a service manager
-//! has bound already.
+//! The sockets wait by parking the green thread that uses them; on a plain OS thread they block it. Addresses are std's own, and
+//! names are [resolved](ToSocketAddrs) without blocking a worker. [`BindOptions`] says how a socket is bound where std leaves no
+//! choice, and [`inherited()`] takes the sockets that a service manager has bound already.
 
 use std::io;
 
@@ -14,12 +14,14 @@ use crate::io::{Io, refuse_in_simulation};
 mod bind;
 #[allow(unsafe_code)]
 mod inherited;
+mod resolve;
 mod tcp;
 mod udp;
 
 pub use bind::BindOptions;
 pub use inherited::{Inherited, inherited};
-pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+pub use resolve::{LookupHost, ToSocketAddrs, lookup_host};
+pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 pub use tcp::{Connections, Incoming, IntoIncoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 

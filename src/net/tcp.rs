@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::iter::FusedIterator;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SocketType, ipproto, sockopt};
 
-use super::{BindOptions, each_addr, family, local_addr, peer_addr};
+use super::{BindOptions, ToSocketAddrs, each_addr, family, local_addr, peer_addr};
 use crate::io::{Interest, Io, Limit, accept_steadily, by_reference, conversions, settings, timeouts};
 use crate::scheduler::task::Reason;
 
@@ -49,8 +49,6 @@ pub struct TcpListener(Io);
 
 impl TcpStream {
     /// Connects to `addr`. If it stands for several addresses they are tried in turn, and the last error is returned.
-    ///
-    /// Resolving a name blocks the worker until the system has answered.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketType, ipproto, sockopt};
 
-use super::{BindOptions, each_addr, family, local_addr, peer_addr};
+use super::{BindOptions, ToSocketAddrs, each_addr, family, local_addr, peer_addr};
 use crate::io::{Io, conversions, settings, timeouts};
 
 /// A UDP socket, as [`std::net::UdpSocket`].

@@ -1,0 +1,225 @@
+//! [`Child`]: a process that was started, and its end.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::process::{ExitStatus, Output};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::{ChildStderr, ChildStdin, ChildStdout};
+use crate::blocking::{self, Lane, try_unblock};
+use crate::io::{Interest, Io};
+use crate::scheduler::task::Reason;
+use crate::scheduler::worker;
+use crate::thread;
+
+/// A process that was started, as [`std::process::Child`].
+///
+/// Dropping it does nothing to the process, as in std: it runs on, and when it has ended it is left to the system as a zombie, until this
+/// process ends. So [`wait`](Child::wait) for it.
+pub struct Child {
+    /// Where the process reads from, if that is a pipe.
+    pub stdin: Option<ChildStdin>,
+    /// What the process writes, if that is a pipe.
+    pub stdout: Option<ChildStdout>,
+    /// What the process complains of, if that is a pipe.
+    pub stderr: Option<ChildStderr>,
+    process: std::process::Child,
+    /// How its end is waited for; made when that is first done.
+    end: Option<End>,
+    /// It has been killed: its end is near.
+    killed: bool,
+}
+
+enum End {
+    /// A descriptor of the process, which is readable when that has ended.
+    Descriptor(Io),
+    /// For a thread of the pool, one at a time.
+    Pool(Arc<Lane<()>>),
+}
+
+impl Child {
+    /// Returns the number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends the process at once, by SIGKILL. It still has to be waited for, but not for long: so then [`wait`](Child::wait) is no cancel
+    /// point, and does its work in the destructors of a thread that is being cancelled, too.
+    ///
+    /// # Errors
+    /// As [`std::process::Child::kill`].
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()?;
+        self.killed = true;
+        Ok(())
+    }
+
+    /// Returns how the process has ended, if it has.
+    ///
+    /// # Errors
+    /// As [`std::process::Child::try_wait`].
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.process.try_wait()?;
+        if status.is_some() {
+            self.end = None;
+        }
+        Ok(status)
+    }
+
+    /// Closes the pipe that the process reads from, and waits until it has ended.
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point, unless the process has been [killed](Child::kill).
+    ///
+    /// # Errors
+    /// As [`std::process::Child::wait`].
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        drop(self.stdin.take());
+        if let Some(status) = self.try_wait()? {
+            return Ok(status);
+        }
+        let status = if self.killed { thread::shield(|| self.wait_for_end()) } else { self.wait_for_end() }?;
+        self.end = None;
+        Ok(status)
+    }
+
+    fn wait_for_end(&mut self) -> io::Result<ExitStatus> {
+        let pid = Pid::from_raw(self.id().cast_signed()).ok_or(Errno::CHILD)?;
+        let process = &mut self.process;
+        match self.end.get_or_insert_with(|| End::of(pid)) {
+            End::Descriptor(io) => io.retry(Interest::Read, Reason::Child, |_| match process.try_wait() {
+                Ok(None) => Err(Errno::AGAIN),
+                Ok(Some(status)) => Ok(Ok(status)),
+                Err(error) => Ok(Err(error)),
+            })?,
+            End::Pool(lane) => loop {
+                // Somebody may have waited before, and given up; then that call is still under way.
+                let turn = lane.enter_unless_cancelled()?;
+                if let Some(status) = process.try_wait()? {
+                    return Ok(status);
+                }
+                try_unblock(move || {
+                    // Whether it fails or is interrupted: the next look at the process says what to do.
+                    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+                    drop(turn);
+                })?;
+            },
+        }
+    }
+
+    /// Closes the pipe that the process reads from, reads all that it writes into pipes, both at a time, and waits until it has ended.
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point. The process runs on then, and what was read is lost.
+    ///
+    /// # Errors
+    /// As [`std::process::Child::wait_with_output`].
+    pub fn wait_with_output(mut self) -> io::Result<Output> {
+        self.output()
+    }
+
+    pub(super) fn output(&mut self) -> io::Result<Output> {
+        drop(self.stdin.take());
+        let (stdout, stderr) = match (self.stdout.take(), self.stderr.take()) {
+            (Some(stdout), Some(stderr)) => read_both(stdout, stderr)?,
+            (stdout, stderr) => (read_all(stdout)?, read_all(stderr)?),
+        };
+        Ok(Output { status: self.wait()?, stdout, stderr })
+    }
+}
+
+impl End {
+    fn of(pid: Pid) -> End {
+        match open(pid) {
+            Ok(fd) => End::Descriptor(Io::new(fd)),
+            // No such descriptors on this system, or none left.
+            Err(_) => End::Pool(Arc::new(Lane::new(()))),
+        }
+    }
+}
+
+/// The process is ours and not waited for yet, so the number is still its own.
+#[cfg(all(target_os = "linux", not(hebra_portable_reactor)))]
+fn open(pid: Pid) -> rustix::io::Result<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+}
+
+#[cfg(not(all(target_os = "linux", not(hebra_portable_reactor))))]
+fn open(_: Pid) -> rustix::io::Result<OwnedFd> {
+    Err(Errno::NOSYS)
+}
+
+fn read_all<R: Read>(pipe: Option<R>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads two pipes at the same time: whoever fills one of them may be waiting for the other to be emptied.
+fn read_both(stdout: ChildStdout, stderr: ChildStderr) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    if worker::is_green() {
+        return thread::scope(|s| {
+            let stderr = s.spawn(|| read_all(Some(stderr)));
+            let stdout = read_all(Some(stdout))?;
+            Ok((stdout, stderr.join().unwrap_or_else(|payload| panic::resume_unwind(payload))?))
+        });
+    }
+    let stderr = blocking::begin(|| read_all(Some(stderr)));
+    Ok((read_all(Some(stdout))?, stderr.wait()?))
+}
+
+impl From<std::process::Child> for Child {
+    fn from(mut process: std::process::Child) -> Child {
+        Child {
+            stdin: process.stdin.take().map(ChildStdin::from),
+            stdout: process.stdout.take().map(ChildStdout::from),
+            stderr: process.stderr.take().map(ChildStderr::from),
+            process,
+            end: None,
+            killed: false,
+        }
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Child { stdin, stdout, stderr, .. } = self;
+        let mut debug = f.debug_struct("Child");
+        debug.field("id", &self.id()).field("stdin", stdin).field("stdout", stdout).field("stderr", stderr);
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// A child that nobody but us knows of, so that nobody else could end it.
+pub(super) struct KillOnDrop(Option<Child>);
+
+impl KillOnDrop {
+    pub(super) fn new(child: Child) -> KillOnDrop {
+        KillOnDrop(Some(child))
+    }
+
+    pub(super) fn get(&mut self) -> &mut Child {
+        self.0.as_mut().expect("only disarm takes it")
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // Either can only fail if there is no such process any more.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
