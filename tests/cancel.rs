@@ -1060,54 +1060,17 @@ fn cancelling_a_thread_unwinds_it_through_its_time_outs() {
 }
 
 #[test]
-fn a_thread_starts_outside_of_all_scopes_of_its_slot() {
-    // Somebody forgets a generator that is suspended inside of a time-out.
-    on_workers(1, || {
-        for _ in 0..10 {
-            thread::spawn(|| {
-                let mut left = Generator::<(), (), ()>::new(|y, ()| {
-                    timeout(Duration::ZERO, || y.yield_(())).ok();
-                });
-                left.resume(());
-                std::mem::forget(left);
-            })
-            .join()
-            .unwrap();
-            let next = thread::spawn(|| {
-                thread::sleep(SHORTLY);
-                (is_cancelled(), thread::deadline())
-            });
-            assert_eq!(next.join().unwrap(), (false, None));
-        }
-    });
-}
-
-#[test]
-fn a_time_out_that_a_generator_carries_over_to_another_thread_is_a_clear_panic_and_is_left() {
-    let suspended = || {
+fn a_yield_inside_of_a_time_out_of_the_body_is_a_clear_panic_and_the_scope_is_left() {
+    let refused = || {
         let mut generator = Generator::<(), (), ()>::new(|y, ()| {
             timeout(FOR_EVER, || y.yield_(())).ok();
         });
-        generator.resume(());
-        generator
-    };
-    let finish = |mut generator: Generator<(), (), ()>| {
         let panic = caught(|| generator.resume(())).map(drop).unwrap_err();
-        assert!(panic.downcast_ref::<&str>().unwrap().contains("do not yield inside of a cancel scope"));
+        assert!(panic.downcast_ref::<&str>().unwrap().contains("PEP 789"));
+        assert_eq!(thread::deadline(), None);
     };
-    on_workers(1, || {
-        let generator = thread::spawn_local(move || {
-            let generator = suspended();
-            let handle = thread::spawn_local(move || finish(generator));
-            handle.join().unwrap();
-            assert_eq!(thread::deadline(), None);
-        });
-        generator.join().unwrap();
-    });
-    // From a plain OS thread to the green threads that it comes to run.
-    let generator = suspended();
-    on_workers(1, || finish(generator));
-    assert_eq!(thread::deadline(), None);
+    on_workers(1, refused);
+    refused();
 }
 
 #[cfg(target_os = "linux")]
