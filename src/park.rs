@@ -30,7 +30,7 @@ use crate::coroutine::stack_pointer;
 use crate::generator::Hold;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::scopes::{Kind, Left, Scopes};
-use crate::scheduler::task::Reason;
+use crate::scheduler::task::{Reason, current_id};
 use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
 use crate::unwinding::{is_stuck, is_unwinding};
@@ -263,7 +263,8 @@ fn raise(unwinding: bool) -> bool {
     }
     if !unwinding {
         set_raised(true);
-        panic::resume_unwind(Box::new(CancelUnwind));
+        set_cancelling(true);
+        panic::resume_unwind(Box::new(CancelUnwind::new(thread_id(), end_cancelling)));
     }
     true
 }
@@ -275,6 +276,33 @@ pub(crate) fn is_raised() -> bool {
 
 fn set_raised(raised: bool) {
     worker::with(|_, task| task.set_raised(raised)).unwrap_or_else(|| OS_RAISED.set(raised));
+}
+
+fn set_cancelling(cancelling: bool) {
+    worker::with(|_, task| task.set_cancelling(cancelling)).unwrap_or_else(|| OS_CANCELLING.set(cancelling));
+}
+
+/// Notes that the unwinding of the thread `thread` is over, if that is the calling one: its payload may be dropped elsewhere.
+fn end_cancelling(thread: u64) {
+    if thread == thread_id() {
+        set_cancelling(false);
+    }
+}
+
+/// Whether the payload of a cancellation lives that has unwound the calling thread.
+pub(crate) fn is_cancelling() -> bool {
+    worker::with(|_, task| task.is_cancelling()).unwrap_or_else(|| OS_CANCELLING.get())
+}
+
+/// Whether the calling thread unwinds because of a panic, and not of a cancellation.
+pub(crate) fn is_panicking() -> bool {
+    is_unwinding() && !is_cancelling()
+}
+
+/// The id of the calling thread, green or OS: what a lock keeps of its holder.
+#[inline]
+pub(crate) fn thread_id() -> u64 {
+    current_id(|| worker::with(|_, task| task.id()).unwrap_or_else(|| os_thread().id))
 }
 
 /// A cancel scope that the calling thread is in, by number. Who forgets it is in it until its end.
@@ -349,6 +377,7 @@ thread_local! {
     static OS_SCOPES: RefCell<ManuallyDrop<Scopes>> = const { RefCell::new(ManuallyDrop::new(Scopes::new())) };
     static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
+    static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
     static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
 }
 

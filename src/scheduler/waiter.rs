@@ -38,6 +38,22 @@ impl Waiter {
         Waiter { who: Who::Os(thread), epoch }
     }
 
+    /// The id of the thread that waits.
+    pub(crate) fn thread_id(&self) -> u64 {
+        match &self.who {
+            Who::Green(task) => task.id(),
+            Who::Os(thread) => thread.id,
+        }
+    }
+
+    /// Whether the thread that waits lives on the caller's worker, and so does not run now.
+    pub(crate) fn is_near(&self) -> bool {
+        match &self.who {
+            Who::Green(task) => task.home().is_some_and(run_queue::is_at),
+            Who::Os(_) => false,
+        }
+    }
+
     /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if the wait has ended already.
     pub(crate) fn wake(&self, wake: Wake) -> bool {
         match &self.who {

@@ -22,7 +22,7 @@ use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};
 use super::super::oracle::{After, Before};
 use super::super::run_queue::{LocalQueue, Slot};
-use super::super::task::{Reason, TaskRef};
+use super::super::task::{Reason, TaskRef, owner_id};
 use super::{Entry, Stop, Worker};
 use crate::report::say;
 
@@ -178,7 +178,8 @@ fn owner(task: &TaskRef) -> u64 {
     task.owner().map_or(0, |word| {
         // SAFETY: the word was lent to `park_insistently` by a frame of the task's stack, which is parked: nobody else resumes
         // it (law 2) or unwinds it (law 3), so what the frame has borrowed is alive.
-        unsafe { word.as_ref() }.load(Ordering::Relaxed)
+        let word = unsafe { word.as_ref() };
+        owner_id(word.load(Ordering::Relaxed))
     })
 }
 
