@@ -32,6 +32,8 @@ mod park;
 
 // L5: what users know from std
 #[cfg(feature = "runtime")]
+pub mod channel;
+#[cfg(feature = "runtime")]
 pub mod future;
 #[cfg(feature = "runtime")]
 mod io;
