@@ -3,16 +3,17 @@
 //! All lists of a channel share one slab, so that a hundred thousand threads can come and go at a few nanoseconds each, in any order.
 //!
 //! ```text
-//!                                         take_first: its wait is ended for good
-//!            enlist           +-----------------------------------------------------------+
-//!   free ----------------> on a list                                                      +---> gone: free
-//!                             +--- claim_all, or its wait has ended already ---> over ----+
-//!                                                                                 remove
+//!          enlist                  take_first: a sender's wait is ended, and its message taken
+//!   free ---------> on a list ---------------------------------------------------------------------> free again: gone
+//!                       |                                                                              ^
+//!                       |  give_first: a receiver's wait is ended, and it has a message                | remove
+//!                       +---------------------------------------------------------> chosen ------------+
+//!                       |  claim_all, or its wait has been ended by other means                        |
+//!                       +---------------------------------------------------------> over --------------+
 //! ```
 //!
-//! Who has enlisted holds a [`Key`]. What became of the wait is told by the entry alone: it is *gone* if another thread has chosen this
-//! entry and has given its thread what it waited for; it is *over*, in no list, if the wait was ended otherwise. An entry that is not
-//! gone is taken out by the thread that has enlisted.
+//! Who has enlisted holds a [`Key`], and takes the entry out again unless it is gone: a sender's, when there is nothing left to do. What
+//! became of the wait is told by the entry alone.
 
 use std::mem;
 
@@ -53,8 +54,10 @@ pub(super) struct Key {
 pub(super) enum Fate {
     /// Nobody has ended the wait by way of it.
     Waiting,
-    /// It was chosen: another thread has given, or taken, what the wait was for.
-    Gone,
+    /// Somebody has: it is a sender's, and gone, or a receiver's, and has a message.
+    Chosen,
+    /// Somebody has, who was selected to send and has yet to make the message: a receiver's.
+    Promised,
     /// The wait was ended, for no more than to look again.
     Over,
 }
@@ -64,17 +67,17 @@ enum Who {
     Nobody,
     /// In a free entry it is left from the last time, for a thread that comes again.
     Waiter(Waiter),
-    /// Its wait has been ended, and it runs when it has been given its message.
+    /// Its wait has been ended, and it is to run when it has been given its message.
     Claimed(Claimed),
 }
 
 struct Entry<T> {
     who: Who,
-    /// What a sender wants to send; a sender that selects makes its message when it has been selected.
+    /// What a sender wants to send, or a receiver has been given. A sender that selects makes its message when it has been selected.
     message: Option<T>,
     /// Which use of the entry this is.
     ticket: u32,
-    /// `None`: free, or over.
+    /// `None`: free, chosen or over.
     list: Option<List>,
     next: u32,
     previous: u32,
@@ -196,23 +199,52 @@ impl<T> Entries<T> {
         }
     }
 
-    /// Returns what has become of an entry, and takes it out if it is over.
+    /// Keeps a message for the receiver that gets the key.
+    pub(super) fn hold(&mut self, message: T) -> Key {
+        if self.free == NONE {
+            self.grow();
+        }
+        self.live += 1;
+        let index = self.free;
+        let entry = &mut self.entries[index as usize];
+        self.free = entry.next;
+        entry.message = Some(message);
+        Key { index, ticket: entry.ticket }
+    }
+
+    /// Returns what has become of a sender's entry, and takes it out, with the message that is still there.
+    pub(super) fn withdraw_sender(&mut self, key: Key) -> (Fate, Option<T>) {
+        let Some(entry) = self.entry(key) else { return (Fate::Chosen, None) };
+        let fate = if entry.list.is_some() { Fate::Waiting } else { Fate::Over };
+        (fate, self.remove(key))
+    }
+
+    /// Returns what has become of a receiver's entry, and takes it out unless it has a message, or is to get one.
+    pub(super) fn withdraw_receiver(&mut self, key: Key) -> Fate {
+        let fate = self.look(key);
+        if let Fate::Waiting | Fate::Over = fate {
+            self.remove(key);
+        }
+        fate
+    }
+
+    /// Returns what has become of a receiver's entry.
     pub(super) fn look(&mut self, key: Key) -> Fate {
         match self.entry(key) {
-            None => Fate::Gone,
-            Some(entry) if entry.list.is_some() => Fate::Waiting,
-            Some(_) => self.remove(key).0,
+            Some(Entry { list: Some(List::Expecting), .. }) => Fate::Promised,
+            Some(Entry { list: Some(_), .. }) => Fate::Waiting,
+            Some(Entry { message: Some(_), .. }) => Fate::Chosen,
+            _ => Fate::Over,
         }
     }
 
-    /// Takes an entry out, for who has enlisted it. Returns what became of it, and the message if it is still there.
-    pub(super) fn remove(&mut self, key: Key) -> (Fate, Option<T>) {
-        let Some(entry) = self.entry(key) else { return (Fate::Gone, None) };
-        let fate = if entry.list.is_some() { Fate::Waiting } else { Fate::Over };
-        let message = entry.message.take();
+    /// Takes an entry out, for who has enlisted it, and returns the message if it has one.
+    #[inline]
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+        let message = self.entry(key)?.message.take();
         self.unlink(key.index);
         self.free(key.index);
-        (fate, message)
+        message
     }
 
     /// Ends the wait of the first of a list that can still be ended, and takes it off the list; those before it are over.
@@ -229,18 +261,29 @@ impl<T> Entries<T> {
         }
     }
 
-    /// Ends the wait of the first of a list that can still be ended. Its entry is gone; what it wanted to send is in `message`.
+    /// Ends the wait of the first sender that can still be ended. Its entry is gone; what it wanted to send is in `message`.
     #[inline(always)]
-    pub(super) fn take_first(&mut self, list: List, message: &mut Option<T>) -> Option<Claimed> {
-        let (index, claimed) = self.claim_first(list)?;
+    pub(super) fn take_first(&mut self, message: &mut Option<T>) -> Option<Claimed> {
+        let (index, claimed) = self.claim_first(List::Senders)?;
         let entry = &mut self.entries[index as usize];
         *message = entry.message.take();
         self.free(index);
         Some(claimed)
     }
 
-    /// Ends the wait of the first receiver that can still be ended, and puts it on [`List::Expecting`]. It does not run before it is
-    /// taken off. `false` if there is none.
+    /// Ends the wait of the first receiver that can still be ended, and gives it a message.
+    ///
+    /// # Errors
+    /// The message, if there is none.
+    #[inline(always)]
+    pub(super) fn give_first(&mut self, message: T) -> Result<Claimed, T> {
+        let Some((index, claimed)) = self.claim_first(List::Receivers) else { return Err(message) };
+        self.entries[index as usize].message = Some(message);
+        Ok(claimed)
+    }
+
+    /// Ends the wait of the first receiver that can still be ended, and puts it on [`List::Expecting`]. A green thread does not run before
+    /// it is taken off; an OS thread may look at its claim at any time, and has to wait once more. `false` if there is none.
     pub(super) fn engage_receiver(&mut self) -> bool {
         let Some((index, claimed)) = self.claim_first(List::Receivers) else { return false };
         let previous = self.lists[List::Expecting as usize].append(index);
@@ -256,19 +299,18 @@ impl<T> Entries<T> {
         true
     }
 
-    /// Takes the first of [`List::Expecting`] off it, as over or as gone, and returns what makes its thread run, if it waits already.
-    pub(super) fn pop_expecting(&mut self, fate: Fate) -> Option<Claimed> {
+    /// Takes the first of [`List::Expecting`] off it, and gives it its message, or none. Returns what makes its thread run, if that waits
+    /// already.
+    pub(super) fn release_expecting(&mut self, message: Option<T>) -> Option<Claimed> {
         let index = self.first(List::Expecting)?;
         self.unlink(index);
-        let claimed = match mem::replace(&mut self.entries[index as usize].who, Who::Nobody) {
+        let entry = &mut self.entries[index as usize];
+        entry.message = message;
+        match mem::replace(&mut entry.who, Who::Nobody) {
             Who::Nobody => None,
             Who::Waiter(waiter) => waiter.claim(Wake::Woken),
             Who::Claimed(claimed) => Some(claimed),
-        };
-        if fate == Fate::Gone {
-            self.free(index);
         }
-        claimed
     }
 
     /// Ends the waits of all on a list. Their entries are over.

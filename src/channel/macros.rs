@@ -48,9 +48,6 @@
 /// # Cancellation
 /// Parks the current thread; this is a cancel point, and then no operation is done. In a destructor of a thread that is being cancelled
 /// one of them fails, if all would have to wait.
-///
-/// # Panics
-/// Without any operation and any `default`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select {
@@ -76,9 +73,6 @@ macro_rules! __select {
 /// ```
 ///
 /// # Cancellation
-/// As `select!`.
-///
-/// # Panics
 /// As `select!`.
 #[doc(hidden)]
 #[macro_export]
@@ -170,6 +164,10 @@ macro_rules! __select_cases {
         ))
     };
 
+    (@default $biased:tt () ()) => {
+        compile_error!("empty `select!` block")
+    };
+
     // None, or one. A receive alone needs no list.
     (@default $biased:tt ((recv ($receiver:expr) $result:pat, $body:tt)) ()) => {
         match $receiver {
@@ -213,17 +211,10 @@ macro_rules! __select_cases {
             }
         }
     };
-    (@list $biased:tt $operations:tt () $handles:tt (select) ()) => {{
+    (@list $biased:tt $operations:tt () $handles:tt ($run:ident $($timeout:expr)?) ($($default:tt)?)) => {{
         let mut cases = $crate::__select_cases!(@array $handles () 0usize);
-        let selected = $crate::channel::internal::select(&mut cases, $biased);
-        $crate::__select_cases!(@arms selected (0usize) $operations $handles)
-    }};
-    (@list $biased:tt $operations:tt () $handles:tt ($run:ident $($timeout:expr)?) ($default:tt)) => {{
-        let mut cases = $crate::__select_cases!(@array $handles () 0usize);
-        match $crate::channel::internal::$run(&mut cases, $($timeout,)? $biased) {
-            ::std::result::Result::Ok(selected) => $crate::__select_cases!(@arms selected (0usize) $operations $handles),
-            ::std::result::Result::Err(_) => $default,
-        }
+        let selected = $crate::channel::internal::$run(&mut cases, $($timeout,)? $biased);
+        $crate::__select_cases!(@arms selected (0usize) $operations $handles ($($default)?))
     }};
 
     (@array () ($($cases:tt)*) $index:expr) => {
@@ -234,28 +225,33 @@ macro_rules! __select_cases {
             @array ($($more)*) ($($cases)* $crate::channel::internal::Case::$operation($handle, $index),) $index + 1usize)
     };
 
-    (@arms $selected:ident $index:tt () ()) => {{
-        ::std::mem::drop($selected);
-        ::std::unreachable!("one of the operations was selected")
-    }};
+    // Each arm takes the selected operation out of its variable, so that the body may do what it likes with the handles.
     (@arms $selected:ident ($index:expr)
-        ((recv ($receiver:expr) $result:pat, $body:tt) $($operations:tt)*) ((recv $handle:ident) $($handles:tt)*)) => {
-        if $selected.index() == $index {
-            let result = $selected.recv($handle);
+        ((recv ($receiver:expr) $result:pat, $body:tt) $($operations:tt)*) ((recv $handle:ident) $($handles:tt)*) $default:tt) => {
+        if $crate::channel::internal::is(&$selected, $index) {
+            let result = $crate::channel::internal::recv($selected, $handle);
             let $result = result;
             $body
         } else {
-            $crate::__select_cases!(@arms $selected ($index + 1usize) ($($operations)*) ($($handles)*))
+            $crate::__select_cases!(@arms $selected ($index + 1usize) ($($operations)*) ($($handles)*) $default)
         }
     };
     (@arms $selected:ident ($index:expr)
-        ((send ($sender:expr, $message:expr) $result:pat, $body:tt) $($operations:tt)*) ((send $handle:ident) $($handles:tt)*)) => {
-        if $selected.index() == $index {
-            let result = $selected.send($handle, $message);
+        ((send ($sender:expr, $message:expr) $result:pat, $body:tt) $($operations:tt)*) ((send $handle:ident) $($handles:tt)*)
+        $default:tt) => {
+        if $crate::channel::internal::is(&$selected, $index) {
+            let result = $crate::channel::internal::send($selected, $handle, $message);
             let $result = result;
             $body
         } else {
-            $crate::__select_cases!(@arms $selected ($index + 1usize) ($($operations)*) ($($handles)*))
+            $crate::__select_cases!(@arms $selected ($index + 1usize) ($($operations)*) ($($handles)*) $default)
         }
+    };
+    (@arms $selected:ident $index:tt () () ($default:tt)) => {{
+        ::std::mem::drop($selected);
+        $default
+    }};
+    (@arms $selected:ident $index:tt () () ()) => {
+        ::std::unreachable!("one of the operations was selected")
     };
 }

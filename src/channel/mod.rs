@@ -56,7 +56,8 @@ pub use crate::{__select as select, __select_biased as select_biased};
 /// What the macros expand to.
 #[doc(hidden)]
 pub mod internal {
-    pub use super::select::{Case, select, select_timeout, try_select};
+    pub use super::select::Case;
+    pub use super::select::expanded::{is, recv, select, select_timeout, send, try_select};
 }
 
 use alarm::Alarm;

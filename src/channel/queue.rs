@@ -120,7 +120,7 @@ impl<T> Queue<T> {
                 let mine = state.enlist_sender(wait, left.take());
                 key = Some(mine);
                 let left = &mut left;
-                Some(move |_: &Wait<'_>| *left = self.lock().entries.remove(mine).1)
+                Some(move |_: &Wait<'_>| *left = self.lock().entries.remove(mine))
             });
             if wake == Wake::Woken
                 && let Some(key) = key
@@ -155,7 +155,7 @@ impl<T> Queue<T> {
         if !self.receivers_gone.load(Ordering::Relaxed) {
             return None;
         }
-        self.lock().entries.remove(key).1
+        self.lock().entries.remove(key)
     }
 
     // Receiving
@@ -199,7 +199,7 @@ impl<T> Queue<T> {
                 Wake::Cancelled => return Err(RecvTimeoutError::Disconnected),
             }
             if let Some(key) = key
-                && let Some(message) = self.lock().fetch(key)
+                && let Some(message) = self.fetch(key)
             {
                 return Ok(message);
             }
@@ -209,6 +209,18 @@ impl<T> Queue<T> {
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             }
         }
+    }
+
+    /// The message that a receiver has been given whose wait has been ended, if it has.
+    #[inline(always)]
+    fn fetch(&self, key: Key) -> Option<T> {
+        let mut state = self.lock();
+        if self.capacity == Some(0) && state.entries.look(key) == Fate::Promised {
+            drop(state);
+            self.await_message(key);
+            state = self.lock();
+        }
+        state.entries.remove(key)
     }
 
     #[inline(never)]
@@ -229,10 +241,11 @@ impl<T> Queue<T> {
                 Received::Expected(key, claimed) => {
                     drop(state);
                     drop(claimed);
-                    if self.await_message(key) {
-                        return Ok(self.lock().receive_reserved());
-                    }
+                    self.await_message(key);
                     state = self.lock();
+                    if let Some(message) = state.entries.remove(key) {
+                        return Ok(message);
+                    }
                 }
                 Received::Nothing => return Err(TryRecvError::Empty),
                 Received::Disconnected => return Err(TryRecvError::Disconnected),
@@ -240,7 +253,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until a sender that was selected has made its message, which is reserved then. `false` if it does not make it.
+    /// Waits until a sender that was selected has made its message, which is in the entry then. `false` if it does not make it.
     ///
     /// That is a matter of one expression's time, and cannot be given up: the other side has been told that there is a receiver.
     #[cold]
@@ -251,9 +264,8 @@ impl<T> Queue<T> {
                 waits.then_some(|_: &Wait<'_>| self.lock().entries.await_no_more(key))
             });
             match self.lock().entries.look(key) {
-                Fate::Waiting => {}
-                Fate::Gone => return true,
-                Fate::Over => return false,
+                Fate::Promised => {}
+                fate => return fate == Fate::Chosen,
             }
         }
     }

@@ -14,7 +14,7 @@
 //! Going back from 2 to 1 means taking the entries out again; one may have been chosen meanwhile. Then the wait has been ended, and has
 //! to be entered to be left: the thread suspends, and is resumed at once.
 //!
-//! A selected operation is reserved and not done: the message of a send is made only then. See [`State`](super::state::State) for
+//! A selected operation is reserved and not done: the message of a send is made only then. See [`State`](super::state) for
 //! what is reserved; [`SelectedOperation`] gives it back if it is dropped undone.
 
 use std::fmt;
@@ -22,8 +22,9 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use super::entries::{Fate, Key, List};
+use super::queue::Queue;
 use super::receiver::Flavor;
-use super::state;
+use super::state::{Held, Place};
 use super::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use super::{Receiver, Sender};
 use crate::park::{self, Mode, Wait, deadline_after};
@@ -33,8 +34,12 @@ use crate::scheduler::task::Reason;
 /// What a selected operation has got.
 #[derive(Clone, Copy)]
 enum Reserved {
-    /// A message, a place or a receiver.
-    InQueue,
+    /// A place, or a receiver.
+    Place,
+    /// The message in this entry.
+    Message(Key),
+    /// The message that will be in this entry, if a sender that was selected makes it.
+    Promise(Key),
     /// A message from time itself, that was due then.
     Due(Instant),
     /// Nothing: the operation fails.
@@ -47,7 +52,7 @@ trait Operation {
     fn reserve(&self) -> Option<Reserved>;
 
     /// Gives back what was reserved.
-    fn release(&self);
+    fn release(&self, reserved: Reserved);
 
     /// Whether it would not wait. Entries of `wait` do not count.
     fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool;
@@ -61,8 +66,11 @@ trait Operation {
     /// It would not wait.
     fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready>;
 
-    /// Takes the thread's entry out, and tells what has become of it.
-    fn withdraw(&self, key: Key) -> Fate;
+    /// Takes the thread's entry out, and tells what has become of it. One that was chosen stays as what is reserved.
+    fn withdraw(&self, key: Key) -> (Fate, Reserved);
+
+    /// Waits for a promise to be kept; `None` if it is not.
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved>;
 }
 
 /// An operation need not wait.
@@ -73,21 +81,19 @@ impl<T> Operation for Sender<T> {
         if !self.queue.may_send() {
             return None;
         }
-        let reserved = self.queue.lock().reserve_send();
-        match reserved {
-            state::Reserved::Done(claimed) => {
-                drop(claimed);
-                Some(Reserved::InQueue)
-            }
-            state::Reserved::Disconnected => Some(Reserved::Failure),
-            state::Reserved::Nothing => None,
-            state::Reserved::Expected(..) => unreachable!("a sender expects nobody"),
+        let place = self.queue.lock().reserve_place();
+        match place {
+            Place::Reserved => Some(Reserved::Place),
+            Place::Disconnected => Some(Reserved::Failure),
+            Place::Nothing => None,
         }
     }
 
-    fn release(&self) {
-        let claimed = self.queue.lock().release_send();
-        drop(claimed);
+    fn release(&self, reserved: Reserved) {
+        if let Reserved::Place = reserved {
+            let claimed = self.queue.lock().release_place();
+            drop(claimed);
+        }
     }
 
     fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
@@ -107,8 +113,12 @@ impl<T> Operation for Sender<T> {
         }
     }
 
-    fn withdraw(&self, key: Key) -> Fate {
-        self.queue.lock().entries.remove(key).0
+    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
+        (self.queue.lock().entries.withdraw_sender(key).0, Reserved::Place)
+    }
+
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+        Some(reserved)
     }
 }
 
@@ -116,31 +126,15 @@ impl<T> Operation for Receiver<T> {
     fn reserve(&self) -> Option<Reserved> {
         match &self.flavor {
             Flavor::Queue(queue) if !queue.may_receive() => None,
-            Flavor::Queue(queue) => loop {
-                let reserved = queue.lock().reserve_receive();
-                match reserved {
-                    state::Reserved::Done(claimed) => {
-                        drop(claimed);
-                        return Some(Reserved::InQueue);
-                    }
-                    state::Reserved::Disconnected => return Some(Reserved::Failure),
-                    state::Reserved::Nothing => return None,
-                    state::Reserved::Expected(key, claimed) => {
-                        drop(claimed);
-                        if queue.await_message(key) {
-                            return Some(Reserved::InQueue);
-                        }
-                    }
-                }
-            },
+            Flavor::Queue(queue) => hold_message(queue),
             Flavor::Alarm(rings) => rings.alarm().take().map(Reserved::Due),
             Flavor::Never => None,
         }
     }
 
-    fn release(&self) {
-        if let Flavor::Queue(queue) = &self.flavor {
-            let claimed = queue.lock().release_receive();
+    fn release(&self, reserved: Reserved) {
+        if let (Reserved::Message(key), Flavor::Queue(queue)) = (reserved, &self.flavor) {
+            let claimed = queue.lock().release_message(key);
             drop(claimed);
         }
     }
@@ -170,12 +164,49 @@ impl<T> Operation for Receiver<T> {
         }
     }
 
-    fn withdraw(&self, key: Key) -> Fate {
-        match &self.flavor {
-            Flavor::Queue(queue) => queue.lock().entries.remove(key).0,
+    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
+        let fate = match &self.flavor {
+            Flavor::Queue(queue) => queue.lock().entries.withdraw_receiver(key),
             Flavor::Alarm(_) | Flavor::Never => Fate::Waiting,
+        };
+        (fate, if fate == Fate::Promised { Reserved::Promise(key) } else { Reserved::Message(key) })
+    }
+
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+        match (reserved, &self.flavor) {
+            (Reserved::Promise(key), Flavor::Queue(queue)) => hold_promise(queue, key),
+            _ => Some(reserved),
         }
     }
+}
+
+fn hold_message<T>(queue: &Queue<T>) -> Option<Reserved> {
+    loop {
+        let held = queue.lock().hold_message();
+        match held {
+            Held::Message(key, claimed) => {
+                drop(claimed);
+                return Some(Reserved::Message(key));
+            }
+            Held::Expected(key, claimed) => {
+                drop(claimed);
+                if let Some(reserved) = hold_promise(queue, key) {
+                    return Some(reserved);
+                }
+            }
+            Held::Nothing => return None,
+            Held::Disconnected => return Some(Reserved::Failure),
+        }
+    }
+}
+
+#[cold]
+fn hold_promise<T>(queue: &Queue<T>, key: Key) -> Option<Reserved> {
+    if queue.await_message(key) {
+        return Some(Reserved::Message(key));
+    }
+    queue.lock().entries.remove(key);
+    None
 }
 
 /// One operation of a select: what the macros make lists of.
@@ -232,8 +263,8 @@ impl Limit {
 
 /// How a wait for several operations has ended.
 enum Ended {
-    /// This one was chosen.
-    Selected(usize),
+    /// This one was chosen, and has got this.
+    Selected(usize, Reserved),
     /// See what there is.
     Again,
     /// Time is up, and at one moment all operations would have had to wait.
@@ -254,7 +285,7 @@ fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<Selecte
             }
         }
         match wait(cases, limit, false) {
-            Ended::Selected(at) => return Some(cases[at].selected(Reserved::InQueue)),
+            Ended::Selected(at, reserved) => return Some(cases[at].selected(reserved)),
             Ended::Again => {}
             Ended::TimedOut => return None,
             Ended::Cancelled => return cases.first().map(|case| case.selected(Reserved::Failure)),
@@ -272,7 +303,7 @@ fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize
             return Some(case.index);
         }
         match wait(cases, limit, true) {
-            Ended::Selected(_) | Ended::Again => {}
+            Ended::Selected(..) | Ended::Again => {}
             Ended::TimedOut => return None,
             Ended::Cancelled if matches!(limit, Limit::At(Some(_))) => return None,
             Ended::Cancelled => return cases.first().map(|case| case.index),
@@ -320,24 +351,23 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
         Wake::Woken if must_not_wait && idle => Ended::TimedOut,
         Wake::Woken => {
             let (_, chosen) = withdraw(cases);
-            selected.or(chosen).map_or(Ended::Again, Ended::Selected)
+            let selected = selected.or(chosen);
+            let kept = selected.and_then(|(at, reserved)| Some((at, cases[at].operation.await_promise(reserved)?)));
+            kept.map_or(Ended::Again, |(at, reserved)| Ended::Selected(at, reserved))
         }
     }
 }
 
 /// Takes all entries out. Returns whether the wait has been ended by way of one of them, and the one that was chosen, if one was.
-fn withdraw(cases: &mut [Case<'_>]) -> (bool, Option<usize>) {
+fn withdraw(cases: &mut [Case<'_>]) -> (bool, Option<(usize, Reserved)>) {
     let (mut claimed, mut selected) = (false, None);
     for (at, case) in cases.iter_mut().enumerate() {
         let Some(key) = case.key.take() else { continue };
-        match case.operation.withdraw(key) {
-            Fate::Waiting => {}
-            Fate::Over => claimed = true,
-            Fate::Gone => {
-                claimed = true;
-                debug_assert!(selected.is_none(), "one wait, one operation");
-                selected = Some(at);
-            }
+        let (fate, reserved) = case.operation.withdraw(key);
+        claimed |= fate != Fate::Waiting;
+        if let Fate::Chosen | Fate::Promised = fate {
+            debug_assert!(selected.is_none(), "one wait, one operation");
+            selected = Some((at, reserved));
         }
     }
     (claimed, selected)
@@ -357,39 +387,47 @@ fn shuffle(cases: &mut [Case<'_>]) {
     }
 }
 
-/// Selects without waiting. For the macros.
-///
-/// # Errors
-/// All operations would wait.
-#[inline]
-pub fn try_select<'a>(cases: &mut [Case<'a>], biased: bool) -> Result<SelectedOperation<'a>, TrySelectError> {
-    run(cases, Limit::Now, biased).ok_or(TrySelectError)
-}
+/// What the macros call. An `Option` is moved out of its variable in each arm, and so no arm borrows the handles of another.
+pub(super) mod expanded {
+    use super::*;
 
-/// Selects. For the macros.
-///
-/// # Panics
-/// If there are no operations.
-#[inline]
-pub fn select<'a>(cases: &mut [Case<'a>], biased: bool) -> SelectedOperation<'a> {
-    assert!(!cases.is_empty(), "no operations have been added to `Select`");
-    run(cases, Limit::At(None), biased).expect("without a deadline time is never up")
-}
-
-/// Selects, and waits for `timeout` at most. For the macros.
-///
-/// # Errors
-/// Time is up.
-#[inline]
-pub fn select_timeout<'a>(
-    cases: &mut [Case<'a>],
-    timeout: Duration,
-    biased: bool,
-) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-    match deadline_after(timeout) {
-        Some(deadline) => run(cases, Limit::At(Some(deadline)), biased).ok_or(SelectTimeoutError),
-        None => Ok(select(cases, biased)),
+    /// Selects without waiting, if that is possible.
+    #[inline]
+    pub fn try_select<'a>(cases: &mut [Case<'a>], biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::Now, biased)
     }
+
+    /// Selects.
+    #[inline]
+    pub fn select<'a>(cases: &mut [Case<'a>], biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::At(None), biased)
+    }
+
+    /// Selects, and waits for `timeout` at most.
+    #[inline]
+    pub fn select_timeout<'a>(cases: &mut [Case<'a>], timeout: Duration, biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::At(deadline_after(timeout)), biased)
+    }
+
+    /// Whether the operation at `index` was selected.
+    #[inline]
+    pub fn is(selected: &Option<SelectedOperation<'_>>, index: usize) -> bool {
+        selected.as_ref().is_some_and(|operation| operation.index() == index)
+    }
+
+    /// Completes a receive.
+    #[inline]
+    pub fn recv<T>(selected: Option<SelectedOperation<'_>>, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        selected.expect(SELECTED).recv(receiver)
+    }
+
+    /// Completes a send.
+    #[inline]
+    pub fn send<T>(selected: Option<SelectedOperation<'_>>, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        selected.expect(SELECTED).send(sender, message)
+    }
+
+    const SELECTED: &str = "the arm of the operation that was selected";
 }
 
 /// Selects one of a list of operations that is known only when the program runs.
@@ -491,7 +529,7 @@ impl<'a> Select<'a> {
     /// # Errors
     /// All would have to.
     pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
-        try_select(&mut self.cases, self.biased)
+        run(&mut self.cases, Limit::Now, self.biased).ok_or(TrySelectError)
     }
 
     /// Selects an operation, and waits until one does not have to.
@@ -503,7 +541,8 @@ impl<'a> Select<'a> {
     /// # Panics
     /// If there are no operations.
     pub fn select(&mut self) -> SelectedOperation<'a> {
-        select(&mut self.cases, self.biased)
+        assert!(!self.cases.is_empty(), "no operations have been added to `Select`");
+        run(&mut self.cases, Limit::At(None), self.biased).expect("without a deadline time is never up")
     }
 
     /// Selects an operation, and waits for `timeout` at most until one does not have to.
@@ -514,7 +553,10 @@ impl<'a> Select<'a> {
     /// # Errors
     /// Time is up.
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        select_timeout(&mut self.cases, timeout, self.biased)
+        match deadline_after(timeout) {
+            Some(deadline) => self.select_deadline(deadline),
+            None => Ok(self.select()),
+        }
     }
 
     /// Selects an operation, and waits until `deadline` at most until one does not have to.
@@ -624,7 +666,7 @@ impl SelectedOperation<'_> {
     pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         assert!(ptr::from_ref(sender).addr() == self.address, "passed a sender that wasn't selected");
         match self.reserved.take() {
-            Some(Reserved::InQueue) => {
+            Some(Reserved::Place) => {
                 let sent = sender.queue.lock().send_reserved(msg);
                 sent.map(drop).map_err(SendError)
             }
@@ -643,7 +685,7 @@ impl SelectedOperation<'_> {
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         assert!(ptr::from_ref(receiver).addr() == self.address, "passed a receiver that wasn't selected");
         match (self.reserved.take(), &receiver.flavor) {
-            (Some(Reserved::InQueue), Flavor::Queue(queue)) => Ok(queue.lock().receive_reserved()),
+            (Some(Reserved::Message(key)), Flavor::Queue(queue)) => queue.lock().entries.remove(key).ok_or(RecvError),
             (Some(Reserved::Due(due)), Flavor::Alarm(rings)) => Ok(rings.message(due)),
             _ => Err(RecvError),
         }
@@ -667,9 +709,7 @@ impl Drop for SelectedOperation<'_> {
 
 #[cold]
 fn abandon(operation: &dyn Operation, reserved: Reserved) {
-    if let Reserved::InQueue = reserved {
-        operation.release();
-    }
+    operation.release(reserved);
     if !std::thread::panicking() {
         panic!("dropped `SelectedOperation` without completing the operation");
     }

@@ -7,22 +7,17 @@
 //! have what is reserved, and nobody is kept waiting for the other half but, on a channel of no capacity, the one receiver that is to
 //! get the message.
 //!
-//! ```text
-//!   buffer:   m m m m m m m          granted: so many of them belong to receivers that have yet to fetch one
-//!             |---- free ---|- g -|  owed:    so many places belong to selected senders that have yet to fill one
-//! ```
-//!
-//! A sender that finds a receiver waiting puts its message into the buffer and grants the receiver one: which of the messages a
-//! receiver fetches does not matter. A sender that has to wait leaves its message in its entry, and who makes room moves it to the
-//! buffer, so that nothing is left to do for the sender.
+//! - A message that is reserved has left the buffer: it stands in the entry of its receiver. So a sender that finds a receiver waiting
+//!   gives its message to that one, and to no other.
+//! - A place that is reserved is *owed* a message, and counts as one.
+//! - A sender that has to wait leaves its message in its entry. Who makes room moves it to the buffer, and the sender has sent.
 //!
 //! # Invariants
 //!
-//! 1. `granted` is at most the length of the buffer.
-//! 2. No receiver waits while a message is free, and none while the senders are gone.
-//! 3. No sender waits while there is a place, and none while the receivers are gone.
-//! 4. On a channel of no capacity no sender and receiver wait for each other, unless both are one and the same select's.
-//! 5. Nobody watches for what is there.
+//! 1. No receiver waits while a message is in the buffer, and none while the senders are gone.
+//! 2. No sender waits while there is a place, and none while the receivers are gone.
+//! 3. On a channel of no capacity no sender and receiver wait for each other, unless both are one and the same select's.
+//! 4. Nobody watches for what is there.
 //!
 //! Entries whose wait has ended otherwise, and whose threads have not come for them yet, do not count as waiting.
 
@@ -30,7 +25,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::TrySendError;
 
-use super::entries::{Entries, Fate, Key, List};
+use super::entries::{Entries, Key, List};
 use crate::scheduler::waiter::{Claimed, Wait};
 
 /// A buffer that has become empty gives back the memory for more messages than this.
@@ -39,7 +34,7 @@ const MANY: usize = 1 << 10;
 /// See the module.
 pub(super) struct State<T> {
     buffer: VecDeque<T>,
-    granted: usize,
+    /// Places that belong to selected senders that have yet to fill them.
     owed: usize,
     /// `usize::MAX` for a channel without bounds.
     capacity: usize,
@@ -58,12 +53,20 @@ pub(super) enum Received<T> {
     Disconnected,
 }
 
-/// What there is for a select.
-pub(super) enum Reserved {
-    /// What is left to do is done in no time.
-    Done(Option<Claimed>),
+/// What there is for a select to receive.
+pub(super) enum Held {
+    /// A message, kept in this entry, and who can go on for that.
+    Message(Key, Option<Claimed>),
     /// As in [`Received`].
     Expected(Key, Claimed),
+    Nothing,
+    Disconnected,
+}
+
+/// What there is for a select that wants to send.
+pub(super) enum Place {
+    /// A place, or a receiver.
+    Reserved,
     Nothing,
     Disconnected,
 }
@@ -72,7 +75,6 @@ impl<T> State<T> {
     pub(super) const fn new(capacity: usize) -> State<T> {
         State {
             buffer: VecDeque::new(),
-            granted: 0,
             owed: 0,
             capacity,
             senders_gone: false,
@@ -81,15 +83,15 @@ impl<T> State<T> {
         }
     }
 
-    /// How many messages are in the channel, as its users see it: what is granted is out, what is owed is in.
+    /// How many messages are in the channel, as its users see it.
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        self.buffer.len() + self.owed - self.granted
+        self.buffer.len() + self.owed
     }
 
     #[inline(always)]
     fn has_message(&self) -> bool {
-        self.buffer.len() > self.granted
+        !self.buffer.is_empty()
     }
 
     #[inline(always)]
@@ -133,39 +135,33 @@ impl<T> State<T> {
         Err(message)
     }
 
-    /// Sends if there is a place for the message, or a receiver.
+    /// Sends if there is a receiver for the message, or a place.
     #[inline]
     pub(super) fn send(&mut self, message: T) -> Result<Option<Claimed>, TrySendError<T>> {
         if self.receivers_gone {
             return Err(TrySendError::Disconnected(message));
         }
-        let claimed = self.claim_receiver();
-        if claimed.is_none() {
-            if !self.has_place() {
-                return Err(TrySendError::Full(message));
+        match self.entries.give_first(message) {
+            Ok(claimed) => Ok(Some(claimed)),
+            Err(message) if !self.has_place() => Err(TrySendError::Full(message)),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_back(message);
+                Ok(None)
             }
-            self.wake_watchers(List::RecvWatchers);
         }
-        self.buffer.push_back(message);
-        Ok(claimed)
     }
 
-    /// Puts a message into the buffer for which there is a place, and returns the receiver that has waited for it.
+    /// Gives a message to a waiting receiver, or puts it into the buffer, where there is a place for it.
     fn put(&mut self, message: T) -> Option<Claimed> {
-        let claimed = self.claim_receiver();
-        if claimed.is_none() {
-            self.wake_watchers(List::RecvWatchers);
+        match self.entries.give_first(message) {
+            Ok(claimed) => Some(claimed),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_back(message);
+                None
+            }
         }
-        self.buffer.push_back(message);
-        claimed
-    }
-
-    /// Grants the message that is about to be in the buffer, or is free in it, to a waiting receiver, if there is one.
-    #[inline]
-    fn claim_receiver(&mut self) -> Option<Claimed> {
-        let claimed = self.entries.take_first(List::Receivers, &mut None);
-        self.granted += usize::from(claimed.is_some());
-        claimed
     }
 
     /// Leaves a message to be sent when there is a place for it, or a receiver. `None`, for a select, is made when it is selected.
@@ -179,38 +175,44 @@ impl<T> State<T> {
     }
 
     /// Reserves a place, or a receiver, if there is one.
-    pub(super) fn reserve_send(&mut self) -> Reserved {
+    pub(super) fn reserve_place(&mut self) -> Place {
         if self.receivers_gone {
-            return Reserved::Disconnected;
+            return Place::Disconnected;
         }
         if self.has_place() {
             self.owed += 1;
-            return Reserved::Done(None);
+            return Place::Reserved;
         }
-        if self.capacity == 0 && self.entries.engage_receiver() { Reserved::Done(None) } else { Reserved::Nothing }
+        if self.capacity == 0 && self.entries.engage_receiver() { Place::Reserved } else { Place::Nothing }
     }
 
-    /// Sends to what [`reserve_send`](State::reserve_send), or whoever has chosen a sender's entry, has reserved. Gives the message back
-    /// if the receivers have gone meanwhile.
+    /// Sends to what [`reserve_place`](State::reserve_place), or whoever has chosen a sender's entry, has reserved.
+    ///
+    /// # Errors
+    /// The message, if the receivers have gone meanwhile.
     pub(super) fn send_reserved(&mut self, message: T) -> Result<Option<Claimed>, T> {
-        if self.capacity > 0 {
-            self.owed -= 1;
-            return if self.receivers_gone { Err(message) } else { Ok(self.put(message)) };
+        if self.capacity == 0 {
+            debug_assert!(self.entries.any(List::Expecting.bit()), "who has been promised a message stays");
+            return Ok(self.entries.release_expecting(Some(message)));
         }
-        let claimed = self.entries.pop_expecting(Fate::Gone);
-        self.buffer.push_back(message);
-        self.granted += 1;
-        Ok(claimed)
+        self.owed -= 1;
+        if self.receivers_gone {
+            return Err(message);
+        }
+        let receiver = self.put(message);
+        // If a receiver has it, its place is free.
+        let sender = if receiver.is_some() { self.fill_places() } else { None };
+        Ok(receiver.or(sender))
     }
 
     /// Gives up what was reserved for a sender.
-    pub(super) fn release_send(&mut self) -> Option<Claimed> {
-        if self.capacity > 0 {
-            self.owed -= 1;
-            return self.fill_places();
+    pub(super) fn release_place(&mut self) -> Option<Claimed> {
+        if self.capacity == 0 {
+            // It looks for another sender.
+            return self.entries.release_expecting(None);
         }
-        // It looks for another sender.
-        self.entries.pop_expecting(Fate::Over)
+        self.owed -= 1;
+        self.fill_places()
     }
 
     // Receiving
@@ -247,7 +249,7 @@ impl<T> State<T> {
         let mut first = None;
         while self.has_place() {
             let mut message = None;
-            let Some(claimed) = self.entries.take_first(List::Senders, &mut message) else {
+            let Some(claimed) = self.entries.take_first(&mut message) else {
                 self.wake_watchers(List::SendWatchers);
                 break;
             };
@@ -263,7 +265,7 @@ impl<T> State<T> {
     fn receive_from_waiting(&mut self) -> Received<T> {
         let mut message = None;
         if self.capacity == 0
-            && let Some(claimed) = self.entries.take_first(List::Senders, &mut message)
+            && let Some(claimed) = self.entries.take_first(&mut message)
         {
             return match message {
                 Some(message) => Received::Message(message, Some(claimed)),
@@ -283,49 +285,27 @@ impl<T> State<T> {
         self.entries.enlist(List::Receivers, wait, None)
     }
 
-    /// Fetches the message that was granted to an entry; `None` if it was not.
-    #[inline]
-    pub(super) fn fetch(&mut self, key: Key) -> Option<T> {
-        match self.entries.remove(key).0 {
-            Fate::Gone => Some(self.receive_reserved()),
-            Fate::Waiting | Fate::Over => None,
-        }
-    }
-
     /// Reserves a message if there is one, or a sender that will make one.
-    pub(super) fn reserve_receive(&mut self) -> Reserved {
-        if self.has_message() {
-            self.granted += 1;
-            return Reserved::Done(self.fill_places());
+    pub(super) fn hold_message(&mut self) -> Held {
+        match self.receive() {
+            Received::Message(message, claimed) => Held::Message(self.entries.hold(message), claimed),
+            Received::Expected(key, claimed) => Held::Expected(key, claimed),
+            Received::Nothing => Held::Nothing,
+            Received::Disconnected => Held::Disconnected,
         }
-        match self.receive_from_waiting() {
-            Received::Message(message, claimed) => {
-                self.buffer.push_back(message);
-                self.granted += 1;
-                Reserved::Done(claimed)
+    }
+
+    /// Gives up a message that is reserved: the next receiver gets it.
+    pub(super) fn release_message(&mut self, key: Key) -> Option<Claimed> {
+        let message = self.entries.remove(key)?;
+        match self.entries.give_first(message) {
+            Ok(claimed) => Some(claimed),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_front(message);
+                None
             }
-            Received::Expected(key, claimed) => Reserved::Expected(key, claimed),
-            Received::Nothing => Reserved::Nothing,
-            Received::Disconnected => Reserved::Disconnected,
         }
-    }
-
-    /// Fetches a message that is reserved.
-    #[inline]
-    pub(super) fn receive_reserved(&mut self) -> T {
-        debug_assert!(self.granted > 0, "a message is reserved");
-        self.granted -= 1;
-        self.pop().expect("a message that was granted is in the buffer")
-    }
-
-    /// Gives up a message that is reserved.
-    pub(super) fn release_receive(&mut self) -> Option<Claimed> {
-        self.granted -= 1;
-        let claimed = self.claim_receiver();
-        if claimed.is_none() {
-            self.wake_watchers(List::RecvWatchers);
-        }
-        claimed
     }
 
     // Watching
@@ -356,8 +336,6 @@ impl<T> State<T> {
     /// The last receiver has gone. Returns who is to look again, and what nobody will receive.
     pub(super) fn close_receivers(&mut self) -> (Vec<Claimed>, VecDeque<T>) {
         self.receivers_gone = true;
-        // Who has a message to fetch has a receiver, but a selected operation may have been forgotten.
-        self.granted = 0;
         let mut claimed = Vec::new();
         self.entries.claim_all(List::Senders, &mut claimed);
         self.entries.claim_all(List::SendWatchers, &mut claimed);
@@ -375,8 +353,7 @@ impl<T> State<T> {
     #[cold]
     fn assert_invariants(&self) {
         let waits = |list: List| self.entries.any(list.bit());
-        assert!(self.granted <= self.buffer.len(), "granted is at most the length of the buffer");
-        assert!(!waits(List::Receivers) || !self.has_message(), "no receiver waits while a message is free");
+        assert!(!waits(List::Receivers) || !self.has_message(), "no receiver waits while there is a message");
         assert!(!waits(List::Receivers) || !self.senders_gone, "no receiver waits while the senders are gone");
         assert!(!waits(List::Senders) || !self.has_place(), "no sender waits while there is a place");
         assert!(!waits(List::Senders) || !self.receivers_gone, "no sender waits while the receivers are gone");
