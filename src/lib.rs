@@ -37,6 +37,8 @@ mod park;
 #[cfg(feature = "runtime")]
 pub mod blocking;
 #[cfg(feature = "runtime")]
+pub mod channel;
+#[cfg(feature = "runtime")]
 pub mod future;
 #[cfg(feature = "runtime")]
 pub mod io;

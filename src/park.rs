@@ -51,6 +51,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// Unwinds, or returns `true`, if the calling thread is not to wait because it is cancelled.
+    #[inline(always)]
     fn is_over(self) -> bool {
         match self {
             Mode::CancelPoint => cancel_point(),
@@ -77,6 +78,7 @@ pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
 ///
 /// `register` runs on the calling thread and must neither park nor run user code. It returns what undoes it, or `None` if there is
 /// no need to wait; then `park` returns [`Wake::Woken`] at once.
+#[inline(always)] // So that the switch's return is predicted; see `coroutine`. Each caller has a `register` of its own anyway.
 pub(crate) fn park<U>(
     reason: Reason,
     deadline: Option<Instant>,
@@ -129,6 +131,7 @@ where
     }
 }
 
+#[inline(always)]
 fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
 where
     U: FnOnce(&Wait<'_>),
@@ -185,6 +188,8 @@ where
     }
 }
 
+#[cold]
+#[inline(never)]
 fn park_os<U>(deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
 where
     U: FnOnce(&Wait<'_>),
@@ -223,6 +228,28 @@ pub(crate) fn pause() -> bool {
     let unwinding = is_unwinding();
     worker::suspend(Suspend::Yield);
     is_cancelled() && raise(unwinding)
+}
+
+/// Counts an operation that may not have to park, and lets the others run if the calling green thread has done many of them in a row.
+/// Then it is a cancel point.
+#[inline(always)]
+pub(crate) fn count_operation() {
+    if worker::is_budget_spent() {
+        pause();
+    }
+}
+
+/// A number for choices that are to be fair; in a simulation it follows from the seed.
+pub(crate) fn random() -> u64 {
+    worker::random().unwrap_or_else(|| {
+        // Marsaglia's xorshift, *Xorshift RNGs*, 2003.
+        let mut word = RANDOM.get();
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        RANDOM.set(word);
+        word
+    })
 }
 
 /// Whether the calling thread is cancelled: as a whole, or a scope that it is in.
@@ -378,6 +405,7 @@ thread_local! {
     static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
     static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
+    static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
     static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
 }
 
