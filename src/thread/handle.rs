@@ -4,7 +4,8 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::join::{Join, Packet};
+use super::join::Join;
+use super::packet::Packet;
 use super::{Builder, JoinHandle};
 use crate::runtime::Handle;
 use crate::scheduler::task::Task;

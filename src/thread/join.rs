@@ -1,186 +1,26 @@
-//! What a green thread leaves behind: its result, and who waits for it.
+//! Joining: [`JoinHandle`], and how a thread comes to its result.
 //!
-//! [`Packet`] is the tail of a [`Task`]: the closure until it runs, the result afterwards, in the one allocation of the record and the same
-//! place of it. A thread that was spawned locally has a tail without contents, and shares an [`Outcome`] with its handle alone: neither
-//! its closure nor its result need be `Send`, and whether the handle is follows from `T`.
+//! A [`Packet`] is the tail of a [`Task`]. A thread that was spawned locally has a tail without contents, and shares an [`Outcome`] with its
+//! handle alone: neither its closure nor its result need be `Send`, and whether the handle is follows from `T`.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::mem;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use crate::lock::Lock;
 use crate::park::{self, CancelUnwind, Wait};
 use crate::report::say;
-use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{Body, Reason, Start, Task, TaskRef};
-use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::thread::Thread;
 use crate::thread::cancel::{Cancelled, is_cancellation};
+use crate::thread::packet::{End, Outcome, Packet, Watcher};
 use crate::unwinding::{discard, drop_quietly, message};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
-
-const TAKEN: &str = "the handle of a green thread was joined or polled again after it had given the thread's result";
-
-/// How far a thread has come, as whoever joins it sees it.
-///
-/// ```text
-///   Unstarted --- it runs ---> Running --- the body ends ---> Finished --- join, poll ---> Taken
-///       |                         |                              |
-///       +-- the handle is dropped +--- the same                  +--- the handle is dropped ---> Taken
-///       v                         v
-///   UnstartedDetached -------> RunningDetached --- the body ends ---> Taken
-/// ```
-enum Stage<F, T> {
-    Unstarted(F, Watch),
-    UnstartedDetached(F),
-    Running(Watch),
-    /// The handle is gone, and the body has not ended: nobody will ask for the result.
-    RunningDetached,
-    Finished(Result<T>),
-    /// The result is gone.
-    Taken,
-}
-
-/// Who is to learn of the end, if somebody is. Boxed, as of a hundred thousand threads few are watched at a time.
-type Watch = Option<Box<Watcher>>;
-
-pub(super) enum Watcher {
-    /// The one handle waits.
-    Waiter(Waiter),
-    /// The one handle is a future, and this wakes the task that has polled it last. User code: not to be used under a lock.
-    Waker(Waker),
-}
-
-impl Watcher {
-    fn wake(self) {
-        match self {
-            Watcher::Waiter(waiter) => {
-                waiter.wake(Wake::Woken);
-            }
-            Watcher::Waker(waker) => discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))),
-        }
-    }
-}
-
-/// The tail of the record of a thread spawned with `spawn`: its closure, then its result.
-pub(super) struct Packet<F, T>(Lock<Stage<F, T>>);
-
-/// The result of a thread whose closure is elsewhere, on its way to whoever joins it.
-pub(super) type Outcome<T> = Packet<Infallible, T>;
-
-impl<F, T> Packet<F, T> {
-    pub(super) fn new(closure: F) -> Packet<F, T> {
-        Packet(Lock::new(Stage::Unstarted(closure, None)))
-    }
-
-    /// Takes the closure out, to run it.
-    fn begin(&self) -> F {
-        let mut stage = self.0.lock();
-        let (closure, running) = match mem::replace(&mut *stage, Stage::Taken) {
-            Stage::Unstarted(closure, watch) => (closure, Stage::Running(watch)),
-            Stage::UnstartedDetached(closure) => (closure, Stage::RunningDetached),
-            _ => unreachable!("a green thread runs once"),
-        };
-        *stage = running;
-        closure
-    }
-
-    /// Keeps the result of the calling green thread for whoever joins.
-    pub(super) fn put(&self, result: Result<T>) {
-        let mut stage = self.0.lock();
-        match mem::replace(&mut *stage, Stage::Taken) {
-            Stage::Running(watch) => {
-                *stage = Stage::Finished(result);
-                drop(stage);
-                if let Some(watcher) = watch {
-                    watcher.wake();
-                }
-            }
-            Stage::RunningDetached => {
-                drop(stage);
-                // Here, on the thread's own stack, where the destructor of the result may do as it likes.
-                let who = worker::with(|_, task| task.to_string());
-                report(who.as_deref().unwrap_or("green thread"), &result);
-                discard(result);
-            }
-            _ => unreachable!("a body ends once"),
-        }
-    }
-}
-
-impl<T> Outcome<T> {
-    pub(super) fn pending() -> Outcome<T> {
-        Packet(Lock::new(Stage::Running(None)))
-    }
-}
-
-/// The end of a thread, as the one handle sees it.
-pub(super) trait End<T> {
-    fn has_come(&self) -> bool;
-
-    /// Takes the result, if it is there.
-    fn take(&self) -> Option<Result<T>>;
-
-    /// Has `watch` learn of the end, instead of whoever was to learn before, who is returned.
-    ///
-    /// # Errors
-    /// The end has come; it gives `watch` back.
-    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch>;
-
-    /// Gives the handle up, and returns the result if it is there already.
-    fn detach(&self) -> Option<Result<T>>;
-}
-
-impl<F, T> End<T> for Packet<F, T> {
-    fn has_come(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Finished(_) | Stage::Taken)
-    }
-
-    fn take(&self) -> Option<Result<T>> {
-        let mut stage = self.0.lock();
-        match &*stage {
-            Stage::Finished(_) => match mem::replace(&mut *stage, Stage::Taken) {
-                Stage::Finished(result) => Some(result),
-                _ => unreachable!("nobody has changed it meanwhile"),
-            },
-            Stage::Taken => {
-                drop(stage);
-                panic!("{TAKEN}");
-            }
-            _ => None,
-        }
-    }
-
-    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch> {
-        match &mut *self.0.lock() {
-            Stage::Unstarted(_, before) | Stage::Running(before) => Ok(mem::replace(before, watch)),
-            _ => Err(watch),
-        }
-    }
-
-    fn detach(&self) -> Option<Result<T>> {
-        let mut stage = self.0.lock();
-        // Declared before the guard is dropped, and dropped after it: a waker is user code.
-        let (watch, result);
-        (*stage, watch, result) = match mem::replace(&mut *stage, Stage::Taken) {
-            Stage::Unstarted(closure, watch) => (Stage::UnstartedDetached(closure), watch, None),
-            Stage::Running(watch) => (Stage::RunningDetached, watch, None),
-            Stage::Finished(result) => (Stage::Taken, None, Some(result)),
-            stage => (stage, None, None),
-        };
-        drop(stage);
-        drop(watch);
-        result
-    }
-}
 
 /// Waits for the end of a thread and takes its result. Only the one handle may call this, once. `id` draws the id of the thread.
 pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a AtomicU64) -> Result<T> {
@@ -228,7 +68,7 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
 }
 
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
-fn report<T>(who: &str, result: &Result<T>) {
+pub(super) fn report<T>(who: &str, result: &Result<T>) {
     if let Err(payload) = result
         && !payload.is::<Cancelled>()
     {
@@ -240,7 +80,8 @@ fn report<T>(who: &str, result: &Result<T>) {
 
 impl<F: FnOnce() -> T + Send, T: Send> Body for Packet<F, T> {
     fn run(&self, start: Start) {
-        self.put(conclude(start, self.begin()));
+        let (closure, place) = self.begin();
+        place.put(conclude(start, closure));
     }
 }
 

@@ -28,6 +28,8 @@ mod handle;
 mod join;
 mod local;
 #[allow(unsafe_code)]
+mod packet;
+#[allow(unsafe_code)]
 mod race;
 #[allow(unsafe_code)]
 mod scope;
@@ -37,9 +39,10 @@ mod set;
 mod try_scope;
 
 pub use cancel::{Cancelled, Elapsed, deadline, is_cancelled, shield, timeout, timeout_at};
-use join::{Join, Outcome, Packet, conclude};
+use join::{Join, conclude};
 pub use join::{JoinHandle, Result};
 pub use local::{AccessError, LocalKey};
+use packet::{Outcome, Packet};
 pub use race::race;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use set::JoinSet;

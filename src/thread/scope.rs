@@ -54,7 +54,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{End, Outcome, conclude, wait_for};
+use super::join::{conclude, wait_for};
+use super::packet::{End, Outcome};
 use super::{Builder, Result, Thread};
 use crate::park;
 use crate::scheduler::task::{Start, TaskRef};

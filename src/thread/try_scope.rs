@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_borrowing};
-use super::join::{End, Outcome, conclude, wait_for};
+use super::join::{conclude, wait_for};
+use super::packet::{End, Outcome};
 use super::{Builder, Thread};
 use crate::lock::Lock;
 use crate::park;
