@@ -30,6 +30,7 @@ pub(crate) mod oracle;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod scopes;
+mod standstill;
 #[allow(unsafe_code)]
 mod sweep;
 pub(crate) mod task;

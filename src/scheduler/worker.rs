@@ -46,6 +46,7 @@ use slab::Slab;
 use super::audit::{Attempt, Way};
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
+use super::deadlock::Stuck;
 use super::ending::{Answer, Ending, Straggler};
 use super::inbox::{Mail, Sleepers};
 use super::locals::Locals;
@@ -53,6 +54,7 @@ use super::oracle::{Oracle, Plan, Seconds};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
+use super::standstill::Standstill;
 use super::sweep::Sweep;
 use super::task::{Body, Start, Task, TaskRef};
 use super::timers::Timers;
@@ -62,6 +64,7 @@ use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 use crate::unwinding::{CancelUnwind, discard, drop_quietly, message};
 
+mod deadlock;
 mod simulate;
 
 /// Green threads resumed at most before the loop looks at anything else.
@@ -82,8 +85,8 @@ const HOT_STACK: usize = 8;
 const BURST: usize = 1 << 17;
 /// Unstarted green threads taken from another worker at a time.
 const STEAL: usize = 32;
-/// How long the end of a runtime that has failed waits for green threads that do not end.
-const STRAGGLERS: Duration = Duration::from_secs(3600);
+/// What green threads that were in a deadlock get to end, at least, before the process is ended.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Why a green thread gives its worker back.
 #[derive(Clone, Copy)]
@@ -101,8 +104,13 @@ pub(crate) struct Shared {
     posts: Box<[Post]>,
     clock: Clock,
     stack_size: usize,
+    /// What green threads get to end if the runtime fails.
+    shutdown_timeout: Duration,
     /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks there afterwards.
     sleepers: Sleepers,
+    standstill: Standstill,
+    /// Where everything stands still: how many workers have said who is stuck there, and who that is.
+    stuck: Lock<(usize, Vec<Stuck>)>,
     /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse a second one.
     searching: AtomicBool,
     /// The root has finished: cancel and end everything.
@@ -563,6 +571,7 @@ impl Shared {
     pub(crate) fn new(
         workers: usize,
         stack_size: usize,
+        shutdown_timeout: Duration,
         plan: Option<Plan>,
         runtime: Arc<dyn Any + Send + Sync>,
     ) -> io::Result<Arc<Shared>> {
@@ -579,7 +588,10 @@ impl Shared {
             posts: posts.collect::<io::Result<_>>()?,
             clock: if plan.is_some() { Clock::new_virtual() } else { Clock::new() },
             stack_size,
+            shutdown_timeout,
             sleepers: Sleepers::default(),
+            standstill: Standstill::default(),
+            stuck: Lock::default(),
             searching: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             grace_ends: Lock::new(None),
@@ -620,6 +632,7 @@ impl Shared {
 
     /// Begins the end: every green thread is cancelled, and given until `grace` from now to unwind.
     pub(crate) fn stop(&self, grace: Duration) {
+        let grace = if self.standstill.is_found() { grace.max(LAST_CHANCE) } else { grace };
         *self.grace_ends.lock() = self.clock.read().checked_add(grace);
         self.stopping.store(true, Ordering::SeqCst);
         // A worker that goes to sleep looks at `stopping` after it has said so; we look the other way round.
@@ -648,7 +661,7 @@ impl Shared {
         let stopping = self.is_stopping();
         self.failure.lock().get_or_insert((report, !stopping));
         if !stopping {
-            self.stop(STRAGGLERS);
+            self.stop(self.shutdown_timeout);
         }
     }
 
@@ -981,8 +994,10 @@ impl Worker {
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
         if !stay_awake {
-            let timeout = self.time_to_next_event();
-            self.poll(timeout);
+            match self.time_to_next_event() {
+                None => self.sleep_for_good(),
+                timeout => self.poll(timeout),
+            }
         }
         shared.sleepers.wake_up();
         inbox.end_sleep();
@@ -1022,6 +1037,9 @@ impl Worker {
         if self.stop == Stop::Cancelled && grace.is_some_and(|grace| self.local.clock().read() >= grace) {
             self.stop = Stop::Reported;
             if self.local.oracle.is_some() {
+                return self.give_up("green threads have been cancelled and do not end");
+            }
+            if self.local.shared.standstill.is_found() && !self.table.is_empty() {
                 return self.give_up("green threads have been cancelled and do not end");
             }
             let left: Vec<Straggler> = self.table.iter().map(|(_, entry)| Straggler::new(&entry.task)).collect();
