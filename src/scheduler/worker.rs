@@ -867,6 +867,7 @@ impl Worker {
 
     /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
     fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static) {
+        self.sweep.set_active();
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
             Err(error) => return body(Start::NoStack(error)),

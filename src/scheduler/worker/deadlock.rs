@@ -67,8 +67,8 @@ impl Worker {
         if stuck.is_empty() || stuck.iter().any(from_outside) {
             return;
         }
-        // In the order in which they were spawned.
-        stuck.sort_by_key(|one| one.id);
+        // Who has waited longest comes first.
+        stuck.sort_by_key(|one| one.since);
         stuck.iter_mut().enumerate().for_each(|(number, one)| one.number = number);
         shared.fail(deadlock::report("deadlock", shared.clock.now(), &stuck));
     }
