@@ -38,6 +38,7 @@ const CASES: &[(&str, fn(), End)] = &[
     ("a scope that waits for a parked thread is a deadlock", scope, SCOPE),
     ("while somebody sleeps there is no deadlock", after_a_timer, ALONE),
     ("a thread on each worker and nobody to wake them is a deadlock", scattered, SCATTERED),
+    ("when the threads of the blocking pool are gone there is a deadlock", after_a_blocking_call, ALONE),
     ("every run finds its own deadlock", twice, ALONE),
     ("threads that do not end even when cancelled end the process", stubborn, STUBBORN),
     ("a runtime without time for its end unwinds all the same", no_time, ALONE),
@@ -251,6 +252,14 @@ fn after_a_timer() {
         thread::park();
     });
     assert!(start.elapsed() >= LONG);
+}
+
+fn after_a_blocking_call() {
+    hebra::blocking::set_keep_alive(Duration::from_secs(2));
+    report(&runtime(2), || {
+        hebra::blocking::unblock(|| ());
+        thread::park();
+    });
 }
 
 const SCATTERED: End = End::Report(&[

@@ -27,7 +27,7 @@ const FOUND: u64 = 1 << 31;
 const LEFT: u64 = 1 << 32;
 
 /// What the last one has seen as it entered.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Suspicion(u64);
 
 impl Standstill {

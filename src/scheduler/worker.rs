@@ -697,6 +697,8 @@ pub(crate) struct Worker {
     /// It may have been roused to look for unstarted threads, and has not looked yet.
     roused: bool,
     sweep: Sweep,
+    /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
+    doubts: u32,
     stop: Stop,
 }
 
@@ -739,6 +741,7 @@ impl Worker {
             last_poll: now,
             roused: false,
             sweep: Sweep::default(),
+            doubts: 0,
             stop: Stop::No,
         }
     }
@@ -997,7 +1000,10 @@ impl Worker {
         if !stay_awake {
             match self.time_to_next_event() {
                 None => self.sleep_for_good(),
-                timeout => self.poll(timeout),
+                timeout => {
+                    self.doubts = 0;
+                    self.poll(timeout);
+                }
             }
         }
         shared.sleepers.wake_up();

@@ -7,6 +7,8 @@
 //! Another OS thread may know a green thread's handle, or an object that one waits for, so where there is any that is not a worker of
 //! this runtime, nothing is reported: rather no alarm than a false one. Nor is it where somebody waits for a signal or a child process.
 //!
+//! The last one looks again a few times, as such a thread may end.
+//!
 //! A worker sleeps for good only when the [`sweep`](super::super::sweep) is done, a second or two after somebody has run. So all this
 //! costs nothing before.
 
@@ -14,16 +16,22 @@ use std::mem;
 use std::process;
 use std::sync::atomic::Ordering;
 
+use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};
 use super::super::task::{Reason, TaskRef};
 use super::{Entry, Shared, Stop, Worker};
 use crate::report::say;
 
+/// How often the last worker looks again while there are other OS threads.
+const DOUBTS: u32 = 4;
+/// When it does so first; each time after twice as long. In all that is longer than an idle thread of the blocking pool lives.
+const FIRST_DOUBT: Nanos = 1_000_000_000;
+
 impl Shared {
-    /// Whether there is anything that a worker could run, or could come from elsewhere.
-    fn may_go_on(&self) -> bool {
+    /// Whether there is anything that a worker could run.
+    fn has_news(&self) -> bool {
         let has_news = |post: &super::Post| post.unstarted_len.load(Ordering::Relaxed) > 0 || post.inbox.has_mail();
-        self.is_stopping() || self.posts.iter().any(has_news) || !are_all_os_threads(self.posts.len())
+        self.is_stopping() || self.posts.iter().any(has_news)
     }
 }
 
@@ -36,14 +44,20 @@ impl Worker {
         if self.stop != Stop::No || standstill.is_found() || self.local.reactor().is_waited_for() {
             return self.poll(None);
         }
-        let suspicion = standstill.enter(shared.posts.len()).filter(|_| !shared.may_go_on());
-        if suspicion.is_some_and(|suspicion| standstill.confirm(suspicion)) {
-            let others = shared.posts.iter().enumerate().filter(|(index, _)| *index != self.local.index);
-            others.for_each(|(_, post)| {
-                post.inbox.rouse();
-            });
-        } else {
-            self.poll(None);
+        match standstill.enter(shared.posts.len()).filter(|_| !shared.has_news()) {
+            None => self.poll(None),
+            Some(_) if !are_all_os_threads(shared.posts.len()) => {
+                let again = (self.doubts < DOUBTS).then(|| FIRST_DOUBT << self.doubts);
+                self.doubts += u32::from(again.is_some());
+                self.poll(again);
+            }
+            Some(suspicion) if !standstill.confirm(suspicion) => self.poll(None),
+            Some(_) => {
+                let others = shared.posts.iter().enumerate().filter(|(index, _)| *index != self.local.index);
+                others.for_each(|(_, post)| {
+                    post.inbox.rouse();
+                });
+            }
         }
         if standstill.leave() {
             self.report_stuck();
