@@ -9,6 +9,7 @@ mod support;
 use std::hint::black_box;
 use std::io;
 use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use hebra::thread::{self, timeout};
@@ -34,8 +35,9 @@ fn main() -> io::Result<()> {
 
 fn time_out(options: &Options) {
     machine::pin(machine::SERVER_CPU);
-    let rounds = options.pick(21, 5);
-    let count = options.pick(1_000_000, 100_000);
+    // Short rounds, many of them: some are not disturbed.
+    let rounds = options.pick(501, 51);
+    let count = 20_000;
     let compare = |what: &str, call: fn()| {
         let with = || ns_each(count, || (0..count).for_each(|_| timeout(LIMIT, || black_box(call)()).expect("it is in time")));
         let bare = || ns_each(count, || (0..count).for_each(|_| black_box(call)()));
@@ -70,18 +72,28 @@ fn unpark_for_ever(peer: thread::Thread) -> impl FnOnce() {
     }
 }
 
-/// ns per thread to cancel `count` that sleep, and to join them.
+/// Sleepers that have begun.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+fn sleep() {
+    BEGUN.fetch_add(1, Relaxed);
+    thread::sleep(LIMIT * 60);
+}
+
+/// ns of CPU time per thread to cancel `count` that sleep, and to join them.
 fn crowd(count: usize, options: &Options) {
     machine::pin(machine::SERVER_CPU);
     let rounds = options.pick(7, 3);
     let (cancel, pair) = support::runtime(1).run(move || {
         let mut cancel = Samples::default();
         let ours = || {
-            let sleepers: Vec<_> = (0..count).map(|_| thread::spawn(|| thread::sleep(LIMIT * 60))).collect();
-            // Until all have begun to sleep.
-            thread::sleep(Duration::from_millis(1));
-            let asked = ns_each(count as u64, || sleepers.iter().for_each(thread::JoinHandle::cancel));
-            let joined = ns_each(count as u64, || {
+            let sleepers: Vec<_> = (0..count).map(|_| thread::spawn(sleep)).collect();
+            while BEGUN.load(Relaxed) < count {
+                thread::yield_now();
+            }
+            BEGUN.store(0, Relaxed);
+            let asked = cpu_ns_each(count, || sleepers.iter().for_each(thread::JoinHandle::cancel));
+            let joined = cpu_ns_each(count, || {
                 for sleeper in sleepers {
                     sleeper.join().expect_err("it was cancelled");
                 }
@@ -89,27 +101,29 @@ fn crowd(count: usize, options: &Options) {
             cancel.push(asked);
             asked + joined
         };
-        let pair = interleave(rounds, ours, || catch_panics(count as u64));
+        let pair = interleave(rounds, ours, || catch_panics(count));
         (cancel, pair)
     });
-    report(&format!("cancelling and joining {} sleepers", thousands(count)), "ns each", &pair, "an unwinding caught");
+    report(&format!("cancelling and joining {} sleepers, CPU", thousands(count)), "ns each", &pair, "an unwinding caught");
     println!("    of it to ask for it {} ns", figure(cancel.median()));
 }
 
-/// ns per unwinding through a few frames, without the panic hook.
-fn catch_panics(count: u64) -> f64 {
+/// ns of CPU time per unwinding to the caller, without the panic hook.
+fn catch_panics(count: usize) -> f64 {
     #[inline(never)]
-    fn unwind(depth: usize) {
-        match black_box(depth) {
-            0 => panic::resume_unwind(Box::new(())),
-            _ => unwind(depth - 1),
-        }
-        black_box(depth);
+    fn unwind() {
+        panic::resume_unwind(Box::new(()));
     }
 
-    ns_each(count, || {
+    cpu_ns_each(count, || {
         for _ in 0..count {
-            let _ = black_box(panic::catch_unwind(|| unwind(5)));
+            let _ = black_box(panic::catch_unwind(unwind));
         }
     })
+}
+
+fn cpu_ns_each(count: usize, work: impl FnOnce()) -> f64 {
+    let before = machine::cpu_time();
+    work();
+    (machine::cpu_time() - before).as_nanos() as f64 / count as f64
 }

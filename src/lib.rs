@@ -13,6 +13,9 @@ mod atomic;
 mod coroutine;
 #[cfg(feature = "runtime")]
 mod lock;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
+mod panic_count;
 mod report;
 #[allow(unsafe_code)]
 mod stack;
@@ -34,6 +37,8 @@ mod park;
 #[cfg(feature = "runtime")]
 pub mod blocking;
 #[cfg(feature = "runtime")]
+pub mod channel;
+#[cfg(feature = "runtime")]
 pub mod future;
 #[cfg(feature = "runtime")]
 pub mod io;
@@ -41,6 +46,8 @@ pub mod io;
 mod runtime;
 #[cfg(feature = "runtime")]
 mod stdio;
+#[cfg(feature = "runtime")]
+pub mod sync;
 #[cfg(feature = "runtime")]
 pub mod thread;
 #[cfg(feature = "runtime")]

@@ -30,7 +30,7 @@ use crate::coroutine::stack_pointer;
 use crate::generator::Hold;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::scopes::{Kind, Left, Scopes};
-use crate::scheduler::task::Reason;
+use crate::scheduler::task::{Reason, current_id};
 use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
 use crate::unwinding::{is_stuck, is_unwinding};
@@ -51,6 +51,7 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// Unwinds, or returns `true`, if the calling thread is not to wait because it is cancelled.
+    #[inline(always)]
     fn is_over(self) -> bool {
         match self {
             Mode::CancelPoint => cancel_point(),
@@ -77,6 +78,7 @@ pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
 ///
 /// `register` runs on the calling thread and must neither park nor run user code. It returns what undoes it, or `None` if there is
 /// no need to wait; then `park` returns [`Wake::Woken`] at once.
+#[inline(always)] // So that the switch's return is predicted; see `coroutine`. Each caller has a `register` of its own anyway.
 pub(crate) fn park<U>(
     reason: Reason,
     deadline: Option<Instant>,
@@ -129,6 +131,7 @@ where
     }
 }
 
+#[inline(always)]
 fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
 where
     U: FnOnce(&Wait<'_>),
@@ -185,6 +188,8 @@ where
     }
 }
 
+#[cold]
+#[inline(never)]
 fn park_os<U>(deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
 where
     U: FnOnce(&Wait<'_>),
@@ -225,6 +230,28 @@ pub(crate) fn pause() -> bool {
     is_cancelled() && raise(unwinding)
 }
 
+/// Counts an operation that may not have to park, and lets the others run if the calling green thread has done many of them in a row.
+/// Then it is a cancel point.
+#[inline(always)]
+pub(crate) fn count_operation() {
+    if worker::is_budget_spent() {
+        pause();
+    }
+}
+
+/// A number for choices that are to be fair; in a simulation it follows from the seed.
+pub(crate) fn random() -> u64 {
+    worker::random().unwrap_or_else(|| {
+        // Marsaglia's xorshift, *Xorshift RNGs*, 2003.
+        let mut word = RANDOM.get();
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        RANDOM.set(word);
+        word
+    })
+}
+
 /// Whether the calling thread is cancelled: as a whole, or a scope that it is in.
 #[inline]
 pub(crate) fn is_cancelled() -> bool {
@@ -263,7 +290,8 @@ fn raise(unwinding: bool) -> bool {
     }
     if !unwinding {
         set_raised(true);
-        panic::resume_unwind(Box::new(CancelUnwind));
+        set_cancelling(true);
+        panic::resume_unwind(Box::new(CancelUnwind::new(thread_id(), end_cancelling)));
     }
     true
 }
@@ -275,6 +303,33 @@ pub(crate) fn is_raised() -> bool {
 
 fn set_raised(raised: bool) {
     worker::with(|_, task| task.set_raised(raised)).unwrap_or_else(|| OS_RAISED.set(raised));
+}
+
+fn set_cancelling(cancelling: bool) {
+    worker::with(|_, task| task.set_cancelling(cancelling)).unwrap_or_else(|| OS_CANCELLING.set(cancelling));
+}
+
+/// Notes that the unwinding of the thread `thread` is over, if that is the calling one: its payload may be dropped elsewhere.
+fn end_cancelling(thread: u64) {
+    if thread == thread_id() {
+        set_cancelling(false);
+    }
+}
+
+/// Whether the payload of a cancellation lives that has unwound the calling thread.
+pub(crate) fn is_cancelling() -> bool {
+    worker::with(|_, task| task.is_cancelling()).unwrap_or_else(|| OS_CANCELLING.get())
+}
+
+/// Whether the calling thread unwinds because of a panic, and not of a cancellation.
+pub(crate) fn is_panicking() -> bool {
+    is_unwinding() && !is_cancelling()
+}
+
+/// The id of the calling thread, green or OS: what a lock keeps of its holder.
+#[inline]
+pub(crate) fn thread_id() -> u64 {
+    current_id(|| worker::with(|_, task| task.id()).unwrap_or_else(|| os_thread().id))
 }
 
 /// A cancel scope that the calling thread is in, by number. Who forgets it is in it until its end.
@@ -349,6 +404,8 @@ thread_local! {
     static OS_SCOPES: RefCell<ManuallyDrop<Scopes>> = const { RefCell::new(ManuallyDrop::new(Scopes::new())) };
     static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
+    static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
+    static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
     static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
 }
 

@@ -32,9 +32,32 @@ pub(crate) fn set_stuck() {
     STUCK.set(true);
 }
 
-/// The payload that unwinds a cancelled green thread.
+/// The payload that unwinds a cancelled thread. While it lives the thread unwinds because of it; whoever swallows the unwinding drops it.
 #[cfg(feature = "runtime")]
-pub(crate) struct CancelUnwind;
+pub(crate) struct CancelUnwind {
+    /// Told, with the id of the thread, when the unwinding is over.
+    over: fn(u64),
+    thread: u64,
+}
+
+#[cfg(feature = "runtime")]
+impl CancelUnwind {
+    pub(crate) fn new(thread: u64, over: fn(u64)) -> CancelUnwind {
+        CancelUnwind { over, thread }
+    }
+
+    /// For a thread that had nothing to unwind.
+    pub(crate) fn of_nothing() -> CancelUnwind {
+        CancelUnwind { over: |_| (), thread: 0 }
+    }
+}
+
+#[cfg(feature = "runtime")]
+impl Drop for CancelUnwind {
+    fn drop(&mut self) {
+        (self.over)(self.thread);
+    }
+}
 
 /// Drops a value of the user's; a panic in its destructor is the `Err`.
 #[cfg(feature = "runtime")]

@@ -33,6 +33,7 @@ enum End {
 const CASES: &[(&str, fn(), End)] = &[
     ("a circle of joins on one worker is a deadlock", || circle(1), CIRCLE),
     ("a circle of joins on two workers is a deadlock", || circle(2), CIRCLE),
+    ("two locks that are taken crosswise on two workers are a deadlock", crosswise, CIRCLE),
     ("a thread that parks alone is a deadlock", || alone(1), ALONE),
     ("a thread that parks alone is a deadlock with three workers", || alone(3), ALONE),
     ("a scope that waits for a parked thread is a deadlock", scope, SCOPE),
@@ -220,6 +221,23 @@ fn circle(workers: usize) {
         thread::park();
     });
     assert_eq!(alive.load(SeqCst), 0, "everybody unwinds");
+}
+
+fn crosswise() {
+    let locks: [Arc<hebra::sync::Mutex<()>>; 2] = Default::default();
+    let both = Arc::new(hebra::sync::Barrier::new(2));
+    report(&runtime(2), || {
+        for (at, name) in ["anna", "bert"].into_iter().enumerate() {
+            let (mine, theirs, both) = (locks[at].clone(), locks[1 - at].clone(), both.clone());
+            let takes_both = move || {
+                let _mine = mine.lock().unwrap();
+                both.wait();
+                let _theirs = theirs.lock().unwrap();
+            };
+            Builder::new().name(name.into()).spawn(takes_both).unwrap();
+        }
+        thread::park();
+    });
 }
 
 const ALONE: End = End::Report(&[("deadlock at ", "s"), ("  'main' (tests/deadlock.rs:", "s")]);

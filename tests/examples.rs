@@ -563,3 +563,35 @@ fn http_client_fetches_a_page_many_times_at_once() {
         assert!(!nobody.status.success());
     });
 }
+
+// graceful
+
+#[test]
+fn graceful_lets_its_connections_end_for_a_while_cancels_the_rest_and_says_so() {
+    bounded(|| {
+        let mut command = example("graceful");
+        command.args([ANY_PORT, "500"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address: SocketAddr = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
+
+        let [mut ending, mut idle] = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        for client in [&mut ending, &mut idle] {
+            client.write_all(b"hello\n").unwrap();
+            expect(client, "HELLO\n");
+        }
+        let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        while TcpStream::connect(address).is_ok() {}
+        ending.write_all(b"bye\n").unwrap();
+        expect(&ending, "BYE\n");
+        drop(ending);
+        assert_eq!(rest(&idle), "", "it was cancelled");
+        line.clear();
+        output.read_line(&mut line).unwrap();
+        assert!(line.contains("1 cancelled") && line.contains("0 failed"), "{line}");
+        assert!(process.wait().unwrap().success());
+    });
+}

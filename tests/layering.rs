@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("unwinding", 0),
     ("stack", 10),
     ("coroutine", 11),
+    ("panic_count", 12),
     ("generator", 20),
     ("scheduler", 30),
     ("park", 40),

@@ -416,17 +416,24 @@ fn a_scope_whose_threads_have_ended_returns_its_value_though_time_is_up() {
 #[test]
 fn a_thread_spawned_in_a_cancelled_scope_is_cancelled() {
     on_one_and_two(|_| {
+        let ran = AtomicBool::new(false);
         let late = timeout(Duration::ZERO, || {
             scope(|s| {
                 let _destructor = OnDrop(|| drop(s.spawn(|| thread::sleep(FOR_EVER))));
                 s.spawn(|| {
-                    shield(|| thread::sleep(SHORTLY));
-                    s.spawn(|| unreachable!("it was cancelled before it has begun"));
+                    shield(|| {
+                        // Until this one has been cancelled.
+                        let cancelled = s.spawn(|| thread::sleep(FOR_EVER));
+                        assert!(is_cancelled(cancelled.join()));
+                    });
+                    s.spawn(|| ran.store(true, SeqCst));
                 });
+                shield(|| thread::sleep(SHORTLY));
                 thread::sleep(FOR_EVER);
             });
         });
         assert!(late.is_err());
+        assert!(!ran.load(SeqCst), "it was cancelled before it began");
     });
 }
 

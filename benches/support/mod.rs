@@ -6,6 +6,7 @@
 
 pub mod epoll_server;
 pub mod floor;
+pub mod hand_over;
 pub mod histogram;
 pub mod load;
 pub mod machine;

@@ -9,6 +9,7 @@
 //!
 //! An unstarted task belongs to nobody and may be taken by any worker; a started one belongs to its home worker (law 2).
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -143,6 +144,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     raised: AtomicBool,
     /// The thread is parked, and `waits_for` is where the id of the thread stands that it waits for. Home worker only.
     owned: AtomicBool,
+    /// The payload of a cancellation's unwinding is alive. Home worker only.
+    cancelling: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
     /// Where its stack ended when it parked last. For prefetching, and for giving back dead pages.
@@ -178,6 +181,7 @@ impl<B> Task<B> {
             swept: AtomicBool::new(false),
             attention: AtomicU8::new(0),
             raised: AtomicBool::new(false),
+            cancelling: AtomicBool::new(false),
             since: AtomicU64::new(0),
             stack_end: AtomicUsize::new(0),
             owned: AtomicBool::new(false),
@@ -362,6 +366,15 @@ impl<B: ?Sized> Task<B> {
     pub(crate) fn set_raised(&self, raised: bool) {
         self.raised.store(raised, Ordering::Relaxed);
     }
+
+    /// Whether the payload of a cancellation's unwinding is alive.
+    pub(crate) fn is_cancelling(&self) -> bool {
+        self.cancelling.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cancelling(&self, cancelling: bool) {
+        self.cancelling.store(cancelling, Ordering::Relaxed);
+    }
 }
 
 fn home_of(word: u64) -> Option<Home> {
@@ -381,3 +394,37 @@ pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
+
+thread_local! {
+    /// The id of the thread whose code this OS thread runs; 0 if nobody has asked for it since that began to run.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The id of the thread that calls it, which is `id()` unless it has been asked before.
+#[inline]
+pub(crate) fn current_id(id: impl FnOnce() -> u64) -> u64 {
+    match CURRENT.get() {
+        0 => {
+            CURRENT.set(id());
+            CURRENT.get()
+        }
+        id => id,
+    }
+}
+
+/// Notes that this OS thread is about to run another thread's code.
+#[inline]
+pub(crate) fn forget_current_id() {
+    CURRENT.set(0);
+}
+
+/// The id in a word that says who holds something; 0 for nobody.
+pub(crate) fn owner_id(word: u64) -> u64 {
+    if word & NO_OWNER == 0 { word & ((1 << OWNER_BITS) - 1) } else { 0 }
+}
+
+/// The lowest bits of a word that says who holds something are its id; the others the word may use for itself.
+pub(crate) const OWNER_BITS: u32 = 48;
+
+/// In a word that says who holds something: the lowest bits are no id.
+pub(crate) const NO_OWNER: u64 = 1 << 62;

@@ -34,6 +34,13 @@ impl WaitList {
         }
     }
 
+    /// For whoever has been the first already.
+    pub(crate) fn push_front(&mut self, waiter: Waiter) {
+        if let Some(second) = self.first.replace(waiter) {
+            self.others.get_or_insert_default().push_front(second);
+        }
+    }
+
     /// Takes the waiter of `wait` out, if it is still there: for whoever was not woken through this list.
     pub(crate) fn remove(&mut self, wait: &Wait<'_>) {
         if self.first.as_ref().is_some_and(|first| wait.is(first)) {
@@ -45,7 +52,6 @@ impl WaitList {
         }
     }
 
-    #[allow(dead_code)] // For the primitives of `sync` and `channel`.
     /// Takes the first waiter out.
     pub(crate) fn pop(&mut self) -> Option<Waiter> {
         self.first.take().or_else(|| self.others.as_mut()?.pop_front())

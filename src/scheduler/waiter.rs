@@ -5,12 +5,13 @@
 //! through its home worker's queue, an OS thread through its condition variable.
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar};
 use std::time::Instant;
 
 use super::claim::{Claim, Epoch, Token, Wake};
-use super::run_queue;
+use super::run_queue::{self, Home};
 use super::task::{self, TaskRef};
 use crate::lock::Lock;
 
@@ -38,23 +39,67 @@ impl Waiter {
         Waiter { who: Who::Os(thread), epoch }
     }
 
-    /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if the wait has ended already.
-    pub(crate) fn wake(&self, wake: Wake) -> bool {
+    /// The id of the thread that waits.
+    pub(crate) fn thread_id(&self) -> u64 {
         match &self.who {
-            Who::Green(task) => {
-                let won = task.claim.end(self.epoch, wake);
-                if won {
-                    run_queue::push(task.home().expect("only a started green thread waits"));
-                }
-                won
+            Who::Green(task) => task.id(),
+            Who::Os(thread) => thread.id,
+        }
+    }
+
+    /// Whether the thread that waits lives on the caller's worker, and so does not run now.
+    pub(crate) fn is_near(&self) -> bool {
+        match &self.who {
+            Who::Green(task) => task.home().is_some_and(run_queue::is_at),
+            Who::Os(_) => false,
+        }
+    }
+
+    /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if the wait has ended already.
+    #[inline]
+    pub(crate) fn wake(&self, wake: Wake) -> bool {
+        self.claim(wake).is_some()
+    }
+
+    /// Ends the wait with `wake`; the thread becomes runnable when the caller drops what this returns, and not before: so a lock under
+    /// which it was found can be released first. `None`, and nothing is done, if the wait has ended already.
+    #[inline]
+    pub(crate) fn claim(&self, wake: Wake) -> Option<Claimed> {
+        match &self.who {
+            Who::Green(task) if task.claim.end(self.epoch, wake) => {
+                let home = task.home().expect("only a started green thread waits");
+                let door = u64::from(home.worker) << 32 | u64::from(home.slot);
+                // A worker's number is far below 2^32.
+                Some(Claimed { door: NonZero::new(door + 1)?, thread: None })
             }
-            Who::Os(thread) => {
-                let won = thread.claim.end(self.epoch, wake);
-                if won {
-                    thread.unblock();
-                }
-                won
+            Who::Os(thread) if thread.claim.end(self.epoch, wake) => {
+                Some(Claimed { door: NonZero::<u64>::MAX, thread: Some(thread.clone()) })
             }
+            _ => None,
+        }
+    }
+}
+
+/// A thread whose wait has been ended for good. Dropping this makes it runnable.
+///
+/// Two words that fit into registers: it is handed from function to function while a lock is held.
+#[must_use]
+pub(crate) struct Claimed {
+    /// One more than the worker and the slot of a green thread.
+    door: NonZero<u64>,
+    /// If it is an OS thread.
+    thread: Option<Arc<OsThread>>,
+}
+
+impl Drop for Claimed {
+    #[inline]
+    fn drop(&mut self) {
+        match &self.thread {
+            None => {
+                let door = self.door.get() - 1;
+                run_queue::push(Home { worker: (door >> 32) as u32, slot: door as u32 });
+            }
+            Some(thread) => thread.unblock(),
         }
     }
 }
@@ -88,14 +133,30 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// Makes a waiter that has ended an earlier wait of this thread one that ends this wait: for whoever keeps it, to save the counting
+    /// of references. `false`, and nothing is done, if it is another thread's.
+    #[inline]
+    pub(crate) fn renew(&self, waiter: &mut Waiter) -> bool {
+        let same = self.is_by(waiter);
+        if same {
+            waiter.epoch = self.epoch;
+        }
+        same
+    }
+
     /// Whether `waiter` ends this wait.
     pub(crate) fn is(&self, waiter: &Waiter) -> bool {
-        let same = match (&self.who, &waiter.who) {
+        self.epoch == waiter.epoch && self.is_by(waiter)
+    }
+
+    /// Whether `waiter` ends a wait of this thread.
+    #[inline]
+    fn is_by(&self, waiter: &Waiter) -> bool {
+        match (&self.who, &waiter.who) {
             (WhoRef::Green(a), Who::Green(b)) => Arc::ptr_eq(a, b),
             (WhoRef::Os(a), Who::Os(b)) => Arc::ptr_eq(a, b),
             _ => false,
-        };
-        same && self.epoch == waiter.epoch
+        }
     }
 
     /// Notes the address of what is waited for, and returns that of the record: each is brought into the cache by way of the other.
@@ -127,6 +188,12 @@ impl<'a> Wait<'a> {
             WhoRef::Green(task) => task.token(),
             WhoRef::Os(thread) => &thread.token,
         }
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claimed { .. }")
     }
 }
 

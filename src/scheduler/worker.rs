@@ -56,13 +56,14 @@ use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
 use super::standstill::Standstill;
 use super::sweep::Sweep;
-use super::task::{Body, Start, Task, TaskRef};
+use super::task::{Body, Start, Task, TaskRef, forget_current_id};
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::lock::Lock;
+use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
-use crate::unwinding::{CancelUnwind, discard, drop_quietly, message};
+use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, message};
 
 mod deadlock;
 mod simulate;
@@ -215,8 +216,20 @@ pub(crate) fn is_green() -> bool {
 pub(crate) fn suspend(why: Suspend) {
     let suspender = with(|local, _| local.suspender.get()).flatten();
     let suspender = suspender.expect("only a green thread suspends");
+    if is_unwinding() {
+        return suspend_unwinding(suspender, why);
+    }
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
     unsafe { suspender.suspend(why) }
+}
+
+/// As [`suspend`], in the middle of an unwinding: the panic count goes along.
+#[cold]
+fn suspend_unwinding(suspender: Suspender<(), Suspend>, why: Suspend) {
+    let count = panic_count::take();
+    // SAFETY: as in `suspend`.
+    unsafe { suspender.suspend(why) };
+    count.give_back();
 }
 
 /// Destroys the thread-locals of the running green thread, last initialised first. A destructor that panics is reported, and the others run
@@ -830,6 +843,7 @@ impl Worker {
         local.slot.set(slot);
         local.suspender.set(entry.suspender);
         local.budget.set(BUDGET);
+        forget_current_id();
         let resumed = entry.coroutine.resume(());
         local.running.set(None);
         entry.suspender = local.suspender.get();
@@ -1088,6 +1102,7 @@ struct Entered;
 impl Drop for Entered {
     fn drop(&mut self) {
         LOCAL.set(None);
+        forget_current_id();
         LocalQueue::with(|queue| queue.set_worker(None));
     }
 }

@@ -215,7 +215,7 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
     let result = match start {
         Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
         // Its destructor may be at a cancel point, too.
-        Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind))),
+        Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind::of_nothing()))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
         // There is no such green thread; perhaps the caller is one.
         Start::Refused => return drop_quietly(f).and(Err(Box::new(Cancelled::at(None)))),

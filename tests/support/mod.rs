@@ -2,8 +2,10 @@
 
 #![allow(dead_code)]
 
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, Output};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use hebra::{Config, Runtime};
@@ -19,7 +21,8 @@ pub fn bounded<T>(body: impl FnOnce() -> T) -> T {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let watchdog = std::thread::spawn(move || {
         if watched.recv_timeout(BOUND) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{test} has hung for {BOUND:?}");
+            // Where nobody reads that any more, `eprintln!` would panic.
+            let _ = writeln!(std::io::stderr(), "{test} has hung for {BOUND:?}");
             std::process::abort();
         }
     });
@@ -63,4 +66,61 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         hebra::thread::yield_now();
     }
+}
+
+/// Where the threads of a test run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    OneWorker,
+    TwoWorkers,
+    /// Every other one is an OS thread.
+    Mixed,
+    OsThreads,
+}
+
+impl Place {
+    pub const ALL: [Place; 4] = [Place::OneWorker, Place::TwoWorkers, Place::Mixed, Place::OsThreads];
+
+    /// Runs `f` on `count` threads, each with its number, and ends the process if they hang.
+    pub fn run(self, count: usize, f: impl Fn(usize) + Sync) {
+        let f = &f;
+        let green = |workers, step| {
+            let runtime = Runtime::new(Config::default().workers(workers)).expect("the number of workers is in range");
+            runtime.run(|| hebra::thread::scope(|s| (0..count).step_by(step).for_each(|n| drop(s.spawn(move || f(n))))));
+        };
+        let os = |step| {
+            std::thread::scope(|s| {
+                (1..count).step_by(step).for_each(|n| drop(s.spawn(move || f(n))));
+                if step == 1 { f(0) } else { green(1, 2) }
+            });
+        };
+        bounded(|| match self {
+            Place::OneWorker => green(1, 1),
+            Place::TwoWorkers => green(2, 1),
+            Place::Mixed => os(2),
+            Place::OsThreads => os(1),
+        });
+    }
+}
+
+/// Runs `f` with a panic hook that is silent about the panics that the test wants: only if `f` itself panics, the last one is told. One
+/// test of a binary at a time.
+pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    static ONE: Mutex<()> = Mutex::new(());
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(|info| *LAST.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string()));
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    panic::set_hook(before);
+    result.unwrap_or_else(|payload| {
+        eprintln!("{}", LAST.lock().unwrap_or_else(PoisonError::into_inner));
+        panic::resume_unwind(payload)
+    })
+}
+
+/// Lets all others run until they wait for something, on a runtime of one worker. One `yield_now` is not enough: a worker may resume its
+/// ready threads several times before it starts new ones.
+pub fn run_the_others() {
+    (0..300).for_each(|_| hebra::thread::yield_now());
 }

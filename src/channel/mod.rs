@@ -1,0 +1,163 @@
+//! Channels, with the API of crossbeam-channel 0.5, between green threads and OS threads in any mix.
+//!
+//! Any number of senders and receivers share a channel; each message goes to one receiver. [`bounded`] channels hold so many messages
+//! at most, and a sender waits while they are full; at a capacity of 0 sender and receiver meet. [`unbounded`] ones hold any number.
+//! [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one that the end of a thread disconnects, [`never`]
+//! one that nobody sends to. [`select!`] waits for the first of several operations, on whatever channels.
+//!
+//! ```
+//! use hebra::{channel, thread};
+//!
+//! hebra::run(|| {
+//!     let (sender, receiver) = channel::bounded(2);
+//!     for n in 1..=3 {
+//!         let sender = sender.clone();
+//!         thread::spawn(move || sender.send(n * n).unwrap());
+//!     }
+//!     drop(sender); // The clones are left: the channel is disconnected when the last of them goes.
+//!     assert_eq!(receiver.iter().sum::<u32>(), 14);
+//! });
+//! ```
+//!
+//! Where `crossbeam_channel` is used, `hebra::channel` can take its place: names, methods, the grammar of [`select!`] and the error types,
+//! which are crossbeam's own, are the same. What differs:
+//!
+//! - Nobody spins: who waits is parked, also for the message of a sender that was selected and has yet to make it.
+//! - Waits are cancel points. Cancelled means that it did not happen: no message is taken or lost.
+//! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not panic in the middle of an unwinding.
+//! - A select that has sent to receivers that are gone says so.
+//! - [`Select`] stays on the OS thread that has made it.
+
+use std::time::{Duration, Instant};
+
+use crate::park::deadline_after;
+
+mod alarm;
+mod entries;
+mod macros;
+mod queue;
+mod receiver;
+mod select;
+mod sender;
+mod state;
+
+pub use crossbeam_channel::{
+    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError, TryReadyError,
+    TryRecvError, TrySelectError, TrySendError,
+};
+
+pub use receiver::{IntoIter, Iter, Receiver, TryIter};
+pub use select::{Select, SelectedOperation};
+pub use sender::Sender;
+
+#[doc(inline)]
+pub use crate::{__select as select, __select_biased as select_biased};
+
+/// What the macros expand to.
+#[doc(hidden)]
+pub mod internal {
+    pub use super::select::Case;
+    pub use super::select::expanded::{is, recv, select, select_timeout, send, try_select};
+}
+
+use alarm::Alarm;
+use queue::Queue;
+use receiver::Flavor;
+
+/// Makes a channel that holds any number of messages.
+///
+/// ```
+/// use hebra::channel::unbounded;
+///
+/// let (sender, receiver) = unbounded();
+/// (0..100).for_each(|n| sender.send(n).unwrap());
+/// assert_eq!(receiver.len(), 100);
+/// ```
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    pair(None)
+}
+
+/// Makes a channel that holds `cap` messages at most: then senders wait. With 0 a sender waits until its message is received.
+///
+/// ```
+/// use hebra::{channel, thread};
+///
+/// hebra::run(|| {
+///     let (sender, receiver) = channel::bounded(1);
+///     let producer = thread::spawn(move || (0..10).for_each(|n| sender.send(n).unwrap()));
+///     assert_eq!(receiver.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+///     producer.join().unwrap();
+/// });
+/// ```
+pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
+    pair(Some(cap))
+}
+
+fn pair<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
+    let queue = std::sync::Arc::new(Queue::new(capacity));
+    (Sender { queue: queue.clone() }, Receiver { flavor: Flavor::Queue(queue) })
+}
+
+/// Makes a channel that delivers one message after `duration`: the time at which it was due.
+///
+/// ```
+/// use std::time::Duration;
+/// use hebra::channel::{after, select, unbounded};
+///
+/// let (_sender, receiver) = unbounded::<u32>();
+/// select! {
+///     recv(receiver) -> _ => unreachable!(),
+///     recv(after(Duration::from_millis(1))) -> _ => println!("nobody has sent"),
+/// }
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    deadline_after(duration).map_or_else(never, at)
+}
+
+/// Makes a channel that delivers one message at `when`: that time.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use hebra::channel::at;
+///
+/// let when = Instant::now() + Duration::from_millis(1);
+/// assert_eq!(at(when).recv(), Ok(when));
+/// assert!(Instant::now() >= when);
+/// ```
+pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
+    Receiver { flavor: Flavor::Alarm(Alarm::new(when.into(), None)) }
+}
+
+/// Makes a channel that delivers a message every `duration`: the time at which it was due.
+///
+/// It holds one message at most. The next is due `duration` after that one was taken.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use hebra::channel::tick;
+///
+/// let start = Instant::now();
+/// assert_eq!(tick(Duration::from_millis(1)).iter().take(3).count(), 3);
+/// assert!(start.elapsed() >= Duration::from_millis(3));
+/// ```
+pub fn tick(duration: Duration) -> Receiver<Instant> {
+    let first = deadline_after(duration);
+    first.map_or_else(never, |first| Receiver { flavor: Flavor::Alarm(Alarm::new(first, Some(duration))) })
+}
+
+/// Makes a channel that never delivers a message and is never disconnected: for a `select!` with an operation that is not always there.
+///
+/// ```
+/// use hebra::channel::{never, select, unbounded, Receiver};
+///
+/// let (sender, receiver) = unbounded();
+/// sender.send(1).unwrap();
+/// let other: Option<Receiver<u32>> = None;
+/// select! {
+///     recv(receiver) -> message => assert_eq!(message, Ok(1)),
+///     recv(other.unwrap_or(never())) -> _ => unreachable!(),
+/// }
+/// ```
+pub const fn never<T>() -> Receiver<T> {
+    Receiver { flavor: Flavor::Never }
+}

@@ -1,0 +1,716 @@
+//! [`Select`]: one of several operations, whichever can go first.
+//!
+//! # How one is selected
+//!
+//! 1. Try each operation, in random order: the first that would not wait is reserved, and that is it.
+//! 2. Enlist in all of the channels. If one of them turns out not to have to wait, go back to 1.
+//! 3. Wait. Whoever comes to one of the channels and wins this thread's claim has selected that operation, and its entry is gone: no
+//!    other can be, as a wait is claimed once.
+//! 4. Leave the other channels.
+//!
+//! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and the next one is now, does not mean that
+//! there was ever nothing to receive. To have stood in all of them at once does.
+//!
+//! Going back from 2 to 1 means taking the entries out again; one may have been chosen meanwhile. Then the wait has been ended, and has
+//! to be entered to be left: the thread suspends, and is resumed at once.
+//!
+//! A selected operation is reserved and not done: the message of a send is made only then. See [`State`](super::state) for
+//! what is reserved; [`SelectedOperation`] gives it back if it is dropped undone.
+
+use std::fmt;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use super::entries::{Fate, Key, List};
+use super::queue::Queue;
+use super::receiver::Flavor;
+use super::state::{Held, Place};
+use super::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
+use super::{Receiver, Sender};
+use crate::park::{self, Mode, Wait, deadline_after};
+use crate::scheduler::claim::Wake;
+use crate::scheduler::task::Reason;
+
+/// What a selected operation has got.
+#[derive(Clone, Copy)]
+enum Reserved {
+    /// A place, or a receiver.
+    Place,
+    /// The message in this entry.
+    Message(Key),
+    /// The message that will be in this entry, if a sender that was selected makes it.
+    Promise(Key),
+    /// A message from time itself, that was due then.
+    Due(Instant),
+    /// Nothing: the operation fails.
+    Failure,
+}
+
+/// What an operation does of a select, whatever its messages are.
+trait Operation {
+    /// Reserves what it needs, if that is there at once. `None` is a first answer; enlisting gives the final one.
+    fn reserve(&self) -> Option<Reserved>;
+
+    /// Gives back what was reserved.
+    fn release(&self, reserved: Reserved);
+
+    /// Whether it would not wait. Entries of `wait` do not count.
+    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool;
+
+    /// When it will not wait any more without anybody's doing.
+    fn due(&self) -> Option<Instant>;
+
+    /// Enlists the thread, to have something reserved or only to be told.
+    ///
+    /// # Errors
+    /// It would not wait.
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready>;
+
+    /// Takes the thread's entry out, and tells what has become of it. One that was chosen stays as what is reserved.
+    fn withdraw(&self, key: Key) -> (Fate, Reserved);
+
+    /// Waits for a promise to be kept; `None` if it is not.
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved>;
+}
+
+/// An operation need not wait.
+struct Ready;
+
+impl<T> Operation for Sender<T> {
+    fn reserve(&self) -> Option<Reserved> {
+        if !self.queue.may_send() {
+            return None;
+        }
+        let place = self.queue.lock().reserve_place();
+        match place {
+            Place::Reserved => Some(Reserved::Place),
+            Place::Disconnected => Some(Reserved::Failure),
+            Place::Nothing => None,
+        }
+    }
+
+    fn release(&self, reserved: Reserved) {
+        if let Reserved::Place = reserved {
+            let claimed = self.queue.lock().release_place();
+            drop(claimed);
+        }
+    }
+
+    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
+        self.queue.lock().is_sendable(wait)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready> {
+        let mut state = self.queue.lock();
+        match () {
+            () if state.is_sendable(Some(wait)) => Err(Ready),
+            () if watch => Ok(Some(state.enlist_watcher(List::SendWatchers, wait))),
+            () => Ok(Some(state.enlist_sender(wait, None))),
+        }
+    }
+
+    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
+        (self.queue.lock().entries.withdraw_sender(key).0, Reserved::Place)
+    }
+
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+        Some(reserved)
+    }
+}
+
+impl<T> Operation for Receiver<T> {
+    fn reserve(&self) -> Option<Reserved> {
+        match &self.flavor {
+            Flavor::Queue(queue) if !queue.may_receive() => None,
+            Flavor::Queue(queue) => hold_message(queue),
+            Flavor::Alarm(rings) => rings.alarm().take().map(Reserved::Due),
+            Flavor::Never => None,
+        }
+    }
+
+    fn release(&self, reserved: Reserved) {
+        if let (Reserved::Message(key), Flavor::Queue(queue)) = (reserved, &self.flavor) {
+            let claimed = queue.lock().release_message(key);
+            drop(claimed);
+        }
+    }
+
+    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
+        match &self.flavor {
+            Flavor::Queue(queue) => queue.lock().is_receivable(wait),
+            Flavor::Alarm(rings) => rings.alarm().is_due(),
+            Flavor::Never => false,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &self.flavor {
+            Flavor::Alarm(rings) => rings.alarm().due(),
+            Flavor::Queue(_) | Flavor::Never => None,
+        }
+    }
+
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready> {
+        let Flavor::Queue(queue) = &self.flavor else { return Ok(None) };
+        let mut state = queue.lock();
+        match () {
+            () if state.is_receivable(Some(wait)) => Err(Ready),
+            () if watch => Ok(Some(state.enlist_watcher(List::RecvWatchers, wait))),
+            () => Ok(Some(state.enlist_receiver(wait))),
+        }
+    }
+
+    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
+        let fate = match &self.flavor {
+            Flavor::Queue(queue) => queue.lock().entries.withdraw_receiver(key),
+            Flavor::Alarm(_) | Flavor::Never => Fate::Waiting,
+        };
+        (fate, if fate == Fate::Promised { Reserved::Promise(key) } else { Reserved::Message(key) })
+    }
+
+    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+        match (reserved, &self.flavor) {
+            (Reserved::Promise(key), Flavor::Queue(queue)) => hold_promise(queue, key),
+            _ => Some(reserved),
+        }
+    }
+}
+
+fn hold_message<T>(queue: &Queue<T>) -> Option<Reserved> {
+    loop {
+        let held = queue.lock().hold_message();
+        match held {
+            Held::Message(key, claimed) => {
+                drop(claimed);
+                return Some(Reserved::Message(key));
+            }
+            Held::Expected(key, claimed) => {
+                drop(claimed);
+                if let Some(reserved) = hold_promise(queue, key) {
+                    return Some(reserved);
+                }
+            }
+            Held::Nothing => return None,
+            Held::Disconnected => return Some(Reserved::Failure),
+        }
+    }
+}
+
+#[cold]
+fn hold_promise<T>(queue: &Queue<T>, key: Key) -> Option<Reserved> {
+    if queue.await_message(key) {
+        return Some(Reserved::Message(key));
+    }
+    queue.lock().entries.remove(key);
+    None
+}
+
+/// One operation of a select: what the macros make lists of.
+#[derive(Clone)]
+pub struct Case<'a> {
+    operation: &'a dyn Operation,
+    index: usize,
+    /// Of the sender or receiver: the operation must be completed with the same.
+    address: usize,
+    /// While the thread is enlisted for it.
+    key: Option<Key>,
+}
+
+impl<'a> Case<'a> {
+    /// A send.
+    #[inline]
+    pub fn send<T>(sender: &'a Sender<T>, index: usize) -> Case<'a> {
+        Case { operation: sender, index, address: ptr::from_ref(sender).addr(), key: None }
+    }
+
+    /// A receive.
+    #[inline]
+    pub fn recv<T>(receiver: &'a Receiver<T>, index: usize) -> Case<'a> {
+        Case { operation: receiver, index, address: ptr::from_ref(receiver).addr(), key: None }
+    }
+
+    fn selected(&self, reserved: Reserved) -> SelectedOperation<'a> {
+        let Case { operation, index, address, .. } = *self;
+        SelectedOperation { operation, index, address, reserved: Some(reserved) }
+    }
+}
+
+impl fmt::Debug for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// How long a select waits.
+#[derive(Clone, Copy)]
+enum Limit {
+    Now,
+    At(Option<Instant>),
+}
+
+impl Limit {
+    fn has_passed(self) -> bool {
+        match self {
+            Limit::Now => true,
+            Limit::At(deadline) => deadline.is_some_and(|deadline| deadline <= park::now()),
+        }
+    }
+}
+
+/// How a wait for several operations has ended.
+enum Ended {
+    /// This one was chosen, and has got this.
+    Selected(usize, Reserved),
+    /// See what there is.
+    Again,
+    /// Time is up, and at one moment all operations would have had to wait.
+    TimedOut,
+    /// The thread is cancelled, and unwinds already.
+    Cancelled,
+}
+
+fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<SelectedOperation<'a>> {
+    park::count_operation();
+    if !biased {
+        shuffle(cases);
+    }
+    loop {
+        for case in &*cases {
+            if let Some(reserved) = case.operation.reserve() {
+                return Some(case.selected(reserved));
+            }
+        }
+        match wait(cases, limit, false) {
+            Ended::Selected(at, reserved) => return Some(cases[at].selected(reserved)),
+            Ended::Again => {}
+            Ended::TimedOut => return None,
+            Ended::Cancelled => return cases.first().map(|case| case.selected(Reserved::Failure)),
+        }
+    }
+}
+
+fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize> {
+    park::count_operation();
+    if !biased {
+        shuffle(cases);
+    }
+    loop {
+        if let Some(case) = cases.iter().find(|case| case.operation.is_ready(None)) {
+            return Some(case.index);
+        }
+        match wait(cases, limit, true) {
+            Ended::Selected(..) | Ended::Again => {}
+            Ended::TimedOut => return None,
+            Ended::Cancelled if matches!(limit, Limit::At(Some(_))) => return None,
+            Ended::Cancelled => return cases.first().map(|case| case.index),
+        }
+    }
+}
+
+/// Enlists for all operations, and waits for one of them, if there is time to wait.
+fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
+    let (mode, deadline) = match limit {
+        _ if limit.has_passed() => (Mode::Shielded, None),
+        Limit::Now => (Mode::Shielded, None),
+        Limit::At(deadline) => (Mode::CancelPoint, deadline),
+    };
+    let must_not_wait = mode == Mode::Shielded;
+    let due = cases.iter().filter_map(|case| case.operation.due()).min();
+    let until = due.into_iter().chain(deadline).min();
+    let (mut idle, mut selected) = (true, None);
+    let wake = park::park(Reason::Select, until, mode, |wait| {
+        for case in &mut *cases {
+            match case.operation.enlist(wait, watch) {
+                Ok(key) => case.key = key,
+                Err(Ready) => {
+                    idle = false;
+                    break;
+                }
+            }
+        }
+        if must_not_wait || !idle {
+            let claimed;
+            (claimed, selected) = withdraw(cases);
+            if !claimed {
+                return None;
+            }
+            idle = false;
+        }
+        Some(|_: &Wait<'_>| {
+            withdraw(cases);
+        })
+    });
+    match wake {
+        Wake::Cancelled => Ended::Cancelled,
+        Wake::TimedOut if due.is_none_or(|due| due > park::now()) && limit.has_passed() => Ended::TimedOut,
+        Wake::TimedOut => Ended::Again,
+        Wake::Woken if must_not_wait && idle => Ended::TimedOut,
+        Wake::Woken => {
+            let (_, chosen) = withdraw(cases);
+            let selected = selected.or(chosen);
+            let kept = selected.and_then(|(at, reserved)| Some((at, cases[at].operation.await_promise(reserved)?)));
+            kept.map_or(Ended::Again, |(at, reserved)| Ended::Selected(at, reserved))
+        }
+    }
+}
+
+/// Takes all entries out. Returns whether the wait has been ended by way of one of them, and the one that was chosen, if one was.
+fn withdraw(cases: &mut [Case<'_>]) -> (bool, Option<(usize, Reserved)>) {
+    let (mut claimed, mut selected) = (false, None);
+    for (at, case) in cases.iter_mut().enumerate() {
+        let Some(key) = case.key.take() else { continue };
+        let (fate, reserved) = case.operation.withdraw(key);
+        claimed |= fate != Fate::Waiting;
+        if let Fate::Chosen | Fate::Promised = fate {
+            debug_assert!(selected.is_none(), "one wait, one operation");
+            selected = Some((at, reserved));
+        }
+    }
+    (claimed, selected)
+}
+
+/// Brings the cases into random order (Fisher and Yates).
+fn shuffle(cases: &mut [Case<'_>]) {
+    if cases.len() < 2 {
+        return;
+    }
+    // One draw does for all: what is left of it is stirred for the next choice. A number below n is the upper half of a product.
+    let mut word = park::random();
+    for last in (1..cases.len()).rev() {
+        let other = ((word >> 32) * (last as u64 + 1)) >> 32;
+        cases.swap(last, other as usize);
+        word = word.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+    }
+}
+
+/// What the macros call. An `Option` is moved out of its variable in each arm, and so no arm borrows the handles of another.
+pub(super) mod expanded {
+    use super::*;
+
+    /// Selects without waiting, if that is possible.
+    #[inline]
+    pub fn try_select<'a>(cases: &mut [Case<'a>], biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::Now, biased)
+    }
+
+    /// Selects.
+    #[inline]
+    pub fn select<'a>(cases: &mut [Case<'a>], biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::At(None), biased)
+    }
+
+    /// Selects, and waits for `timeout` at most.
+    #[inline]
+    pub fn select_timeout<'a>(cases: &mut [Case<'a>], timeout: Duration, biased: bool) -> Option<SelectedOperation<'a>> {
+        run(cases, Limit::At(deadline_after(timeout)), biased)
+    }
+
+    /// Whether the operation at `index` was selected.
+    #[inline]
+    pub fn is(selected: &Option<SelectedOperation<'_>>, index: usize) -> bool {
+        selected.as_ref().is_some_and(|operation| operation.index() == index)
+    }
+
+    /// Completes a receive.
+    #[inline]
+    pub fn recv<T>(selected: Option<SelectedOperation<'_>>, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        selected.expect(SELECTED).recv(receiver)
+    }
+
+    /// Completes a send.
+    #[inline]
+    pub fn send<T>(selected: Option<SelectedOperation<'_>>, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+        selected.expect(SELECTED).send(sender, message)
+    }
+
+    const SELECTED: &str = "the arm of the operation that was selected";
+}
+
+/// Selects one of a list of operations that is known only when the program runs.
+///
+/// If several could go first, one of them is selected at random. A selected operation must be completed, with the same sender or receiver
+/// that was added. [`select!`](super::select) is this for a list that is known when the program is compiled.
+///
+/// ```
+/// use hebra::channel::{unbounded, Select};
+///
+/// let (sender, receiver) = unbounded();
+/// let (_other, silent) = unbounded::<u32>();
+/// sender.send("here").unwrap();
+///
+/// let mut select = Select::new();
+/// let first = select.recv(&receiver);
+/// let second = select.recv(&silent);
+/// let operation = select.select();
+/// match operation.index() {
+///     i if i == first => assert_eq!(operation.recv(&receiver), Ok("here")),
+///     i if i == second => assert!(operation.recv(&silent).is_ok()),
+///     _ => unreachable!(),
+/// }
+/// ```
+#[derive(Clone, Default)]
+pub struct Select<'a> {
+    cases: Vec<Case<'a>>,
+    next_index: usize,
+    biased: bool,
+}
+
+impl<'a> Select<'a> {
+    /// Makes an empty list, from which a random one of those that can go first is selected.
+    pub fn new() -> Select<'a> {
+        Select::default()
+    }
+
+    /// Makes an empty list, from which the first of those that can go first is selected.
+    ///
+    /// ```
+    /// use hebra::channel::{unbounded, Select};
+    ///
+    /// let (sender, receiver) = unbounded::<u32>();
+    /// sender.send(1).unwrap();
+    /// let mut select = Select::new_biased();
+    /// let receive = select.recv(&receiver);
+    /// let send = select.send(&sender);
+    /// let operation = select.select();
+    /// assert_eq!(operation.index(), receive);
+    /// operation.recv(&receiver).unwrap();
+    /// # let _ = send;
+    /// ```
+    pub fn new_biased() -> Select<'a> {
+        Select { biased: true, ..Select::default() }
+    }
+
+    /// Adds a send, and returns its index.
+    pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
+        self.push(Case::send(sender, self.next_index))
+    }
+
+    /// Adds a receive, and returns its index.
+    pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
+        self.push(Case::recv(receiver, self.next_index))
+    }
+
+    fn push(&mut self, case: Case<'a>) -> usize {
+        self.cases.push(case);
+        self.next_index += 1;
+        self.next_index - 1
+    }
+
+    /// Removes an operation, because its channel is disconnected, say. The indices of the others stay.
+    ///
+    /// # Panics
+    /// If there is no operation with this index.
+    ///
+    /// ```
+    /// use hebra::channel::{unbounded, Select};
+    ///
+    /// let (sender, receiver) = unbounded::<u32>();
+    /// drop(sender);
+    /// let mut select = Select::new();
+    /// let gone = select.recv(&receiver);
+    /// let operation = select.select();
+    /// assert!(operation.recv(&receiver).is_err());
+    /// select.remove(gone);
+    /// assert!(select.try_select().is_err());
+    /// ```
+    pub fn remove(&mut self, index: usize) {
+        assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
+        let at = self.cases.iter().position(|case| case.index == index).expect("no operation with this index");
+        // In order, as the order counts for a biased one that has never been shuffled.
+        self.cases.remove(at);
+    }
+
+    /// Selects an operation that does not have to wait.
+    ///
+    /// # Errors
+    /// All would have to.
+    pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
+        run(&mut self.cases, Limit::Now, self.biased).ok_or(TrySelectError)
+    }
+
+    /// Selects an operation, and waits until one does not have to.
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point, and then nothing is selected. In a destructor of a thread that is being cancelled
+    /// an operation is selected that fails, if all would have to wait.
+    ///
+    /// # Panics
+    /// If there are no operations.
+    pub fn select(&mut self) -> SelectedOperation<'a> {
+        assert!(!self.cases.is_empty(), "no operations have been added to `Select`");
+        run(&mut self.cases, Limit::At(None), self.biased).expect("without a deadline time is never up")
+    }
+
+    /// Selects an operation, and waits for `timeout` at most until one does not have to.
+    ///
+    /// # Cancellation
+    /// As [`select`](Select::select).
+    ///
+    /// # Errors
+    /// Time is up.
+    pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        match deadline_after(timeout) {
+            Some(deadline) => self.select_deadline(deadline),
+            None => Ok(self.select()),
+        }
+    }
+
+    /// Selects an operation, and waits until `deadline` at most until one does not have to.
+    ///
+    /// # Cancellation
+    /// As [`select`](Select::select).
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    pub fn select_deadline(&mut self, deadline: impl Into<Instant>) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        run(&mut self.cases, Limit::At(Some(deadline.into())), self.biased).ok_or(SelectTimeoutError)
+    }
+
+    /// Returns the index of an operation that would not have to wait. Another thread may be quicker, and then it would again.
+    ///
+    /// # Errors
+    /// All would have to wait.
+    pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
+        run_ready(&mut self.cases, Limit::Now, self.biased).ok_or(TryReadyError)
+    }
+
+    /// Waits until an operation would not have to wait, and returns its index. Another thread may be quicker, and then it would again.
+    ///
+    /// # Cancellation
+    /// Parks the current thread; this is a cancel point. In a destructor of a thread that is being cancelled it returns at once.
+    ///
+    /// # Panics
+    /// If there are no operations.
+    ///
+    /// ```
+    /// use hebra::channel::{unbounded, Select};
+    ///
+    /// let (sender, receiver) = unbounded();
+    /// let mut select = Select::new();
+    /// let receive = select.recv(&receiver);
+    /// assert!(select.try_ready().is_err());
+    /// sender.send(5).unwrap();
+    /// assert_eq!(select.ready(), receive);
+    /// assert_eq!(receiver.try_recv(), Ok(5));
+    /// ```
+    pub fn ready(&mut self) -> usize {
+        assert!(!self.cases.is_empty(), "no operations have been added to `Select`");
+        run_ready(&mut self.cases, Limit::At(None), self.biased).expect("without a deadline time is never up")
+    }
+
+    /// As [`ready`](Select::ready), but for `timeout` at most.
+    ///
+    /// # Cancellation
+    /// As [`ready`](Select::ready).
+    ///
+    /// # Errors
+    /// Time is up.
+    pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
+        match deadline_after(timeout) {
+            Some(deadline) => self.ready_deadline(deadline),
+            None => Ok(self.ready()),
+        }
+    }
+
+    /// As [`ready`](Select::ready), but until `deadline` at most.
+    ///
+    /// # Cancellation
+    /// As [`ready`](Select::ready).
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    pub fn ready_deadline(&mut self, deadline: impl Into<Instant>) -> Result<usize, ReadyTimeoutError> {
+        run_ready(&mut self.cases, Limit::At(Some(deadline.into())), self.biased).ok_or(ReadyTimeoutError)
+    }
+}
+
+impl fmt::Debug for Select<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Select { .. }")
+    }
+}
+
+/// An operation that was selected and has to be completed: by [`send`](SelectedOperation::send) or [`recv`](SelectedOperation::recv),
+/// with the same sender or receiver.
+///
+/// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake, though, and panics, unless the
+/// thread unwinds.
+#[must_use]
+pub struct SelectedOperation<'a> {
+    operation: &'a dyn Operation,
+    index: usize,
+    address: usize,
+    /// `None` when it is done.
+    reserved: Option<Reserved>,
+}
+
+impl SelectedOperation<'_> {
+    /// Returns the index of the operation, as it was added.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Completes a send. It does not wait.
+    ///
+    /// # Errors
+    /// The receivers are gone. The message comes back.
+    ///
+    /// # Panics
+    /// If another sender was selected.
+    #[inline]
+    pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
+        assert!(ptr::from_ref(sender).addr() == self.address, "passed a sender that wasn't selected");
+        match self.reserved.take() {
+            Some(Reserved::Place) => {
+                let sent = sender.queue.lock().send_reserved(msg);
+                sent.map(drop).map_err(SendError)
+            }
+            _ => Err(SendError(msg)),
+        }
+    }
+
+    /// Completes a receive. It does not wait.
+    ///
+    /// # Errors
+    /// The channel is empty, and its senders are gone.
+    ///
+    /// # Panics
+    /// If another receiver was selected.
+    #[inline]
+    pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        assert!(ptr::from_ref(receiver).addr() == self.address, "passed a receiver that wasn't selected");
+        match (self.reserved.take(), &receiver.flavor) {
+            (Some(Reserved::Message(key)), Flavor::Queue(queue)) => queue.lock().entries.remove(key).ok_or(RecvError),
+            (Some(Reserved::Due(due)), Flavor::Alarm(rings)) => Ok(rings.message(due)),
+            _ => Err(RecvError),
+        }
+    }
+}
+
+impl fmt::Debug for SelectedOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SelectedOperation { .. }")
+    }
+}
+
+impl Drop for SelectedOperation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(reserved) = self.reserved {
+            abandon(self.operation, reserved);
+        }
+    }
+}
+
+#[cold]
+fn abandon(operation: &dyn Operation, reserved: Reserved) {
+    operation.release(reserved);
+    if !std::thread::panicking() {
+        panic!("dropped `SelectedOperation` without completing the operation");
+    }
+}

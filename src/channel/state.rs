@@ -1,0 +1,364 @@
+//! [`State`]: what stands under a channel's lock, and all that can be done with it at once. Nothing here waits.
+//!
+//! # Reservations
+//!
+//! An operation that has to wait, or that a select has chosen, comes in two halves. The first decides, and reserves: a message for the
+//! receiver, a place for the sender. The second, on the thread itself when it runs, moves the message. In between nobody else can
+//! have what is reserved, and nobody is kept waiting for the other half but, on a channel of no capacity, the one receiver that is to
+//! get the message.
+//!
+//! - A message that is reserved has left the buffer: it stands in the entry of its receiver. So a sender that finds a receiver waiting
+//!   gives its message to that one, and to no other.
+//! - A place that is reserved is *owed* a message, and counts as one.
+//! - A sender that has to wait leaves its message in its entry. Who makes room moves it to the buffer, and the sender has sent.
+//!
+//! # Invariants
+//!
+//! 1. No receiver waits while a message is in the buffer, and none while the senders are gone.
+//! 2. No sender waits while there is a place, and none while the receivers are gone.
+//! 3. On a channel of no capacity no sender and receiver wait for each other, unless both are one and the same select's.
+//! 4. Nobody watches for what is there.
+//!
+//! Entries whose wait has ended otherwise, and whose threads have not come for them yet, do not count as waiting.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::TrySendError;
+
+use super::entries::{Entries, Key, List};
+use crate::scheduler::waiter::{Claimed, Wait};
+
+/// A buffer that has become empty gives back the memory for more messages than this.
+const MANY: usize = 1 << 10;
+
+/// See the module.
+pub(super) struct State<T> {
+    buffer: VecDeque<T>,
+    /// Places that belong to selected senders that have yet to fill them.
+    owed: usize,
+    /// `usize::MAX` for a channel without bounds.
+    capacity: usize,
+    senders_gone: bool,
+    receivers_gone: bool,
+    pub(super) entries: Entries<T>,
+}
+
+/// What there is for a receiver.
+pub(super) enum Received<T> {
+    /// A message, and who can go on for that.
+    Message(T, Option<Claimed>),
+    /// A sender that has to make its message first, and our entry, which it will fill.
+    Expected(Key, Claimed),
+    Nothing,
+    Disconnected,
+}
+
+/// What there is for a select to receive.
+pub(super) enum Held {
+    /// A message, kept in this entry, and who can go on for that.
+    Message(Key, Option<Claimed>),
+    /// As in [`Received`].
+    Expected(Key, Claimed),
+    Nothing,
+    Disconnected,
+}
+
+/// What there is for a select that wants to send.
+pub(super) enum Place {
+    /// A place, or a receiver.
+    Reserved,
+    Nothing,
+    Disconnected,
+}
+
+impl<T> State<T> {
+    pub(super) const fn new(capacity: usize) -> State<T> {
+        State {
+            buffer: VecDeque::new(),
+            owed: 0,
+            capacity,
+            senders_gone: false,
+            receivers_gone: false,
+            entries: Entries::new(),
+        }
+    }
+
+    /// How many messages are in the channel, as its users see it.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len() + self.owed
+    }
+
+    #[inline(always)]
+    fn has_message(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    #[inline(always)]
+    fn has_place(&self) -> bool {
+        self.len() < self.capacity
+    }
+
+    /// Whether a send would not wait. Entries of `wait` do not count: no thread is its own receiver.
+    #[inline]
+    pub(super) fn is_sendable(&self, wait: Option<&Wait<'_>>) -> bool {
+        self.has_place() || self.receivers_gone || self.capacity == 0 && self.entries.any_other(List::Receivers, wait)
+    }
+
+    /// Whether a receive would not wait. Entries of `wait` do not count.
+    #[inline]
+    pub(super) fn is_receivable(&self, wait: Option<&Wait<'_>>) -> bool {
+        self.has_message() || self.senders_gone || self.capacity == 0 && self.entries.any_other(List::Senders, wait)
+    }
+
+    /// Whether a send and a receive are worth a try; see [`Queue`](super::queue::Queue).
+    #[inline(always)]
+    pub(super) fn prospects(&self) -> (bool, bool) {
+        let sendable = self.has_place() || self.receivers_gone || self.entries.any(List::Receivers.bit());
+        let receivable = self.has_message() || self.senders_gone || self.entries.any(List::Senders.bit());
+        (sendable, receivable)
+    }
+
+    // Sending
+
+    /// Sends if there is a place for the message, and nobody waits for it.
+    ///
+    /// # Errors
+    /// The message, for [`send`](State::send).
+    #[inline(always)]
+    pub(super) fn send_at_once(&mut self, message: T) -> Result<(), T> {
+        let nobody_waits = !self.entries.any(List::Receivers.bit() | List::RecvWatchers.bit());
+        if nobody_waits && self.has_place() && !self.receivers_gone {
+            self.buffer.push_back(message);
+            return Ok(());
+        }
+        Err(message)
+    }
+
+    /// Sends if there is a receiver for the message, or a place.
+    #[inline]
+    pub(super) fn send(&mut self, message: T) -> Result<Option<Claimed>, TrySendError<T>> {
+        if self.receivers_gone {
+            return Err(TrySendError::Disconnected(message));
+        }
+        match self.entries.give_first(message) {
+            Ok(claimed) => Ok(Some(claimed)),
+            Err(message) if !self.has_place() => Err(TrySendError::Full(message)),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_back(message);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a message to a waiting receiver, or puts it into the buffer, where there is a place for it.
+    fn put(&mut self, message: T) -> Option<Claimed> {
+        match self.entries.give_first(message) {
+            Ok(claimed) => Some(claimed),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_back(message);
+                None
+            }
+        }
+    }
+
+    /// Leaves a message to be sent when there is a place for it, or a receiver. `None`, for a select, is made when it is selected.
+    #[inline]
+    pub(super) fn enlist_sender(&mut self, wait: &Wait<'_>, message: Option<T>) -> Key {
+        debug_assert!(!self.is_sendable(Some(wait)), "who can send does not wait");
+        if self.capacity == 0 {
+            self.wake_watchers(List::RecvWatchers);
+        }
+        self.entries.enlist(List::Senders, wait, message)
+    }
+
+    /// Reserves a place, or a receiver, if there is one.
+    pub(super) fn reserve_place(&mut self) -> Place {
+        if self.receivers_gone {
+            return Place::Disconnected;
+        }
+        if self.has_place() {
+            self.owed += 1;
+            return Place::Reserved;
+        }
+        if self.capacity == 0 && self.entries.engage_receiver() { Place::Reserved } else { Place::Nothing }
+    }
+
+    /// Sends to what [`reserve_place`](State::reserve_place), or whoever has chosen a sender's entry, has reserved.
+    ///
+    /// # Errors
+    /// The message, if the receivers have gone meanwhile.
+    pub(super) fn send_reserved(&mut self, message: T) -> Result<Option<Claimed>, T> {
+        if self.capacity == 0 {
+            debug_assert!(self.entries.any(List::Expecting.bit()), "who has been promised a message stays");
+            return Ok(self.entries.release_expecting(Some(message)));
+        }
+        self.owed -= 1;
+        if self.receivers_gone {
+            return Err(message);
+        }
+        let receiver = self.put(message);
+        // If a receiver has it, its place is free.
+        let sender = if receiver.is_some() { self.fill_places() } else { None };
+        Ok(receiver.or(sender))
+    }
+
+    /// Gives up what was reserved for a sender.
+    pub(super) fn release_place(&mut self) -> Option<Claimed> {
+        if self.capacity == 0 {
+            // It looks for another sender.
+            return self.entries.release_expecting(None);
+        }
+        self.owed -= 1;
+        self.fill_places()
+    }
+
+    // Receiving
+
+    /// Receives a message if there is one, and nobody waits for its place.
+    #[inline(always)]
+    pub(super) fn receive_at_once(&mut self) -> Option<T> {
+        let nobody_waits = !self.entries.any(List::Senders.bit() | List::SendWatchers.bit());
+        if nobody_waits && self.has_message() { self.pop() } else { None }
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<T> {
+        let message = self.buffer.pop_front();
+        if self.buffer.is_empty() && self.capacity == usize::MAX && self.buffer.capacity() > MANY {
+            self.buffer = VecDeque::new();
+        }
+        message
+    }
+
+    /// Receives a message if there is one, or a sender.
+    #[inline]
+    pub(super) fn receive(&mut self) -> Received<T> {
+        if self.has_message()
+            && let Some(message) = self.pop()
+        {
+            return Received::Message(message, self.fill_places());
+        }
+        self.receive_from_waiting()
+    }
+
+    /// Lets waiting senders have the places that have become free: one, but for what was given up.
+    fn fill_places(&mut self) -> Option<Claimed> {
+        let mut first = None;
+        while self.has_place() {
+            let mut message = None;
+            let Some(claimed) = self.entries.take_first(&mut message) else {
+                self.wake_watchers(List::SendWatchers);
+                break;
+            };
+            match message {
+                Some(message) => drop(self.put(message)),
+                None => self.owed += 1,
+            }
+            first.get_or_insert(claimed);
+        }
+        first
+    }
+
+    fn receive_from_waiting(&mut self) -> Received<T> {
+        let mut message = None;
+        if self.capacity == 0
+            && let Some(claimed) = self.entries.take_first(&mut message)
+        {
+            return match message {
+                Some(message) => Received::Message(message, Some(claimed)),
+                None => Received::Expected(self.entries.enlist_nobody(List::Expecting), claimed),
+            };
+        }
+        if self.senders_gone { Received::Disconnected } else { Received::Nothing }
+    }
+
+    /// Waits for a message.
+    #[inline]
+    pub(super) fn enlist_receiver(&mut self, wait: &Wait<'_>) -> Key {
+        debug_assert!(!self.is_receivable(Some(wait)), "who can receive does not wait");
+        if self.capacity == 0 {
+            self.wake_watchers(List::SendWatchers);
+        }
+        self.entries.enlist(List::Receivers, wait, None)
+    }
+
+    /// Reserves a message if there is one, or a sender that will make one.
+    pub(super) fn hold_message(&mut self) -> Held {
+        match self.receive() {
+            Received::Message(message, claimed) => Held::Message(self.entries.hold(message), claimed),
+            Received::Expected(key, claimed) => Held::Expected(key, claimed),
+            Received::Nothing => Held::Nothing,
+            Received::Disconnected => Held::Disconnected,
+        }
+    }
+
+    /// Gives up a message that is reserved: the next receiver gets it.
+    pub(super) fn release_message(&mut self, key: Key) -> Option<Claimed> {
+        let message = self.entries.remove(key)?;
+        match self.entries.give_first(message) {
+            Ok(claimed) => Some(claimed),
+            Err(message) => {
+                self.wake_watchers(List::RecvWatchers);
+                self.buffer.push_front(message);
+                None
+            }
+        }
+    }
+
+    // Watching
+
+    pub(super) fn enlist_watcher(&mut self, list: List, wait: &Wait<'_>) -> Key {
+        self.entries.enlist(list, wait, None)
+    }
+
+    #[inline]
+    fn wake_watchers(&mut self, list: List) {
+        if self.entries.any(list.bit()) {
+            let mut claimed = Vec::new();
+            self.entries.claim_all(list, &mut claimed);
+        }
+    }
+
+    // The end
+
+    /// The last sender has gone. Returns who is to look again.
+    pub(super) fn close_senders(&mut self) -> Vec<Claimed> {
+        self.senders_gone = true;
+        let mut claimed = Vec::new();
+        self.entries.claim_all(List::Receivers, &mut claimed);
+        self.entries.claim_all(List::RecvWatchers, &mut claimed);
+        claimed
+    }
+
+    /// The last receiver has gone. Returns who is to look again, and what nobody will receive.
+    pub(super) fn close_receivers(&mut self) -> (Vec<Claimed>, VecDeque<T>) {
+        self.receivers_gone = true;
+        let mut claimed = Vec::new();
+        self.entries.claim_all(List::Senders, &mut claimed);
+        self.entries.claim_all(List::SendWatchers, &mut claimed);
+        (claimed, std::mem::take(&mut self.buffer))
+    }
+
+    /// Checks the invariants, in debug builds.
+    #[inline(always)]
+    pub(super) fn check(&self) {
+        if cfg!(debug_assertions) {
+            self.assert_invariants();
+        }
+    }
+
+    #[cold]
+    fn assert_invariants(&self) {
+        let waits = |list: List| self.entries.any(list.bit());
+        assert!(!waits(List::Receivers) || !self.has_message(), "no receiver waits while there is a message");
+        assert!(!waits(List::Receivers) || !self.senders_gone, "no receiver waits while the senders are gone");
+        assert!(!waits(List::Senders) || !self.has_place(), "no sender waits while there is a place");
+        assert!(!waits(List::Senders) || !self.receivers_gone, "no sender waits while the receivers are gone");
+        assert!(!waits(List::RecvWatchers) || !self.has_message() && !self.senders_gone, "nobody watches for what is there");
+        assert!(!waits(List::SendWatchers) || !self.has_place() && !self.receivers_gone, "nobody watches for what is there");
+        assert!(self.capacity == 0 || !waits(List::Expecting), "only without a buffer does a receiver wait for one sender");
+    }
+}

@@ -1,0 +1,164 @@
+//! [`Gate`]: the readers or the writer that have a read-write lock, and who waits for it, first come first served.
+//!
+//! ```text
+//!   state = 0             nobody is in
+//!         | READERS | n   n readers are in, n > 0
+//!         | id            the writer of that id is in
+//!         | … | QUEUED    and others stand in `queue`
+//! ```
+//!
+//! Who waits is let in by whoever leaves, or by whoever leaves the queue, in turn: a writer when nobody is in, and readers together, as
+//! many as stand in front. A reader that comes while somebody waits waits, too: so writers do not starve. It is in if the wake has won
+//! (law 1); if its wait was over already, it is taken out again and the next one's turn has come.
+//!
+//! While `QUEUED` is set, those who come queue, and the state changes under the lock of `queue` only; but for readers that leave, as
+//! long as they are not the last. It is set when somebody queues and cleared when nobody does, under that lock.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::patience::Patience;
+use crate::lock::Lock;
+use crate::park::Wait;
+use crate::scheduler::claim::Wake;
+use crate::scheduler::task::{NO_OWNER, Reason};
+use crate::scheduler::waiter::Waiter;
+
+const QUEUED: u64 = 1 << 63;
+const READERS: u64 = NO_OWNER;
+const ONE_READER: u64 = READERS | 1;
+
+/// What a thread wants of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    /// For the thread of that id.
+    Write(u64),
+}
+
+/// See the module.
+pub(super) struct Gate {
+    state: AtomicU64,
+    queue: Lock<VecDeque<(Access, Waiter)>>,
+}
+
+impl Gate {
+    pub(super) const fn new() -> Gate {
+        Gate { state: AtomicU64::new(0), queue: Lock::new(VecDeque::new()) }
+    }
+
+    #[inline]
+    pub(super) fn try_enter(&self, access: Access) -> bool {
+        let entered = match access {
+            Access::Write(me) => self.state.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed),
+            Access::Read => self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| match state {
+                0 => Some(ONE_READER),
+                _ if state & (READERS | QUEUED) == READERS => Some(state + 1),
+                _ => None,
+            }),
+        };
+        entered.is_ok()
+    }
+
+    /// `false` if it has given up.
+    #[inline]
+    pub(super) fn enter(&self, access: Access, patience: Patience) -> bool {
+        self.try_enter(access) || self.wait(access, patience)
+    }
+
+    #[inline]
+    pub(super) fn leave(&self, access: Access) {
+        let left = match access {
+            Access::Write(me) => self.state.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed),
+            Access::Read => self.state.fetch_update(Ordering::Release, Ordering::Relaxed, |state| match state & !QUEUED {
+                ONE_READER if state & QUEUED != 0 => None,
+                ONE_READER => Some(0),
+                _ => Some(state - 1),
+            }),
+        };
+        if left.is_err() {
+            self.leave_slowly(access);
+        }
+    }
+
+    /// Makes the writer `me` a reader, without letting another writer in between.
+    pub(super) fn downgrade(&self, me: u64) {
+        if self.state.compare_exchange(me, ONE_READER, Ordering::Release, Ordering::Relaxed).is_err() {
+            let mut queue = self.queue.lock();
+            self.state.store(ONE_READER | QUEUED, Ordering::Release);
+            self.admit(&mut queue);
+        }
+    }
+
+    #[cold]
+    fn wait(&self, access: Access, patience: Patience) -> bool {
+        let enter = |wait: &Wait<'_>| {
+            let mut queue = self.queue.lock();
+            let waits = self.add(access, queue.is_empty()).is_err();
+            if waits {
+                queue.push_back((access, wait.waiter()));
+            }
+            waits
+        };
+        let leave = |wait: &Wait<'_>| {
+            let mut queue = self.queue.lock();
+            queue.retain(|(_, waiter)| !wait.is(waiter));
+            // Readers may have stood behind a writer that is gone.
+            self.admit(&mut queue);
+        };
+        patience.wait(Reason::Lock, Some(&self.state), enter, leave)
+    }
+
+    #[cold]
+    fn leave_slowly(&self, access: Access) {
+        let mut queue = self.queue.lock();
+        self.remove(access);
+        self.admit(&mut queue);
+    }
+
+    /// Lets in those whose turn it is.
+    fn admit(&self, queue: &mut VecDeque<(Access, Waiter)>) {
+        while let Some((access, _)) = queue.front()
+            && self.add(*access, true).is_ok()
+            && let Some((access, waiter)) = queue.pop_front()
+        {
+            if !waiter.wake(Wake::Woken) {
+                self.remove(access);
+            }
+        }
+        if queue.is_empty() {
+            self.state.fetch_and(!QUEUED, Ordering::Relaxed);
+        }
+    }
+
+    /// Under the lock of `queue`: lets one more in if it may come; else says that somebody waits.
+    fn add(&self, access: Access, may_come: bool) -> Result<(), ()> {
+        let mut added = false;
+        let add = |state: u64| {
+            let inside = state & !QUEUED;
+            let state = match access {
+                Access::Write(me) if may_come && inside == 0 => state | me,
+                Access::Read if may_come && inside == 0 => state | ONE_READER,
+                Access::Read if may_come && inside & READERS != 0 => state + 1,
+                _ => {
+                    added = false;
+                    return Some(state | QUEUED);
+                }
+            };
+            added = true;
+            Some(state)
+        };
+        // It has a new state for every one.
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, add);
+        if added { Ok(()) } else { Err(()) }
+    }
+
+    /// Under the lock of `queue`: takes out one who is in.
+    fn remove(&self, access: Access) {
+        let remove = |state: u64| match (access, state & !QUEUED) {
+            (Access::Write(_), _) | (Access::Read, ONE_READER) => Some(state & QUEUED),
+            (Access::Read, _) => Some(state - 1),
+        };
+        let _ = self.state.fetch_update(Ordering::Release, Ordering::Relaxed, remove);
+    }
+}
