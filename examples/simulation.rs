@@ -49,7 +49,7 @@ fn lose_some() {
 }
 
 fn one_in(n: u64) -> bool {
-    sim::random() % n == 0
+    sim::random().is_multiple_of(n)
 }
 
 fn up_to(most: Duration) -> Duration {
