@@ -185,8 +185,14 @@ impl Runtime {
     /// [`Config::shutdown_timeout`] is reported on standard error and left behind, with its stack and its worker's OS thread; for one
     /// on the calling OS thread `run` goes on waiting, as leaving its stack behind could not be made safe.
     ///
+    /// # Deadlocks
+    /// When every green thread waits for another one, and no other OS thread of the process could wake any of them, `run` fails after a
+    /// second or two: it cancels them all, lets them unwind, and panics with a report of who waits for what, since when, and for whom. If
+    /// they do not end in [`Config::shutdown_timeout`], it prints the report and aborts the process. Linux only; for sockets, timers,
+    /// signals and child processes it waits as long as it takes.
+    ///
     /// # Panics
-    /// Continues a panic of `f`. Panics if the runtime is running already, on a green thread, in the destructor of a thread-local, and if
+    /// Continues a panic of `f`. Panics with a report in a deadlock. Panics if the runtime is running already, on a green thread, in the destructor of a thread-local, and if
     /// the system refuses the descriptors or OS threads of the workers.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
@@ -329,7 +335,8 @@ impl Core {
     }
 
     fn session(self: &Arc<Core>) -> io::Result<Arc<Shared>> {
-        Shared::new(self.workers, self.config.stack_size, self.config.plan.clone(), self.clone())
+        let Config { stack_size, shutdown_timeout, plan, .. } = &self.config;
+        Shared::new(self.workers, *stack_size, *shutdown_timeout, plan.clone(), self.clone())
     }
 
     /// Gives the workers of these numbers OS threads of their own.

@@ -37,15 +37,55 @@
 //! 3 1.500000000s #1 'reader' (tests/pipe.rs:20:18), of 2 ready: sleeping, timed out -> locking
 //! ```
 //!
+//! # How to write a simulated test
+//!
+//! Call the code as it is, inside of [`check`], and assert what has to hold whatever the schedule. What it needs from outside comes as a
+//! parameter: the other end of a connection is a function or a channel in the test, and a green thread behind it is the peer.
+//!
+//! - Build everything inside of the closure, so that each run begins anew. One worker runs it all, so `Rc`, `Cell` and
+//!   [`spawn_local`](crate::thread::spawn_local) will do.
+//! - Draw from [`random`] what the peer does: how long it takes, whether it fails, whether its answer is lost. A peer that never answers
+//!   sleeps for [`Duration::MAX`]. Then a seed is a schedule and a fate.
+//! - Bound the time: `assert!(began.elapsed() <= …)` is exact here. What hangs is found without, as a deadlock; what would go on for ever
+//!   by yielding, too.
+//! - To let everybody else come to rest, sleep for a nanosecond: that ends when nobody can run.
+//! - A simulation takes microseconds for each step, so many seeds are cheap: a thousand in an ordinary test, a million overnight.
+//! - Once it has held for the seeds of the test, try whether it can fail: break the code, and see.
+//!
+//! `examples/simulation.rs` is such a test: of a client that tries again, against a server that loses requests and answers.
+//!
+//! # Cancellation
+//!
+//! A green thread can be cancelled wherever it waits, and each of these places is one that the test of its ordinary course never tries.
+//! [`cancel_everywhere`] tries them all: it runs a closure again and again, and cancels the thread in question at its first cancel
+//! point, at its second, and so on.
+//!
+//! # What is the same in every run
+//!
+//! With one seed, and one build of the program: who runs when, who wakes whom, which wait has timed out, what time it is, how threads are
+//! numbered in reports, and what [`random`] returns. A different seed or a changed program has a schedule of its own.
+//!
+//! Not the same, and so the schedule is not either if it depends on that:
+//!
+//! - **The order of a `HashMap`**, as std's `RandomState` draws its keys from the system. A `BTreeMap` has one order, and so has a map with
+//!   a hasher that is always the same.
+//! - **std's clock**: `std::time::Instant` and `SystemTime` go on by themselves. [`time::now`](crate::time::now) is the clock of the run;
+//!   `std::thread::sleep` puts the whole simulation to sleep.
+//! - **Random numbers** from elsewhere, and the bytes of a file that has changed.
+//! - **Addresses and ids**: of allocations, of stacks, of [`ThreadId`](crate::thread::ThreadId)s.
+//! - **OS threads**, and what they race for. They may wake a simulated thread, but when they do so is their affair. Nobody waits for them: if
+//!   everybody waits for an OS thread, that is reported as a deadlock.
+//! - **What earlier runs have left** in a `static`.
+//!
+//! Whether it is so can be tested: two calls of [`trace`] with one seed return the same string.
+//!
 //! # What is not simulated
 //!
-//! - Green threads take turns where they wait, yield or end, not between any two instructions: as with one worker.
+//! - Green threads take turns where they wait, yield or end, not between any two instructions: as with one worker. What goes wrong between
+//!   two atomic operations is found by a model checker such as loom, not here.
 //! - Sockets, names, child processes and signals are refused with [`Unsupported`](std::io::ErrorKind::Unsupported): nobody could repeat
 //!   what comes from outside. Files are used, and [blocking](crate::blocking) calls made, on the spot; they take no time.
-//! - Whatever else differs from run to run makes the schedule differ: the order of a `HashMap`, addresses, thread ids, std's clock,
-//!   the outcome of a race between OS threads. Draw random numbers from [`random`].
-//! - OS threads may wake a simulated thread, but when they do so is their affair. Nobody waits for them: if everybody waits for an OS
-//!   thread, that is reported as a deadlock.
+//! - A lock of std's that is held across a wait blocks the only worker as soon as somebody else wants it, for good.
 
 use std::env;
 use std::ffi::OsStr;

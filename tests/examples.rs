@@ -484,6 +484,31 @@ fn tcp_proxy_without_arguments_says_how_it_is_used() {
 }
 
 #[test]
+fn simulation_finds_nothing_wrong_with_a_careful_server() {
+    let output = bounded(|| example("simulation").env_remove("HEBRA_SEED").output().unwrap());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.starts_with("1000 runs, ") && text.contains("nobody has paid twice"), "{output:?}");
+}
+
+#[test]
+fn simulation_finds_who_pays_a_naive_server_twice_and_repeats_it() {
+    bounded(|| {
+        let run = |seed: Option<&str>| {
+            let mut command = example("simulation");
+            command.arg("--naive").env_remove("HEBRA_SEED").envs(seed.map(|seed| ("HEBRA_SEED", seed)));
+            let output = command.output().unwrap();
+            assert!(!output.status.success());
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        let booked = |text: &str| text.lines().find(|line| line.contains("has been booked 2 times")).unwrap().to_owned();
+        let first = run(None);
+        let (_, seed) = first.split_once("HEBRA_SEED=").unwrap();
+        let (seed, _) = seed.split_once(' ').unwrap();
+        assert_eq!(booked(&run(Some(seed))), booked(&first));
+    });
+}
+
+#[test]
 fn a_server_says_so_if_it_cannot_listen() {
     bounded(|| -> io::Result<()> {
         let taken = TcpListener::bind(ANY_PORT)?.local_addr()?;

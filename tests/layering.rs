@@ -39,6 +39,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("locals", 0),
     ("scopes", 0),
     ("inbox", 0),
+    ("standstill", 0),
     ("run_queue", 1),
     ("task", 2),
     ("waiter", 3),

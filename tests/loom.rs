@@ -17,9 +17,12 @@ use loom::thread;
 mod claim;
 #[path = "../src/scheduler/inbox.rs"]
 mod inbox;
+#[path = "../src/scheduler/standstill.rs"]
+mod standstill;
 
 use claim::{Claim, Token, Wake};
 use inbox::{Bell, Inbox, Sleepers};
+use standstill::Standstill;
 
 /// Orderings and fences do nothing, or a step is taken too late.
 static WEAK: StdBool = StdBool::new(false);
@@ -90,6 +93,12 @@ mod atomic {
         AtomicBool of bool,
         AtomicU64 of u64,
         AtomicUsize of usize,
+    }
+
+    impl AtomicU64 {
+        pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+            self.0.fetch_add(value, weakened(order))
+        }
     }
 
     impl AtomicUsize {
@@ -230,6 +239,54 @@ fn an_idle_worker_sees_what_is_put_down() {
     assert!(seen || roused, "the worker sleeps, and the thread lies there");
 }
 
+/// Two workers: the first wakes a thread of the second, which wakes one of the first. That everything stands still is found when nobody
+/// will ever run again, and then by one of them.
+fn a_standstill_is_found_at_the_end_and_not_before() {
+    let workers = Arc::new([(); 2].map(|()| (Inbox::new(), Arc::new(Rung(Notify::new())))));
+    workers.iter().for_each(|(inbox, bell)| inbox.open(bell.clone()));
+    let (standstill, ran) = (Arc::new(Standstill::default()), Arc::new(Data::new(0)));
+    let worker = |me: usize| {
+        let (workers, standstill, ran) = (workers.clone(), standstill.clone(), ran.clone());
+        move || {
+            let (inbox, bell) = &workers[me];
+            let run = || {
+                let ready = inbox.take(&mut Vec::new()).ready;
+                ran.fetch_add(ready.len(), RELAXED);
+                if me == 1 && !ready.is_empty() {
+                    workers[0].0.push(2);
+                }
+            };
+            if me == 0 {
+                workers[1].0.push(1);
+            }
+            loop {
+                run();
+                if !inbox.begin_sleep() {
+                    continue;
+                }
+                let suspicion = standstill.enter(2).filter(|_| !workers.iter().any(|(inbox, _)| inbox.has_mail()));
+                let found = suspicion.is_some_and(|suspicion| standstill.confirm(suspicion));
+                if found {
+                    assert_eq!(ran.load(RELAXED), 2, "somebody has run after everything stood still");
+                    workers[1 - me].0.rouse();
+                } else {
+                    bell.0.wait();
+                }
+                if is_weak() {
+                    run();
+                }
+                inbox.end_sleep();
+                if standstill.leave() {
+                    return found;
+                }
+            }
+        }
+    };
+    let other = thread::spawn(worker(1));
+    let found = worker(0)();
+    assert!(found != other.join().expect("no panic"), "one of them finds it");
+}
+
 /// With at most three preemptions: no fault that needs more has been heard of, and without a bound it takes hours.
 fn check(model: fn()) {
     let mut builder = loom::model::Builder::new();
@@ -238,11 +295,12 @@ fn check(model: fn()) {
 }
 
 fn main() {
-    let models: [(&str, fn()); 4] = [
+    let models: [(&str, fn()); 5] = [
         ("a wait ends once and its end publishes", a_wait_ends_once_and_its_end_publishes),
         ("an unpark is not lost", an_unpark_is_not_lost),
         ("mail reaches a worker that goes to sleep", mail_reaches_a_worker_that_goes_to_sleep),
         ("an idle worker sees what is put down", an_idle_worker_sees_what_is_put_down),
+        ("a standstill is found at the end and not before", a_standstill_is_found_at_the_end_and_not_before),
     ];
     for (name, model) in models {
         check(model);

@@ -122,10 +122,15 @@ impl Inbox {
         Mail { ready, cancelled }
     }
 
+    /// Whether there is mail that its worker has not taken.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.mail.lock().len() > 0
+    }
+
     /// Home worker only: announces that it will sleep. `false` if there is mail, and it must not.
     pub(crate) fn begin_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        let may_sleep = self.mail.lock().len() == 0;
+        let may_sleep = !self.has_mail();
         if !may_sleep {
             self.end_sleep();
         }

@@ -3,7 +3,8 @@
 //! A [`worker`] is an OS thread that resumes green threads, each a coroutine in its table with a record, the [`task`]. What is
 //! ready stands in its [`run_queue`]; others reach it through its inbox. A green thread that has to wait opens an epoch of its
 //! [`claim`] word, hands a [`waiter`] to whatever it waits for, and suspends; who wins the claim makes it runnable. Its deadline
-//! stands in the worker's [`timers`], on the runtime's [`clock`]; its sockets are watched by the worker's [`reactor`].
+//! stands in the worker's [`timers`], on the runtime's [`clock`]; its sockets are watched by the worker's [`reactor`]. When
+//! all workers sleep and nobody could wake them, that is a [`deadlock`].
 //!
 //! ```text
 //!          park: begin epoch, enlist waiter, suspend                wake: win the claim, push the slot
@@ -30,6 +31,7 @@ pub(crate) mod oracle;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod scopes;
+mod standstill;
 #[allow(unsafe_code)]
 mod sweep;
 pub(crate) mod task;

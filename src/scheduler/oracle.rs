@@ -104,7 +104,9 @@ impl Oracle {
         if let Some(attempt) = &self.attempt {
             attempt.spawned(number, task);
         }
-        self.write(format_args!("{} spawn {}", Seconds(now), self.who(task)));
+        if self.record.is_some() {
+            self.write(format_args!("{} spawn {}", Seconds(now), self.who(task)));
+        }
     }
 
     /// The number of the thread with that id.
@@ -114,12 +116,15 @@ impl Oracle {
 
     /// Notes one resume, of one of `ready` threads, and returns how many in a row have ended in a yield.
     pub(crate) fn stepped(&self, task: &TaskRef, ready: usize, before: Before, after: After, now: Nanos) -> u64 {
-        self.write(format_args!(
-            "{} {} {}, of {ready} ready: {before} -> {after}",
-            self.steps.get(),
-            Seconds(now),
-            self.who(task)
-        ));
+        // Without a record nobody needs the words, which take longer than the step.
+        if self.record.is_some() {
+            self.write(format_args!(
+                "{} {} {}, of {ready} ready: {before} -> {after}",
+                self.steps.get(),
+                Seconds(now),
+                self.who(task)
+            ));
+        }
         self.steps.set(self.steps.get() + 1);
         if let (Some(attempt), After::Ends) = (&self.attempt, after) {
             attempt.ended(self.number(task.id()).unwrap_or_default());

@@ -101,6 +101,12 @@ impl Reactor {
         Ok(key)
     }
 
+    /// Whether anybody waits for one of its sources. Locks many of them, if nobody does.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let sources = self.sources.lock();
+        sources.slab.iter().any(|(_, (_, source))| source.state.lock().is_waited_for())
+    }
+
     fn remove(&self, key: u64) {
         let mut sources = self.sources.lock();
         let (_, source) = sources.slab.remove(index(key));

@@ -46,6 +46,7 @@ use slab::Slab;
 use super::audit::{Attempt, Way};
 use super::claim::Wake;
 use super::clock::{Clock, Nanos};
+use super::deadlock::Stuck;
 use super::ending::{Answer, Ending, Straggler};
 use super::inbox::{Mail, Sleepers};
 use super::locals::Locals;
@@ -53,6 +54,7 @@ use super::oracle::{Oracle, Plan, Seconds};
 use super::reactor::{Events, Reactor};
 use super::run_queue::{self, Home, Lease, LocalQueue, Slot};
 use super::scopes::{Kind, Left, Scopes};
+use super::standstill::Standstill;
 use super::sweep::Sweep;
 use super::task::{Body, Start, Task, TaskRef, forget_current_id};
 use super::timers::Timers;
@@ -63,6 +65,7 @@ use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, message};
 
+mod deadlock;
 mod simulate;
 
 /// Green threads resumed at most before the loop looks at anything else.
@@ -83,8 +86,8 @@ const HOT_STACK: usize = 8;
 const BURST: usize = 1 << 17;
 /// Unstarted green threads taken from another worker at a time.
 const STEAL: usize = 32;
-/// How long the end of a runtime that has failed waits for green threads that do not end.
-const STRAGGLERS: Duration = Duration::from_secs(3600);
+/// What green threads that were in a deadlock get to end, at least, before the process is ended.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Why a green thread gives its worker back.
 #[derive(Clone, Copy)]
@@ -102,8 +105,13 @@ pub(crate) struct Shared {
     posts: Box<[Post]>,
     clock: Clock,
     stack_size: usize,
+    /// What green threads get to end if the runtime fails.
+    shutdown_timeout: Duration,
     /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks there afterwards.
     sleepers: Sleepers,
+    standstill: Standstill,
+    /// Where everything stands still: how many workers have said who is stuck there, and who that is.
+    stuck: Lock<(usize, Vec<Stuck>)>,
     /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse a second one.
     searching: AtomicBool,
     /// The root has finished: cancel and end everything.
@@ -576,6 +584,7 @@ impl Shared {
     pub(crate) fn new(
         workers: usize,
         stack_size: usize,
+        shutdown_timeout: Duration,
         plan: Option<Plan>,
         runtime: Arc<dyn Any + Send + Sync>,
     ) -> io::Result<Arc<Shared>> {
@@ -592,7 +601,10 @@ impl Shared {
             posts: posts.collect::<io::Result<_>>()?,
             clock: if plan.is_some() { Clock::new_virtual() } else { Clock::new() },
             stack_size,
+            shutdown_timeout,
             sleepers: Sleepers::default(),
+            standstill: Standstill::default(),
+            stuck: Lock::default(),
             searching: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             grace_ends: Lock::new(None),
@@ -633,6 +645,7 @@ impl Shared {
 
     /// Begins the end: every green thread is cancelled, and given until `grace` from now to unwind.
     pub(crate) fn stop(&self, grace: Duration) {
+        let grace = if self.standstill.is_found() { grace.max(LAST_CHANCE) } else { grace };
         *self.grace_ends.lock() = self.clock.read().checked_add(grace);
         self.stopping.store(true, Ordering::SeqCst);
         // A worker that goes to sleep looks at `stopping` after it has said so; we look the other way round.
@@ -661,7 +674,7 @@ impl Shared {
         let stopping = self.is_stopping();
         self.failure.lock().get_or_insert((report, !stopping));
         if !stopping {
-            self.stop(STRAGGLERS);
+            self.stop(self.shutdown_timeout);
         }
     }
 
@@ -697,6 +710,8 @@ pub(crate) struct Worker {
     /// It may have been roused to look for unstarted threads, and has not looked yet.
     roused: bool,
     sweep: Sweep,
+    /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
+    doubts: u32,
     stop: Stop,
 }
 
@@ -739,6 +754,7 @@ impl Worker {
             last_poll: now,
             roused: false,
             sweep: Sweep::default(),
+            doubts: 0,
             stop: Stop::No,
         }
     }
@@ -868,6 +884,7 @@ impl Worker {
 
     /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
     fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static) {
+        self.sweep.set_active();
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
             Err(error) => return body(Start::NoStack(error)),
@@ -995,8 +1012,13 @@ impl Worker {
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
         if !stay_awake {
-            let timeout = self.time_to_next_event();
-            self.poll(timeout);
+            match self.time_to_next_event() {
+                None => self.sleep_for_good(),
+                timeout => {
+                    self.doubts = 0;
+                    self.poll(timeout);
+                }
+            }
         }
         shared.sleepers.wake_up();
         inbox.end_sleep();
@@ -1036,6 +1058,9 @@ impl Worker {
         if self.stop == Stop::Cancelled && grace.is_some_and(|grace| self.local.clock().read() >= grace) {
             self.stop = Stop::Reported;
             if self.local.oracle.is_some() {
+                return self.give_up("green threads have been cancelled and do not end");
+            }
+            if self.local.shared.standstill.is_found() && !self.table.is_empty() {
                 return self.give_up("green threads have been cancelled and do not end");
             }
             let left: Vec<Straggler> = self.table.iter().map(|(_, entry)| Straggler::new(&entry.task)).collect();

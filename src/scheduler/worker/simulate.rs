@@ -12,19 +12,15 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::process;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::super::audit::Way;
 use super::super::claim::Wake;
 use super::super::clock::Nanos;
-use super::super::deadlock::{self, Stuck};
 use super::super::oracle::{After, Before};
 use super::super::run_queue::{LocalQueue, Slot};
-use super::super::task::{Reason, TaskRef, owner_id};
-use super::{Entry, Stop, Worker};
-use crate::report::say;
+use super::super::task::{Reason, TaskRef};
+use super::Worker;
 
 /// So many resumes in a row that end in a yield, and time passes all the same.
 const PATIENCE: u64 = 1_000;
@@ -129,58 +125,6 @@ impl Worker {
             self.give_up("live-lock: nothing happens but yields");
         }
     }
-
-    /// Ends a run that does not go on.
-    #[cold]
-    pub(super) fn give_up(&mut self, what: &str) {
-        let report = self.report(what);
-        if self.stop != Stop::No {
-            // Everybody has been cancelled already. What they have borrowed ends with `run`, so it cannot return.
-            say(format_args!("a simulation cannot end: {report}"));
-            process::abort();
-        }
-        if let Some(oracle) = &self.local.oracle {
-            oracle.write(format_args!("{report}"));
-        }
-        self.local.shared.fail(report);
-    }
-
-    /// Everybody who is parked here.
-    fn stuck(&self) -> Vec<Stuck> {
-        let stuck = self.table.iter().enumerate().map(|(number, (_, Entry { task, .. }))| Stuck {
-            id: task.id(),
-            who: format!("'{}' ({})", task.name().unwrap_or("<unnamed>"), task.location()),
-            number,
-            reason: task.reason(),
-            since: task.since(),
-            owner: owner(task),
-        });
-        stuck.collect()
-    }
-
-    fn report(&self, what: &str) -> String {
-        let mut stuck = self.stuck();
-        for one in &mut stuck {
-            let number = self.local.oracle.as_ref().and_then(|oracle| oracle.number(one.id));
-            one.number = number.unwrap_or(one.number);
-        }
-        stuck.sort_by_key(|one| one.number);
-        let report = deadlock::report(what, self.local.now(), &stuck);
-        match self.local.oracle.as_ref().and_then(|oracle| oracle.attempt()?.hit()) {
-            Some(aim) => format!("{report}\n  the audited thread was cancelled {aim}"),
-            None => report,
-        }
-    }
-}
-
-/// The id of the thread that a parked one of this worker waits for, or 0. To be called between resumes.
-fn owner(task: &TaskRef) -> u64 {
-    task.owner().map_or(0, |word| {
-        // SAFETY: the word was lent to `park_insistently` by a frame of the task's stack, which is parked: nobody else resumes
-        // it (law 2) or unwinds it (law 3), so what the frame has borrowed is alive.
-        let word = unsafe { word.as_ref() };
-        owner_id(word.load(Ordering::Relaxed))
-    })
 }
 
 /// What a thread that is about to be resumed has been doing.
