@@ -899,11 +899,15 @@ fn a_panic_wins_a_race_too() {
 #[test]
 fn a_loser_that_finishes_or_panics_all_the_same_is_no_winner() {
     on_one_and_two(|_| {
-        let dropped = AtomicUsize::new(0);
+        let (dropped, started) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let winner = race([0, 1, 2].map(|n| {
-            let dropped = &dropped;
+            let (dropped, started) = (&dropped, &started);
             move || {
-                shield(|| thread::sleep(SHORTLY * 2 * n));
+                started.fetch_add(1, SeqCst);
+                // The first one wins when all are there, and the others go on when they are cancelled for it.
+                while if n == 0 { started.load(SeqCst) < 3 } else { !thread::is_cancelled() } {
+                    shield(thread::yield_now);
+                }
                 if n == 2 {
                     panic_with("late");
                 }
