@@ -603,6 +603,52 @@ fn a_firehose_of_a_cancelled_thread_ends() {
     });
 }
 
+// What else a select waits for
+
+#[test]
+fn the_end_of_a_thread_can_be_waited_for() {
+    simulate(|| {
+        let worker = thread::spawn(|| {
+            thread::sleep(SHORT);
+            5
+        });
+        let end = channel::finished(&worker);
+        assert_eq!(end.try_recv(), Err(TryRecvError::Empty));
+        let first = select! {
+            recv(end) -> ended => ended.map_err(|RecvError| "the end").unwrap_err(),
+            recv(channel::after(HOUR)) -> _ => "an hour",
+        };
+        assert_eq!(first, "the end");
+        assert!(worker.is_finished());
+        assert!(channel::finished(&worker).recv().is_err(), "also afterwards");
+        assert_eq!(worker.join().unwrap(), 5);
+        assert_eq!(end.recv(), Err(RecvError), "for good, and without the handle");
+    });
+}
+
+#[test]
+fn threads_end_in_many_ways() {
+    simulate(|| {
+        let panics = thread::spawn(|| {
+            thread::sleep(SHORT);
+            panic!("as announced");
+        });
+        let cancelled = thread::spawn(|| thread::sleep(HOUR));
+        let local = thread::spawn_local(|| thread::sleep(SHORT));
+        let detached = thread::spawn(|| thread::sleep(SHORT));
+        let ends = [
+            channel::finished(&panics),
+            channel::finished(&cancelled),
+            channel::finished(&local),
+            channel::finished(&detached),
+        ];
+        drop(detached);
+        cancelled.cancel();
+        assert!(ends.iter().all(|end| end.recv() == Err(RecvError)));
+        assert!(panics.join().is_err() && cancelled.join().is_err() && local.join().is_ok());
+    });
+}
+
 // Mixtures
 
 #[test]

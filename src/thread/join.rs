@@ -40,17 +40,34 @@ const TAKEN: &str = "the handle of a green thread was joined or polled again aft
 /// ```
 enum Stage<F, T> {
     Unstarted(F, Watch),
-    UnstartedDetached(F),
+    UnstartedDetached(F, Watch),
     Running(Watch),
     /// The handle is gone, and the body has not ended: nobody will ask for the result.
-    RunningDetached,
+    RunningDetached(Watch),
     Finished(Result<T>),
     /// The result is gone.
     Taken,
 }
 
 /// Who is to learn of the end, if somebody is. Boxed, as of a hundred thousand threads few are watched at a time.
-type Watch = Option<Box<Watcher>>;
+type Watch = Option<Box<Watching>>;
+
+#[derive(Default)]
+struct Watching {
+    /// The one handle.
+    watcher: Option<Watcher>,
+    /// Dropped at the end: so others learn of it, also when the handle is gone.
+    keepsakes: Vec<Box<dyn Send>>,
+}
+
+impl Watching {
+    fn tell(self) {
+        if let Some(watcher) = self.watcher {
+            watcher.wake();
+        }
+        drop(self.keepsakes);
+    }
+}
 
 pub(super) enum Watcher {
     /// The one handle waits.
@@ -86,7 +103,7 @@ impl<F, T> Packet<F, T> {
         let mut stage = self.0.lock();
         let (closure, running) = match mem::replace(&mut *stage, Stage::Taken) {
             Stage::Unstarted(closure, watch) => (closure, Stage::Running(watch)),
-            Stage::UnstartedDetached(closure) => (closure, Stage::RunningDetached),
+            Stage::UnstartedDetached(closure, watch) => (closure, Stage::RunningDetached(watch)),
             _ => unreachable!("a green thread runs once"),
         };
         *stage = running;
@@ -100,16 +117,17 @@ impl<F, T> Packet<F, T> {
             Stage::Running(watch) => {
                 *stage = Stage::Finished(result);
                 drop(stage);
-                if let Some(watcher) = watch {
-                    watcher.wake();
+                if let Some(watching) = watch {
+                    watching.tell();
                 }
             }
-            Stage::RunningDetached => {
+            Stage::RunningDetached(watch) => {
                 drop(stage);
                 // Here, on the thread's own stack, where the destructor of the result may do as it likes.
                 let who = worker::with(|_, task| task.to_string());
                 report(who.as_deref().unwrap_or("green thread"), &result);
                 discard(result);
+                drop(watch);
             }
             _ => unreachable!("a body ends once"),
         }
@@ -129,11 +147,17 @@ pub(super) trait End<T> {
     /// Takes the result, if it is there.
     fn take(&self) -> Option<Result<T>>;
 
-    /// Has `watch` learn of the end, instead of whoever was to learn before, who is returned.
+    /// Has `watcher` learn of the end, instead of whoever was to learn before, who is returned.
     ///
     /// # Errors
-    /// The end has come; it gives `watch` back.
-    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch>;
+    /// The end has come; it gives `watcher` back.
+    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>>;
+
+    /// Has something of ours dropped at the end.
+    ///
+    /// # Errors
+    /// The end has come; it gives the thing back.
+    fn keep(&self, keepsake: Box<dyn Send>) -> std::result::Result<(), Box<dyn Send>>;
 
     /// Gives the handle up, and returns the result if it is there already.
     fn detach(&self) -> Option<Result<T>>;
@@ -159,25 +183,45 @@ impl<F, T> End<T> for Packet<F, T> {
         }
     }
 
-    fn watch(&self, watch: Watch) -> std::result::Result<Watch, Watch> {
+    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>> {
         match &mut *self.0.lock() {
-            Stage::Unstarted(_, before) | Stage::Running(before) => Ok(mem::replace(before, watch)),
-            _ => Err(watch),
+            Stage::Unstarted(_, None) | Stage::Running(None) if watcher.is_none() => Ok(None),
+            Stage::Unstarted(_, watch) | Stage::Running(watch) => {
+                Ok(mem::replace(&mut watch.get_or_insert_default().watcher, watcher))
+            }
+            _ => Err(watcher),
+        }
+    }
+
+    fn keep(&self, keepsake: Box<dyn Send>) -> std::result::Result<(), Box<dyn Send>> {
+        match &mut *self.0.lock() {
+            Stage::Unstarted(_, watch) | Stage::Running(watch) => {
+                watch.get_or_insert_default().keepsakes.push(keepsake);
+                Ok(())
+            }
+            _ => Err(keepsake),
         }
     }
 
     fn detach(&self) -> Option<Result<T>> {
         let mut stage = self.0.lock();
         // Declared before the guard is dropped, and dropped after it: a waker is user code.
-        let (watch, result);
-        (*stage, watch, result) = match mem::replace(&mut *stage, Stage::Taken) {
-            Stage::Unstarted(closure, watch) => (Stage::UnstartedDetached(closure), watch, None),
-            Stage::Running(watch) => (Stage::RunningDetached, watch, None),
+        let (watcher, result);
+        let leave = |watch: &mut Watch| watch.as_mut().and_then(|watching| watching.watcher.take());
+        (*stage, watcher, result) = match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Unstarted(closure, mut watch) => {
+                let watcher = leave(&mut watch);
+                (Stage::UnstartedDetached(closure, watch), watcher, None)
+            }
+            Stage::Running(mut watch) => {
+                let watcher = leave(&mut watch);
+                (Stage::RunningDetached(watch), watcher, None)
+            }
             Stage::Finished(result) => (Stage::Taken, None, Some(result)),
             stage => (stage, None, None),
         };
         drop(stage);
-        drop(watch);
+        drop(watcher);
         result
     }
 }
@@ -191,7 +235,7 @@ pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a
         // A waker may be among them: user code, which must not run while this thread registers itself.
         let mut before = None;
         park::park_insistently(Reason::Join, Some(id()), None, |wait: &Wait<'_>| {
-            before = end.watch(Some(Box::new(Watcher::Waiter(wait.waiter())))).ok()?;
+            before = end.watch(Some(Watcher::Waiter(wait.waiter()))).ok()?;
             Some(|_: &Wait<'_>| drop(end.watch(None)))
         });
         drop(before);
@@ -204,7 +248,7 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
         if let Some(result) = end.take() {
             return Poll::Ready(result);
         }
-        if end.watch(Some(Box::new(Watcher::Waker(context.waker().clone())))).is_ok() {
+        if end.watch(Some(Watcher::Waker(context.waker().clone()))).is_ok() {
             return Poll::Pending;
         }
     }
@@ -355,6 +399,12 @@ impl<T> JoinHandle<T> {
     /// The scheduler's record of the thread.
     pub(crate) fn record(&self) -> TaskRef {
         self.joinable().task()
+    }
+
+    /// Has something of ours dropped when the thread has ended, at once if it has already.
+    pub(crate) fn keep_until_end(&self, keepsake: Box<dyn Send>) {
+        let kept = self.joinable().end().keep(keepsake);
+        drop(kept);
     }
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.
