@@ -337,8 +337,9 @@ fn a_receiver_whose_sender_gives_up_waits_for_another() {
             let gives_up = thread::spawn({
                 let sender = sender.clone();
                 move || {
+                    let message = || if sender.is_full() { panic!("there is no message") } else { 1 };
                     select! {
-                        send(sender, None.expect("there is no message")) -> _ => {}
+                        send(sender, message()) -> _ => {}
                         recv(never::<()>()) -> _ => {}
                     }
                 }
