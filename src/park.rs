@@ -234,8 +234,13 @@ pub(crate) fn pause() -> bool {
 /// Then it is a cancel point.
 #[inline(always)]
 pub(crate) fn count_operation() {
-    if worker::is_budget_spent() {
+    #[cold]
+    #[inline(never)]
+    fn let_others_run() {
         pause();
+    }
+    if worker::is_budget_spent() {
+        let_others_run();
     }
 }
 

@@ -595,3 +595,101 @@ fn graceful_lets_its_connections_end_for_a_while_cancels_the_rest_and_says_so() 
         assert!(process.wait().unwrap().success());
     });
 }
+
+// chat
+
+/// Reads one line from the chat.
+fn line(client: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn chat_tells_everybody_everything_and_says_goodbye_at_ctrl_c() {
+    bounded(|| {
+        let mut server = Server::start(example("chat").arg(ANY_PORT));
+        let enter = |name: &str| {
+            let mut client = BufReader::new(server.connect());
+            client.get_mut().write_all(format!("{name}\n").as_bytes()).unwrap();
+            assert_eq!(line(&mut client), format!("* {name} has come\n"));
+            client
+        };
+        let mut ann = enter("ann");
+        let mut bob = enter("bob");
+        assert_eq!(line(&mut ann), "* bob has come\n");
+        let mut eve = enter("eve");
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(line(client), "* eve has come\n");
+        }
+        bob.get_mut().write_all(b"hello\nwho is there?\n").unwrap();
+        for client in [&mut ann, &mut bob, &mut eve] {
+            assert_eq!(line(client), "bob: hello\n");
+            assert_eq!(line(client), "bob: who is there?\n");
+        }
+        drop(eve);
+        assert_eq!((line(&mut ann), line(&mut bob)), ("* eve has gone\n".into(), "* eve has gone\n".into()));
+        ann.get_mut().write_all(b"only we are\n").unwrap();
+        assert_eq!(line(&mut bob), "ann: only we are\n");
+        let pid = Pid::from_raw(server.process.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert!(rest_of(&mut ann).ends_with("* the server goes; goodbye\n"));
+        assert!(rest_of(&mut bob).ends_with("* the server goes; goodbye\n"));
+        assert!(server.process.wait().unwrap().success());
+    });
+}
+
+/// Reads until the server closes.
+fn rest_of(client: &mut BufReader<TcpStream>) -> String {
+    let mut received = String::new();
+    client.read_to_string(&mut received).unwrap();
+    received
+}
+
+#[test]
+fn chat_does_not_wait_for_who_does_not_read() {
+    bounded(|| {
+        let server = Server::start(example("chat").arg(ANY_PORT));
+        let mut slow = BufReader::new(server.connect());
+        slow.get_mut().write_all(b"slow\n").unwrap();
+        assert_eq!(line(&mut slow), "* slow has come\n");
+        let mut fast = BufReader::new(server.connect());
+        fast.get_mut().write_all(b"fast\n").unwrap();
+        assert_eq!(line(&mut fast), "* fast has come\n");
+        // More than the sockets and the backlog hold; who says it reads it, too.
+        let long = "x".repeat(50_000);
+        for _ in 0..1000 {
+            fast.get_mut().write_all(format!("{long}\n").as_bytes()).unwrap();
+            assert_eq!(line(&mut fast).len(), long.len() + "fast: \n".len());
+        }
+        let missed = std::iter::from_fn(|| Some(line(&mut slow))).take(1000).find(|line| line.contains("you have missed"));
+        assert!(missed.is_some());
+    });
+}
+
+// channel_primes
+
+#[test]
+fn channel_primes_finds_what_primes_finds() {
+    let [channels, generators] =
+        bounded(|| ["channel_primes", "primes"].map(|name| example(name).arg("200").output().unwrap()));
+    assert!(channels.status.success() && channels.stderr.is_empty(), "{channels:?}");
+    assert_eq!(channels.stdout, generators.stdout);
+    assert!(String::from_utf8_lossy(&channels.stdout).ends_with("\n1223\n"));
+}
+
+// stages
+
+#[test]
+fn stages_end_in_order_and_lose_nothing() {
+    let output = bounded(|| example("stages").arg("5000").output().unwrap());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "5000 documents, 10000 times 'the', 5006 different words\n");
+}
+
+#[test]
+fn stages_end_from_behind_when_the_last_has_seen_enough() {
+    let output = bounded(|| example("stages").args(["1000000000", "100"]).output().unwrap());
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("100 documents, 200 times 'the', "), "{output:?}");
+}

@@ -318,6 +318,19 @@ impl<T> Entries<T> {
         claimed.extend(std::iter::from_fn(|| Some(self.claim_first(list)?.1)));
     }
 
+    /// Ends the waits of all on a list, where there is nothing to be told but that. Their entries are gone.
+    pub(super) fn dismiss_all(&mut self, list: List) -> Vec<Claimed> {
+        let mut claimed = Vec::new();
+        while let Some(index) = self.first(list) {
+            self.unlink(index);
+            if let Who::Waiter(waiter) = &self.entries[index as usize].who {
+                claimed.extend(waiter.claim(Wake::Woken));
+            }
+            self.free(index);
+        }
+        claimed
+    }
+
     /// Makes an entry gone.
     #[inline(always)]
     fn free(&mut self, index: u32) {

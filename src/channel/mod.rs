@@ -28,11 +28,15 @@
 //! - A select that has sent to receivers that are gone says so.
 //! - [`Select`] stays on the OS thread that has made it.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::park::deadline_after;
+use crate::thread::JoinHandle;
 
 mod alarm;
+pub mod broadcast;
 mod entries;
 mod macros;
 mod queue;
@@ -40,6 +44,7 @@ mod receiver;
 mod select;
 mod sender;
 mod state;
+pub mod watch;
 
 pub use crossbeam_channel::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError, TryReadyError,
@@ -94,7 +99,7 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 fn pair<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let queue = std::sync::Arc::new(Queue::new(capacity));
+    let queue = Arc::new(Queue::new(capacity));
     (Sender { queue: queue.clone() }, Receiver { flavor: Flavor::Queue(queue) })
 }
 
@@ -143,6 +148,30 @@ pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
 pub fn tick(duration: Duration) -> Receiver<Instant> {
     let first = deadline_after(duration);
     first.map_or_else(never, |first| Receiver { flavor: Flavor::Alarm(Alarm::new(first, Some(duration))) })
+}
+
+/// Makes a channel that is disconnected when the thread of `handle` has ended. Nothing is ever sent to it.
+///
+/// With it a `select!` waits for the end of a thread, and whatever else it waits for; then [`join`](JoinHandle::join) returns at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use hebra::channel::{after, finished, select};
+/// use hebra::thread;
+///
+/// hebra::run(|| {
+///     let worker = thread::spawn(|| 6 * 7);
+///     let answer = select! {
+///         recv(finished(&worker)) -> _ => worker.join().ok(),
+///         recv(after(Duration::from_secs(60))) -> _ => None,
+///     };
+///     assert_eq!(answer, Some(42));
+/// });
+/// ```
+pub fn finished<T>(handle: &JoinHandle<T>) -> Receiver<Infallible> {
+    let (sender, receiver) = bounded(0);
+    handle.keep_until_end(Box::new(sender));
+    receiver
 }
 
 /// Makes a channel that never delivers a message and is never disconnected: for a `select!` with an operation that is not always there.

@@ -245,7 +245,16 @@ impl<T> State<T> {
     }
 
     /// Lets waiting senders have the places that have become free: one, but for what was given up.
+    #[inline(always)]
     fn fill_places(&mut self) -> Option<Claimed> {
+        match self.entries.any(List::Senders.bit() | List::SendWatchers.bit()) {
+            true => self.admit(),
+            false => None,
+        }
+    }
+
+    #[inline(never)]
+    fn admit(&mut self) -> Option<Claimed> {
         let mut first = None;
         while self.has_place() {
             let mut message = None;
@@ -287,7 +296,13 @@ impl<T> State<T> {
 
     /// Reserves a message if there is one, or a sender that will make one.
     pub(super) fn hold_message(&mut self) -> Held {
-        match self.receive() {
+        if self.has_message()
+            && let Some(message) = self.pop()
+        {
+            let key = self.entries.hold(message);
+            return Held::Message(key, self.fill_places());
+        }
+        match self.receive_from_waiting() {
             Received::Message(message, claimed) => Held::Message(self.entries.hold(message), claimed),
             Received::Expected(key, claimed) => Held::Expected(key, claimed),
             Received::Nothing => Held::Nothing,

@@ -31,7 +31,7 @@ pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a
         // A waker may be among them: user code, which must not run while this thread registers itself.
         let mut before = None;
         park::park_insistently(Reason::Join, Some(id()), None, |wait: &Wait<'_>| {
-            before = end.watch(Some(Box::new(Watcher::Waiter(wait.waiter())))).ok()?;
+            before = end.watch(Some(Watcher::Waiter(wait.waiter()))).ok()?;
             Some(|_: &Wait<'_>| drop(end.watch(None)))
         });
         drop(before);
@@ -44,7 +44,7 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
         if let Some(result) = end.take() {
             return Poll::Ready(result);
         }
-        if end.watch(Some(Box::new(Watcher::Waker(context.waker().clone())))).is_ok() {
+        if end.watch(Some(Watcher::Waker(context.waker().clone()))).is_ok() {
             return Poll::Pending;
         }
     }
@@ -196,6 +196,11 @@ impl<T> JoinHandle<T> {
     /// The scheduler's record of the thread.
     pub(crate) fn record(&self) -> TaskRef {
         self.joinable().task()
+    }
+
+    /// Has something of ours dropped when the thread has ended, at once if it has already.
+    pub(crate) fn keep_until_end(&self, keepsake: Box<dyn Send>) {
+        self.joinable().end().keep(keepsake);
     }
 
     /// Returns whether the thread has ended, without waiting: `join` will return at once.

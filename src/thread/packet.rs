@@ -6,11 +6,14 @@
 //!   content   closure --- begin ---> nothing --- put ---> result --- take ---> nothing
 //!                        (thread)              (thread)            (handle)
 //!
-//!   word      NOBODY, or a watcher --- put ---> ENDED --- take ---> TAKEN
-//!                 |     (handle)      (thread)           (handle)     ^
-//!                 +--- detach ---> DETACHED --- put ------------------+
+//!   word      NOBODY, or a chain --- put ---> ENDED --- take ---> TAKEN
+//!                 |   (handle)      (thread)           (handle)     ^
+//!                 +--- detach ---> DETACHED --- put ----------------+
 //!                     (handle)                 (thread)
 //! ```
+//!
+//! The chain is what the end is to be told to: whoever waits for it, and what is to be dropped then. It keeps a note that the handle is
+//! gone, if there is one.
 //!
 //! Who may touch the content follows from that, and every change of hands is one atomic step:
 //!
@@ -19,7 +22,7 @@
 //! 3. `put` swaps ENDED in, which publishes the result. It belongs to whoever changes ENDED to TAKEN; that is one. If `put` finds
 //!    DETACHED nobody else will come, and it is the thread's own again.
 //!
-//! A watcher is a box that the word owns, and so does whoever takes its address out of the word.
+//! A chain is boxes that the word owns, and after it whoever takes its address out of the word.
 
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -37,15 +40,29 @@ use crate::unwinding::discard;
 
 const AGAIN: &str = "the handle of a green thread was joined or polled again after it had given the thread's result";
 
-const NOBODY: *mut Watcher = ptr::null_mut();
+const NOBODY: *mut Node = ptr::null_mut();
 /// The result is there.
-const ENDED: *mut Watcher = ptr::without_provenance_mut(1);
+const ENDED: *mut Node = ptr::without_provenance_mut(1);
 /// The handle is gone: nobody will ask for the result.
-const DETACHED: *mut Watcher = ptr::without_provenance_mut(2);
+const DETACHED: *mut Node = ptr::without_provenance_mut(2);
 /// The result is gone.
-const TAKEN: *mut Watcher = ptr::without_provenance_mut(3);
+const TAKEN: *mut Node = ptr::without_provenance_mut(3);
 
-/// Who is to learn of a thread's end. Boxed, as of a hundred thousand threads few are watched at a time.
+/// One of a chain. Boxed, as of a hundred thousand threads few are watched at a time.
+struct Node {
+    what: What,
+    next: *mut Node,
+}
+
+enum What {
+    Watcher(Watcher),
+    /// To be dropped at the end, whether there is a handle or not.
+    Keepsake(Box<dyn Send>),
+    /// What [`DETACHED`] says, where there is more to say.
+    Detached,
+}
+
+/// Who is to learn of a thread's end.
 pub(super) enum Watcher {
     /// The one handle waits.
     Waiter(Waiter),
@@ -64,13 +81,38 @@ impl Watcher {
     }
 }
 
-/// Takes the watcher out of what stood in the word.
-///
-/// # Safety
-/// The caller has taken `word` out of a packet's word.
-unsafe fn watcher(word: *mut Watcher) -> Option<Box<Watcher>> {
-    // SAFETY: what is none of the constants comes from `Box::into_raw` in `watch`, and the caller has it from the word.
-    (![NOBODY, ENDED, DETACHED, TAKEN].contains(&word)).then(|| unsafe { Box::from_raw(word) })
+/// A chain that has been taken out of a packet's word, or that nobody has seen yet.
+struct Chain(*mut Node);
+
+impl Chain {
+    fn push(&mut self, what: What) {
+        self.0 = Box::into_raw(Box::new(Node { what, next: self.0 }));
+    }
+
+    /// Gives the chain away as a word.
+    fn into_word(self) -> *mut Node {
+        ManuallyDrop::new(self).0
+    }
+}
+
+impl Iterator for Chain {
+    type Item = What;
+
+    fn next(&mut self) -> Option<What> {
+        if [NOBODY, ENDED, DETACHED, TAKEN].contains(&self.0) {
+            return None;
+        }
+        // SAFETY: what is none of the constants comes from `Box::into_raw` in `push`, and belongs to the chain.
+        let node = unsafe { Box::from_raw(self.0) };
+        self.0 = node.next;
+        Some(node.what)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
 }
 
 union Content<F, T> {
@@ -80,7 +122,7 @@ union Content<F, T> {
 
 /// The tail of the record of a thread spawned with `spawn`; see the module.
 pub(super) struct Packet<F, T> {
-    word: AtomicPtr<Watcher>,
+    word: AtomicPtr<Node>,
     begun: AtomicBool,
     content: UnsafeCell<Content<F, T>>,
 }
@@ -129,7 +171,15 @@ impl<F, T> Place<'_, F, T> {
         // SAFETY: the content is ours (2), and there is nothing in it.
         unsafe { (*packet.content.get()).result = ManuallyDrop::new(result) };
         let before = packet.word.swap(ENDED, Ordering::AcqRel);
-        if before == DETACHED {
+        let mut detached = before == DETACHED;
+        for what in Chain(before) {
+            match what {
+                What::Watcher(watcher) => watcher.wake(),
+                What::Keepsake(keepsake) => drop(keepsake),
+                What::Detached => detached = true,
+            }
+        }
+        if detached {
             packet.word.store(TAKEN, Ordering::Relaxed);
             // SAFETY: it has just been put there, and there is no handle that could take it (3).
             let result = unsafe { packet.result() };
@@ -137,9 +187,6 @@ impl<F, T> Place<'_, F, T> {
             let who = worker::with(|_, task| task.to_string());
             report(who.as_deref().unwrap_or("green thread"), &result);
             discard(result);
-        // SAFETY: it has been swapped out.
-        } else if let Some(watcher) = unsafe { watcher(before) } {
-            watcher.wake();
         }
     }
 }
@@ -166,8 +213,7 @@ impl<F, T> Drop for Packet<F, T> {
             // SAFETY: it was put there, and nobody has taken it.
             drop(unsafe { self.result() });
         }
-        // SAFETY: nobody else is left to take it.
-        drop(unsafe { watcher(word) });
+        drop(Chain(word));
     }
 }
 
@@ -181,28 +227,35 @@ pub(super) trait End<T> {
     /// Panics if it has been taken.
     fn take(&self) -> Option<Result<T>>;
 
-    /// Has `watch` learn of the end, instead of whoever was to learn before, who is returned.
+    /// Has `watcher` learn of the end, instead of whoever was to learn before, who is returned.
     ///
     /// # Errors
-    /// The end has come; it gives `watch` back.
-    fn watch(&self, watch: Option<Box<Watcher>>) -> std::result::Result<Option<Box<Watcher>>, Option<Box<Watcher>>>;
+    /// The end has come; it gives `watcher` back.
+    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>>;
+
+    /// Drops `keepsake` at the end, whether there is a handle then or not. At once, if it has come. Other threads may do the same meanwhile.
+    fn keep(&self, keepsake: Box<dyn Send>);
 
     /// Gives the handle up, and returns the result if it is there and nobody has taken it.
     fn detach(&self) -> Option<Result<T>>;
 }
 
 impl<F, T> Packet<F, T> {
-    /// Puts `new` in the place of a watcher, or of nobody, who is returned; `None`, and nothing is done, if the end has come.
-    fn replace(&self, new: *mut Watcher) -> Option<Option<Box<Watcher>>> {
+    /// Puts what `new` makes of the word in its place, and returns what that was; `None`, and nothing is done, if the end has come.
+    fn exchange(&self, mut new: impl FnMut(*mut Node) -> *mut Node) -> Option<*mut Node> {
         let mut before = self.word.load(Ordering::Relaxed);
         while ![ENDED, DETACHED, TAKEN].contains(&before) {
-            match self.word.compare_exchange_weak(before, new, Ordering::AcqRel, Ordering::Relaxed) {
-                // SAFETY: it has been exchanged.
-                Ok(before) => return Some(unsafe { watcher(before) }),
+            match self.word.compare_exchange_weak(before, new(before), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(before) => return Some(before),
                 Err(now) => before = now,
             }
         }
         None
+    }
+
+    /// Takes the chain out; `None` if the end has come.
+    fn take_chain(&self) -> Option<Chain> {
+        self.exchange(|_| NOBODY).map(Chain)
     }
 }
 
@@ -219,17 +272,66 @@ impl<F, T> End<T> for Packet<F, T> {
         ours.then(|| unsafe { self.result() })
     }
 
-    fn watch(&self, watch: Option<Box<Watcher>>) -> std::result::Result<Option<Box<Watcher>>, Option<Box<Watcher>>> {
-        let new = watch.map_or(NOBODY, Box::into_raw);
-        // SAFETY: nobody has got to see it.
-        self.replace(new).ok_or_else(|| unsafe { watcher(new) })
+    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>> {
+        let Some(before) = self.take_chain() else { return Err(watcher) };
+        let (mut previous, mut chain) = (None, Chain(NOBODY));
+        for what in before {
+            match what {
+                What::Watcher(watcher) => previous = Some(watcher),
+                what => chain.push(what),
+            }
+        }
+        if let Some(watcher) = watcher {
+            chain.push(What::Watcher(watcher));
+        }
+        let word = chain.into_word();
+        if let Some(between) = self.exchange(|_| word) {
+            drop(Chain(between));
+            return Ok(previous);
+        }
+        // The end came in between, and has not seen the chain: what is in it is dropped now.
+        let mut watcher = None;
+        for what in Chain(word) {
+            if let What::Watcher(ours) = what {
+                watcher = Some(ours);
+            }
+        }
+        Err(watcher)
+    }
+
+    fn keep(&self, keepsake: Box<dyn Send>) {
+        let mut chain = Chain(NOBODY);
+        chain.push(What::Keepsake(keepsake));
+        let node = chain.0;
+        let kept = self.exchange(|before| {
+            // SAFETY: the node is ours until it is in the word.
+            unsafe { (*node).next = before };
+            node
+        });
+        match kept {
+            Some(_) => _ = chain.into_word(),
+            // SAFETY: the node is ours; what it was to stand before is not.
+            None => unsafe { (*node).next = NOBODY },
+        }
     }
 
     fn detach(&self) -> Option<Result<T>> {
-        // What was watching is dropped here: user code, perhaps.
-        if self.replace(DETACHED).is_some() || self.word.load(Ordering::Relaxed) == TAKEN {
-            return None;
+        if let Some(before) = self.take_chain() {
+            let (mut chain, mut detached) = (Chain(NOBODY), DETACHED);
+            // A watcher is dropped here: user code, perhaps.
+            for what in before.filter(|what| matches!(what, What::Keepsake(_))) {
+                chain.push(what);
+            }
+            if chain.0 != NOBODY {
+                chain.push(What::Detached);
+                detached = chain.0;
+            }
+            if let Some(between) = self.exchange(|_| detached) {
+                drop(Chain(between));
+                _ = chain.into_word();
+                return None;
+            }
         }
-        self.take()
+        if self.word.load(Ordering::Relaxed) == TAKEN { None } else { self.take() }
     }
 }

@@ -93,7 +93,7 @@ law! {
         let pair = Pair { sender, receiver };
         let boxed = Box::new(pair.receiver.clone());
         let several = [pair.receiver.clone(), never()];
-        let maybe: Option<&Receiver<u32>> = None;
+        let maybe: Option<&Receiver<u32>> = several.get(2);
         let mut seen = Vec::new();
         for n in 0..5 {
             select! {
@@ -105,9 +105,9 @@ law! {
                 recv(*boxed) -> message => message.unwrap(),
                 recv(several[0]) -> message => message.unwrap(),
                 recv(&several[1]) -> message => message.unwrap(),
-                recv(pair.receiver()) -> message => { let message = message; message.unwrap() },
+                recv(pair.receiver()) -> message => { let number = message; number.unwrap() },
                 recv(maybe.unwrap_or(&never())) -> _message => { unreachable!() }
-                recv({ let receiver = &pair.receiver; receiver }) -> message => if let Ok(message) = message { message } else { 99 },
+                recv({ world::yield_now(); &pair.receiver }) -> message => if let Ok(message) = message { message } else { 99 },
                 default(LONG,) => { 99 }
             };
             seen.push(got);
