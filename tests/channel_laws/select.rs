@@ -1,5 +1,7 @@
 //! The laws of select.
 
+#![allow(clippy::manual_unwrap_or, clippy::let_unit_value, reason = "the grammar is tried in the shapes in which people write it")]
+
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
