@@ -1,4 +1,4 @@
-//! [`select!`](crate::channel::select) and [`select_biased!`](crate::channel::select_biased): crossbeam's grammar.
+//! [`select!`](macro@crate::channel::select) and [`select_biased!`](crate::channel::select_biased): crossbeam's grammar.
 //!
 //! ```text
 //!   select! { case* }
@@ -56,7 +56,7 @@ macro_rules! __select {
     };
 }
 
-/// As [`select!`](crate::channel::select), but of several operations that do not have to wait the first goes.
+/// As [`select!`](macro@crate::channel::select), but of several operations that do not have to wait the first goes.
 ///
 /// ```
 /// use hebra::channel::{select_biased, unbounded};

@@ -2,7 +2,7 @@
 //!
 //! Any number of senders and receivers share a channel; each message goes to one receiver. [`bounded`] channels hold so many messages
 //! at most, and a sender waits while they are full; at a capacity of 0 sender and receiver meet. [`unbounded`] ones hold any number.
-//! [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one that the end of a thread disconnects, [`never`]
+//! [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one that the end of a thread disconnects, [`never()`]
 //! one that nobody sends to. [`select!`] waits for the first of several operations, on whatever channels.
 //!
 //! ```

@@ -433,7 +433,7 @@ pub(super) mod expanded {
 /// Selects one of a list of operations that is known only when the program runs.
 ///
 /// If several could go first, one of them is selected at random. A selected operation must be completed, with the same sender or receiver
-/// that was added. [`select!`](super::select) is this for a list that is known when the program is compiled.
+/// that was added. [`select!`](macro@super::select) is this for a list that is known when the program is compiled.
 ///
 /// ```
 /// use hebra::channel::{unbounded, Select};
