@@ -25,9 +25,9 @@
 //! at the line when it comes, and sees to the others if it is cancelled on the way.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::patience::{End, Patience};
+use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
@@ -43,12 +43,12 @@ const ONCE: u64 = 1 << OWNER_BITS;
 const TIMES: u64 = CALLED - ONCE;
 const ID: u64 = ONCE - 1;
 
-/// Turns after which a line that was never empty is a crowd.
-const CROWD: u32 = 64;
+/// Turns after which a line that was never empty is a crowd. Few where a model checker has to get there.
+const CROWD: u32 = if cfg!(test) { 1 } else { 64 };
 /// How often a thread that waits in a crowd may be overtaken when it has been called.
-const LEASE: u64 = 256;
+const LEASE: u64 = if cfg!(test) { 1 } else { 256 };
 /// How often a thread may come in vain before it is passed the baton.
-const IN_VAIN: u32 = 2;
+const IN_VAIN: u32 = if cfg!(test) { 1 } else { 2 };
 
 /// See the module.
 pub(super) struct Baton {

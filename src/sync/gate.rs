@@ -15,9 +15,9 @@
 //! long as they are not the last. It is set when somebody queues and cleared when nobody does, under that lock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::patience::Patience;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
