@@ -133,9 +133,22 @@ mod waiter {
         pub(crate) epoch: u64,
     }
 
+    /// Unlike a green thread this one may run already when it has been claimed, like an OS thread.
+    pub(crate) struct Claimed(Arc<Thread>);
+
+    impl Drop for Claimed {
+        fn drop(&mut self) {
+            self.0.unblock();
+        }
+    }
+
     impl Waiter {
         pub(crate) fn wake(&self, wake: Wake) -> bool {
-            self.thread.end(self.epoch, wake)
+            self.claim(wake).is_some()
+        }
+
+        pub(crate) fn claim(&self, wake: Wake) -> Option<Claimed> {
+            self.thread.end(self.epoch, wake).then(|| Claimed(self.thread.clone()))
         }
 
         pub(crate) fn thread_id(&self) -> u64 {
@@ -173,11 +186,11 @@ mod park {
 
         pub(crate) fn end(&self, epoch: u64, wake: Wake) -> bool {
             let ended = epoch << 3 | wake as u64;
-            let won = self.claim.compare_exchange(epoch << 3, ended, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if won {
-                self.ended.notify();
-            }
-            won
+            self.claim.compare_exchange(epoch << 3, ended, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        }
+
+        pub(crate) fn unblock(&self) {
+            self.ended.notify();
         }
 
         pub(crate) fn begin(self: &Arc<Self>) -> Wait<'_> {

@@ -298,7 +298,7 @@ fn a_group_that_has_given_up_counts_again() {
         let waits = thread::spawn(move || share.wait());
         run_the_others();
         assert!(!waits.is_finished());
-        let group = group.wait_deadline(start).map_or_else(|group| Some(group), |()| None);
+        let group = group.wait_deadline(start).map_or_else(Some, |()| None);
         assert!(group.is_none(), "the other waits, too");
         waits.join().unwrap();
     });

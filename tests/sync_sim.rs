@@ -135,7 +135,7 @@ fn a_mutex_lets_one_in_and_is_free_in_the_end() {
 
 fn read_and_write((lock, readers, writers): &(RwLock<usize>, Inside, Inside), me: usize) {
     for round in 0..6 {
-        if (me + round) % 2 == 0 {
+        if (me + round).is_multiple_of(2) {
             let guard = if round % 3 == 0 { lock.read_timeout(moment()).ok() } else { lock.read().ok() };
             if let Some(guard) = guard {
                 let _inside = readers.enter(1);
@@ -182,7 +182,7 @@ fn no_notification_of_a_condition_variable_is_lost() {
     let new = || Shop { goods: Mutex::new(0), changed: Condvar::new() };
     let body = |shop: &Shop, me: usize| {
         for round in 0..5 {
-            if me % 2 == 0 {
+            if me.is_multiple_of(2) {
                 *shop.goods.lock().unwrap() += 1;
                 dawdle();
                 shop.changed.notify_one();
