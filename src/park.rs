@@ -88,6 +88,15 @@ pub(crate) fn park<U>(
 where
     U: FnOnce(&Wait<'_>),
 {
+    if mode.is_over() { Wake::Cancelled } else { park_at_once(reason, deadline, mode, register) }
+}
+
+/// As [`park`], for who has just passed a cancel point.
+#[inline(always)]
+fn park_at_once<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+where
+    U: FnOnce(&Wait<'_>),
+{
     if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, mode, register) }
 }
 
@@ -97,6 +106,7 @@ where
 ///
 /// `owner` is what deadlock reports follow: it holds the id of the thread that is waited for, or 0. The worker reads it while the
 /// thread is parked.
+#[inline(always)] // As `park`.
 pub(crate) fn park_insistently<U>(
     reason: Reason,
     owner: Option<&AtomicU64>,
@@ -114,7 +124,7 @@ where
         undo
     };
     if !cancel_point() {
-        return match park(reason, deadline, Mode::CancelPoint, register) {
+        return match park_at_once(reason, deadline, Mode::CancelPoint, register) {
             // A time-out in a destructor that runs because of a panic. What happens next is up to the next call.
             Wake::Cancelled => Wake::Woken,
             wake => wake,
@@ -136,9 +146,6 @@ fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register
 where
     U: FnOnce(&Wait<'_>),
 {
-    if mode.is_over() {
-        return Wake::Cancelled;
-    }
     let here = stack_pointer();
     let registered = worker::with(|local, task| {
         let epoch = task.claim.begin();
@@ -194,9 +201,6 @@ fn park_os<U>(deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait
 where
     U: FnOnce(&Wait<'_>),
 {
-    if mode.is_over() {
-        return Wake::Cancelled;
-    }
     let thread = os_thread();
     let epoch = thread.claim.begin();
     let wait = Wait::os(&thread, epoch);

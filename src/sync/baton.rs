@@ -25,9 +25,10 @@
 //! at the line when it comes, and sees to the others if it is cancelled on the way.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::mem;
 
 use super::patience::{End, Patience};
+use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
@@ -43,12 +44,12 @@ const ONCE: u64 = 1 << OWNER_BITS;
 const TIMES: u64 = CALLED - ONCE;
 const ID: u64 = ONCE - 1;
 
-/// Turns after which a line that was never empty is a crowd.
-const CROWD: u32 = 64;
+/// Turns after which a line that was never empty is a crowd. Few where a model checker has to get there.
+const CROWD: u32 = if cfg!(test) { 1 } else { 64 };
 /// How often a thread that waits in a crowd may be overtaken when it has been called.
-const LEASE: u64 = 256;
+const LEASE: u64 = if cfg!(test) { 1 } else { 256 };
 /// How often a thread may come in vain before it is passed the baton.
-const IN_VAIN: u32 = 2;
+const IN_VAIN: u32 = if cfg!(test) { 1 } else { 2 };
 
 /// See the module.
 pub(super) struct Baton {
@@ -88,7 +89,7 @@ impl Baton {
     #[inline]
     pub(super) fn pass(&self, me: u64) {
         if self.state.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_err() {
-            self.pass_on(me);
+            self.pass_on();
         }
     }
 
@@ -165,47 +166,41 @@ impl Baton {
         self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, mark).is_ok_and(|before| before & ID == 0)
     }
 
-    /// The baton is `me`'s.
+    /// The baton is the caller's.
     #[cold]
-    fn pass_on(&self, me: u64) {
+    fn pass_on(&self) {
         let keep = |state| (state & (CALLED | QUEUED) == CALLED).then_some(state & !ID);
         if self.state.fetch_update(Ordering::Release, Ordering::Relaxed, keep).is_ok() {
             return;
         }
-        loop {
-            let mut line = self.line.lock();
-            if line.called {
-                let leave = |state| Some(if state & CALLED == 0 { 0 } else { state & (CALLED | TIMES) });
-                let _ = self.state.fetch_update(Ordering::Release, Ordering::Relaxed, leave);
-                return;
-            }
-            let Some(next) = line.waiters.pop() else {
-                line.turns = 0;
-                self.state.store(0, Ordering::Release);
-                return;
-            };
+        let mut line = self.line.lock();
+        if line.called {
+            let leave = |state| Some(if state & CALLED == 0 { 0 } else { state & (CALLED | TIMES) });
+            let _ = self.state.fetch_update(Ordering::Release, Ordering::Relaxed, leave);
+            return;
+        }
+        while let Some(next) = line.waiters.pop() {
             let more = !line.waiters.is_empty();
             line.turns = if more { line.turns + 1 } else { 0 };
             let near = next.is_near();
-            // The state before the wake: afterwards it may be another's already.
-            if std::mem::take(&mut line.insists) || near && line.turns < CROWD {
-                self.state.store(next.thread_id() | if more { QUEUED } else { 0 }, Ordering::Release);
-                drop(line);
-                if next.wake(Wake::Woken) {
-                    return;
-                }
-            } else {
-                line.called = true;
-                self.state.store(if near { CALLED | (LEASE * ONCE) } else { 0 }, Ordering::Release);
-                drop(line);
-                if next.wake(Wake::Woken) || !self.recall(me) {
-                    return;
-                }
-            }
+            let passes = mem::take(&mut line.insists) || near && line.turns < CROWD;
+            let Some(claimed) = next.claim(Wake::Woken) else { continue };
+            line.called = !passes;
+            let state = match (passes, near) {
+                (true, _) => next.thread_id() | if more { QUEUED } else { 0 },
+                (false, true) => CALLED | (LEASE * ONCE),
+                (false, false) => 0,
+            };
+            self.state.store(state, Ordering::Release);
+            drop(line);
+            // Only now it runs, and may give the baton up in its turn. An OS thread may run already; it looks at the line first.
+            return drop(claimed);
         }
+        line.turns = 0;
+        self.state.store(0, Ordering::Release);
     }
 
-    /// Who has been called will not come. Returns whether the line is the caller's to look at: then it has the baton.
+    /// Who has been called does not come. Returns whether the line is the caller's to look at: then it has the baton.
     fn recall(&self, me: u64) -> bool {
         let mut line = self.line.lock();
         line.called = false;
@@ -224,7 +219,7 @@ struct Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if !self.answered.get() && self.baton.recall(self.me) {
-            self.baton.pass_on(self.me);
+            self.baton.pass_on();
         }
     }
 }

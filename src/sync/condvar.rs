@@ -13,6 +13,7 @@ use crate::park::{self, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
+use crate::scheduler::waiter::{Claimed, Waiter};
 
 /// Whether a wait with a time-out has ended because time was up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +54,100 @@ pub struct Condvar {
     /// Whether there is anybody in the queue; written under its lock. Whoever changes the condition under the mutex after a thread has
     /// begun to wait sees it: it was written before that thread released the mutex.
     occupied: AtomicBool,
-    queue: Lock<WaitList>,
+    queue: Lock<Queue>,
+}
+
+/// Who waits, first come first served: those in the seats, and then the others.
+#[derive(Default)]
+struct Queue {
+    /// Two are many: mostly it is one thread that waits for another, and then the other for the first.
+    seats: [Seat; 2],
+    /// The seat of the one who has waited longer, if anybody sits there.
+    first: usize,
+    /// Nobody sits down while there are any.
+    others: WaitList,
+}
+
+/// The waiter of whoever has sat here last stays: the thread is likely to wait again, and counting references takes as long as the rest.
+#[derive(Default)]
+struct Seat {
+    waiter: Option<Waiter>,
+    taken: bool,
+}
+
+impl Queue {
+    const fn new() -> Queue {
+        let seats = [const { Seat { waiter: None, taken: false } }; 2];
+        Queue { seats, first: 0, others: WaitList::new() }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        !self.seats[0].taken && !self.seats[1].taken && self.others.is_empty()
+    }
+
+    #[inline]
+    fn push(&mut self, wait: &Wait<'_>) {
+        if !self.others.is_empty() {
+            return self.others.push(wait.waiter());
+        }
+        let free = |seat: &&mut Seat| !seat.taken;
+        let renew = |seat: &mut Seat| !seat.taken && seat.waiter.as_mut().is_some_and(|waiter| wait.renew(waiter));
+        let at = if renew(&mut self.seats[0]) {
+            0
+        } else if renew(&mut self.seats[1]) {
+            1
+        } else if let Some(seat) = self.seats.iter_mut().find(free) {
+            seat.waiter = Some(wait.waiter());
+            usize::from(self.seats[0].taken)
+        } else {
+            return self.others.push(wait.waiter());
+        };
+        self.seats[at].taken = true;
+        if !self.seats[1 - at].taken {
+            self.first = at;
+        }
+    }
+
+    /// Takes the waiter of `wait` out, if it is still there.
+    fn remove(&mut self, wait: &Wait<'_>) {
+        let is = |seat: &&mut Seat| seat.taken && seat.waiter.as_ref().is_some_and(|waiter| wait.is(waiter));
+        match self.seats.iter_mut().find(is) {
+            Some(seat) => seat.taken = false,
+            None => self.others.remove(wait),
+        }
+    }
+
+    /// Ends the wait of the first that has not timed out or been cancelled: only such a one has been notified.
+    #[inline]
+    fn claim(&mut self) -> Option<Claimed> {
+        for _ in 0..2 {
+            if let Some(claimed) = self.claim_seat(self.first) {
+                return Some(claimed);
+            }
+        }
+        while let Some(waiter) = self.others.pop() {
+            if let Some(claimed) = waiter.claim(Wake::Woken) {
+                return Some(claimed);
+            }
+        }
+        None
+    }
+
+    /// Lets go whoever sits there, and after that it is the other seat's turn.
+    #[inline]
+    fn claim_seat(&mut self, at: usize) -> Option<Claimed> {
+        self.first = 1 - at;
+        let seat = &mut self.seats[at];
+        let taken = mem::take(&mut seat.taken);
+        seat.waiter.as_ref().filter(|_| taken)?.claim(Wake::Woken)
+    }
 }
 
 impl Condvar {
     /// Makes a condition variable that nobody waits on.
     pub const fn new() -> Condvar {
-        Condvar { occupied: AtomicBool::new(false), queue: Lock::new(WaitList::new()) }
+        Condvar { occupied: AtomicBool::new(false), queue: Lock::new(Queue::new()) }
     }
 
     /// Unlocks the mutex and waits to be notified, in one step: no notification in between is missed. Then locks the mutex again.
@@ -70,6 +158,7 @@ impl Condvar {
     ///
     /// # Errors
     /// The mutex is poisoned; the guard is in the error.
+    #[inline(always)] // As `wait_for`.
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         let mutex = guard.mutex();
         let (guard, _) = self.wait_for(guard, Patience::Endless);
@@ -83,6 +172,7 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait), if it has waited.
+    #[inline(always)] // As `wait_for`.
     pub fn wait_while<'a, T: ?Sized>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -171,30 +261,27 @@ impl Condvar {
     }
 
     /// Wakes the thread that has waited longest, if any waits.
+    #[inline]
     pub fn notify_one(&self) {
-        while self.occupied.load(Ordering::Relaxed) {
-            let next = {
-                let mut queue = self.queue.lock();
-                let next = queue.pop();
-                self.occupied.store(!queue.is_empty(), Ordering::Relaxed);
-                next
-            };
-            // Who has timed out or was cancelled has not been notified.
-            if next.is_none_or(|next| next.wake(Wake::Woken)) {
-                return;
-            }
+        if self.occupied.load(Ordering::Relaxed) {
+            let mut queue = self.queue.lock();
+            let claimed = queue.claim();
+            self.occupied.store(!queue.is_empty(), Ordering::Relaxed);
+            drop(queue);
+            drop(claimed);
         }
     }
 
     /// Wakes all threads that wait.
     pub fn notify_all(&self) {
         if self.occupied.load(Ordering::Relaxed) {
-            let mut all = {
-                let mut queue = self.queue.lock();
-                self.occupied.store(false, Ordering::Relaxed);
-                mem::take(&mut *queue)
-            };
-            all.wake_all();
+            let mut queue = self.queue.lock();
+            self.occupied.store(false, Ordering::Relaxed);
+            let seated = [queue.first, 1 - queue.first].map(|at| queue.claim_seat(at));
+            let mut others = mem::take(&mut queue.others);
+            drop(queue);
+            seated.into_iter().for_each(drop);
+            others.wake_all();
         }
     }
 
@@ -230,17 +317,19 @@ impl Condvar {
     }
 
     /// Waits once, and returns with the mutex locked. `false` if nobody has ended the wait.
+    #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
     fn wait_for<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, patience: Patience) -> (MutexGuard<'a, T>, bool) {
         let mutex = guard.mutex();
         // Until it has been enlisted, whatever unwinds unlocks the mutex with the guard.
         let mut held = Some(guard);
+        let mut me = 0;
         let enter = |wait: &Wait<'_>| {
             {
                 let mut queue = self.queue.lock();
-                queue.push(wait.waiter());
+                queue.push(wait);
                 self.occupied.store(true, Ordering::Relaxed);
             }
-            held.take().expect("it waits once").release();
+            me = held.take().expect("it waits once").release();
             true
         };
         let leave = |wait: &Wait<'_>| {
@@ -249,7 +338,7 @@ impl Condvar {
             self.occupied.store(!queue.is_empty(), Ordering::Relaxed);
         };
         let end = patience.wait_once(Reason::Condvar, None, enter, leave);
-        (held.unwrap_or_else(|| mutex.relock()), end == End::Got)
+        (held.unwrap_or_else(|| mutex.relock(me)), end == End::Got)
     }
 }
 

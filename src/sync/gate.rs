@@ -15,14 +15,14 @@
 //! long as they are not the last. It is set when somebody queues and cleared when nobody does, under that lock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::patience::Patience;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::{NO_OWNER, Reason};
-use crate::scheduler::waiter::Waiter;
+use crate::scheduler::waiter::{Claimed, Waiter};
 
 const QUEUED: u64 = 1 << 63;
 const READERS: u64 = NO_OWNER;
@@ -86,7 +86,9 @@ impl Gate {
         if self.state.compare_exchange(me, ONE_READER, Ordering::Release, Ordering::Relaxed).is_err() {
             let mut queue = self.queue.lock();
             self.state.store(ONE_READER | QUEUED, Ordering::Release);
-            self.admit(&mut queue);
+            let admitted = self.admit(&mut queue);
+            drop(queue);
+            drop(admitted);
         }
     }
 
@@ -104,7 +106,9 @@ impl Gate {
             let mut queue = self.queue.lock();
             queue.retain(|(_, waiter)| !wait.is(waiter));
             // Readers may have stood behind a writer that is gone.
-            self.admit(&mut queue);
+            let admitted = self.admit(&mut queue);
+            drop(queue);
+            drop(admitted);
         };
         patience.wait(Reason::Lock, Some(&self.state), enter, leave)
     }
@@ -113,22 +117,27 @@ impl Gate {
     fn leave_slowly(&self, access: Access) {
         let mut queue = self.queue.lock();
         self.remove(access);
-        self.admit(&mut queue);
+        let admitted = self.admit(&mut queue);
+        drop(queue);
+        drop(admitted);
     }
 
-    /// Lets in those whose turn it is.
-    fn admit(&self, queue: &mut VecDeque<(Access, Waiter)>) {
+    /// Lets in those whose turn it is: they run when what this returns is dropped, which is to be done without the lock.
+    fn admit(&self, queue: &mut VecDeque<(Access, Waiter)>) -> Vec<Claimed> {
+        let mut admitted = Vec::new();
         while let Some((access, _)) = queue.front()
             && self.add(*access, true).is_ok()
             && let Some((access, waiter)) = queue.pop_front()
         {
-            if !waiter.wake(Wake::Woken) {
-                self.remove(access);
+            match waiter.claim(Wake::Woken) {
+                Some(claimed) => admitted.push(claimed),
+                None => self.remove(access),
             }
         }
         if queue.is_empty() {
             self.state.fetch_and(!QUEUED, Ordering::Relaxed);
         }
+        admitted
     }
 
     /// Under the lock of `queue`: lets one more in if it may come; else says that somebody waits.

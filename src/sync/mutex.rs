@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::baton::Baton;
 use super::cell::Guarded;
 use super::patience::Patience;
-use super::poison::{Poison, Since};
+use super::poison::{Holder, Poison};
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green threads and OS threads alike.
@@ -136,12 +136,13 @@ impl<T: ?Sized> Mutex<T> {
     /// The baton is the calling thread's.
     #[inline]
     fn guard(&self, me: u64) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, owner: me, since: Since::now(), stays: PhantomData }
+        MutexGuard { mutex: self, holder: Holder::new(me), stays: PhantomData }
     }
 
-    /// Locks the mutex for whoever has waited for a condition. It is not the place to be cancelled: the wait has succeeded.
-    pub(super) fn relock(&self) -> MutexGuard<'_, T> {
-        let me = thread_id();
+    /// Locks the mutex for the calling thread, whose id is `me` and which has waited for a condition. That wait has succeeded, so this is
+    /// not the place to be cancelled.
+    #[inline]
+    pub(super) fn relock(&self, me: u64) -> MutexGuard<'_, T> {
         self.baton.take(me, Patience::Shielded);
         self.guard(me)
     }
@@ -217,9 +218,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 #[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
-    /// What the baton was taken with.
-    owner: u64,
-    since: Since,
+    holder: Holder,
     /// As std's: not `Send`, and `Sync` if `T` is.
     stays: PhantomData<std::sync::MutexGuard<'a, T>>,
 }
@@ -229,10 +228,13 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         self.mutex
     }
 
-    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is.
-    pub(super) fn release(self) {
+    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is. Returns the id of the thread.
+    #[inline]
+    pub(super) fn release(self) -> u64 {
         let guard = ManuallyDrop::new(self);
-        guard.mutex.baton.pass(guard.owner);
+        let me = guard.holder.id();
+        guard.mutex.baton.pass(me);
+        me
     }
 }
 
@@ -258,8 +260,8 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.mutex.poison.note(self.since);
-        self.mutex.baton.pass(self.owner);
+        self.mutex.poison.note(self.holder);
+        self.mutex.baton.pass(self.holder.id());
     }
 }
 

@@ -34,6 +34,7 @@ impl Patience {
     /// to wait. `leave` takes the waiter out again, unless a wake by way of it has ended the wait.
     ///
     /// `owner` is what dumps and deadlock reports follow; see [`owner_id`](crate::scheduler::task::owner_id).
+    #[inline(always)] // As `park`.
     pub(super) fn wait_once(
         self,
         reason: Reason,
@@ -66,6 +67,7 @@ impl Patience {
 
     /// Waits in line until it has got what it waits for, or time is up: then it returns `false`. See
     /// [`wait_once`](Patience::wait_once).
+    #[inline(always)] // As `park`.
     pub(super) fn wait(
         self,
         reason: Reason,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LockResult, PoisonError};
+use std::thread::panicking;
 
 use crate::park;
 
@@ -9,16 +10,24 @@ use crate::park;
 #[derive(Debug)]
 pub(super) struct Poison(AtomicBool);
 
-/// What a guard remembers of the moment when it was taken: who unwinds already does not poison.
+/// Who holds a lock, and whether that thread was unwinding already when it took it: then it does not poison.
+///
+/// One word, so that a guard fits into two registers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Since {
-    unwinding: bool,
-}
+pub(super) struct Holder(u64);
 
-impl Since {
+const UNWINDING: u64 = 1 << 63;
+
+impl Holder {
+    /// The calling thread, whose id is `me`.
     #[inline]
-    pub(super) fn now() -> Since {
-        Since { unwinding: std::thread::panicking() }
+    pub(super) fn new(me: u64) -> Holder {
+        Holder(if panicking() { me | UNWINDING } else { me })
+    }
+
+    #[inline]
+    pub(super) fn id(self) -> u64 {
+        self.0 & !UNWINDING
     }
 }
 
@@ -36,17 +45,17 @@ impl Poison {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Poisons the lock if the calling thread has begun to panic `since` then.
+    /// To be called before the lock is given up: poisons it if the calling thread has begun to panic since it is the holder.
     #[inline]
-    pub(super) fn note(&self, since: Since) {
-        if !since.unwinding && std::thread::panicking() {
-            self.note_unwinding();
+    pub(super) fn note(&self, holder: Holder) {
+        if panicking() {
+            self.note_unwinding(holder);
         }
     }
 
     #[cold]
-    fn note_unwinding(&self) {
-        if park::is_panicking() {
+    fn note_unwinding(&self, holder: Holder) {
+        if holder.0 & UNWINDING == 0 && park::is_panicking() {
             self.0.store(true, Ordering::Relaxed);
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::cell::Guarded;
 use super::gate::{Access, Gate};
 use super::patience::Patience;
-use super::poison::{Poison, Since};
+use super::poison::{Holder, Poison};
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for green threads and OS threads alike.
@@ -170,7 +170,7 @@ impl<T: ?Sized> RwLock<T> {
     /// The calling thread, whose id is `me`, has entered to write.
     #[inline]
     fn writer(&self, me: u64) -> RwLockWriteGuard<'_, T> {
-        RwLockWriteGuard { lock: self, owner: me, since: Since::now(), stays: PhantomData }
+        RwLockWriteGuard { lock: self, holder: Holder::new(me), stays: PhantomData }
     }
 
     fn writer_if(&self, me: u64, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
@@ -237,9 +237,7 @@ pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
     lock: &'a RwLock<T>,
-    /// What the gate was entered with.
-    owner: u64,
-    since: Since,
+    holder: Holder,
     /// As std's: not `Send`, and `Sync` if `T` is.
     stays: PhantomData<std::sync::RwLockWriteGuard<'a, T>>,
 }
@@ -258,7 +256,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     /// ```
     pub fn downgrade(this: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
         let this = ManuallyDrop::new(this);
-        this.lock.gate.downgrade(this.owner);
+        this.lock.gate.downgrade(this.holder.id());
         this.lock.reader()
     }
 }
@@ -301,8 +299,8 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.poison.note(self.since);
-        self.lock.gate.leave(Access::Write(self.owner));
+        self.lock.poison.note(self.holder);
+        self.lock.gate.leave(Access::Write(self.holder.id()));
     }
 }
 

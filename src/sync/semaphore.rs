@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::park::{Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
-use crate::scheduler::waiter::Waiter;
+use crate::scheduler::waiter::{Claimed, Waiter};
 
 /// A number of permits that threads acquire and release: for what only so many may do at a time.
 ///
@@ -242,7 +242,9 @@ impl Semaphore {
             panic!("a semaphore has usize::MAX permits at most");
         };
         state.permits = permits;
-        state.serve();
+        let served = state.serve();
+        drop(state);
+        drop(served);
     }
 
     /// Returns how many permits nobody holds. Another thread may acquire them at any time.
@@ -298,7 +300,9 @@ impl Semaphore {
             let mut state = self.0.lock();
             state.queue.retain(|turn| !wait.is(&turn.waiter));
             // Who has stood behind may want less.
-            state.serve();
+            let served = state.serve();
+            drop(state);
+            drop(served);
         };
         let got = patience().wait(Reason::Acquire, None, enter, leave);
         match ticket {
@@ -322,15 +326,18 @@ impl State {
         Ok(())
     }
 
-    /// Gives permits to those who wait, in turn.
-    fn serve(&mut self) {
+    /// Gives permits to those who wait, in turn: they run when what this returns is dropped, which is to be done without the lock.
+    fn serve(&mut self) -> Vec<Claimed> {
+        let mut served = Vec::new();
         while self.queue.front().is_some_and(|turn| turn.wanted <= self.permits) {
-            let Some(turn) = self.queue.pop_front() else { return };
+            let Some(turn) = self.queue.pop_front() else { break };
             // Who has timed out or was cancelled gets nothing.
-            if turn.waiter.wake(Wake::Woken) {
+            if let Some(claimed) = turn.waiter.claim(Wake::Woken) {
                 self.permits -= turn.wanted;
+                served.push(claimed);
             }
         }
+        served
     }
 }
 
