@@ -19,6 +19,7 @@ mod condvar;
 mod event;
 mod gate;
 mod lazy_lock;
+pub mod mpsc;
 #[allow(unsafe_code)]
 mod mutex;
 mod once;
