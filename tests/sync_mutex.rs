@@ -451,7 +451,26 @@ fn its_auto_traits_are_stds() {
     all::<Mutex<i32>>();
     all::<Mutex<std::cell::Cell<i32>>>();
     sync::<MutexGuard<'_, i32>>();
+    let _ = <MutexGuard<'_, i32> as NotIfSend<_>>::is_not;
+    let _ = <Mutex<*const i32> as NotIfSync<_>>::is_not;
+    let _ = <MutexGuard<'_, std::cell::Cell<i32>> as NotIfSync<_>>::is_not;
 }
+
+/// Ambiguous for what is `Send`: naming `is_not` compiles for what is not.
+trait NotIfSend<A> {
+    fn is_not() {}
+}
+
+impl<T: ?Sized> NotIfSend<()> for T {}
+impl<T: ?Sized + Send> NotIfSend<u8> for T {}
+
+/// As [`NotIfSend`].
+trait NotIfSync<A> {
+    fn is_not() {}
+}
+
+impl<T: ?Sized> NotIfSync<()> for T {}
+impl<T: ?Sized + Sync> NotIfSync<u8> for T {}
 
 #[test]
 fn the_value_is_dropped_with_it() {

@@ -330,4 +330,23 @@ fn its_auto_traits_are_stds() {
     send::<RwLock<std::cell::Cell<i32>>>();
     sync::<RwLockReadGuard<'_, i32>>();
     sync::<RwLockWriteGuard<'_, i32>>();
+    let _ = <RwLockReadGuard<'_, i32> as NotIfSend<_>>::is_not;
+    let _ = <RwLockWriteGuard<'_, i32> as NotIfSend<_>>::is_not;
+    let _ = <RwLock<std::cell::Cell<i32>> as NotIfSync<_>>::is_not;
 }
+
+/// Ambiguous for what is `Send`: naming `is_not` compiles for what is not.
+trait NotIfSend<A> {
+    fn is_not() {}
+}
+
+impl<T: ?Sized> NotIfSend<()> for T {}
+impl<T: ?Sized + Send> NotIfSend<u8> for T {}
+
+/// As [`NotIfSend`].
+trait NotIfSync<A> {
+    fn is_not() {}
+}
+
+impl<T: ?Sized> NotIfSync<()> for T {}
+impl<T: ?Sized + Sync> NotIfSync<u8> for T {}
