@@ -12,10 +12,11 @@
 //! and the operation fails or returns at once. A *shielded* wait waits as if nothing had happened; so does every wait that cannot
 //! be given up. If user code swallows the unwinding, the next cancel point raises it again, after letting the others run.
 //!
-//! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread: it never says no to a thread that
-//! unwinds, but may say yes for a neighbour that is parked in the middle of it. So it is asked before the thread suspends: who did
-//! not unwind then does not unwind when it is resumed, whatever its neighbours have begun meanwhile, and they may be waiting for it.
-//! Only at a cancel point that is met with a neighbour in that state is a cancellation reported instead of raised, and raised later.
+//! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread, but a green thread takes its count along
+//! when it suspends (see `panic_count`). Only where the system has refused the means for that, it says yes for a neighbour, too, that
+//! is parked in the middle of its unwinding; it never says no to a thread that unwinds. So it is asked before the thread suspends: who
+//! did not unwind then does not unwind when it is resumed, whatever its neighbours have begun meanwhile. And at a cancel point that is
+//! met with a neighbour in that state a cancellation is reported instead of raised, and raised later.
 //!
 //! A cancel point that does not wait lets the others run: destructors wait in loops, for them or for I/O that fails at once.
 

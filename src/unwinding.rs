@@ -15,7 +15,7 @@ thread_local! {
     static STUCK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling OS thread unwinds: the caller itself, or a neighbour that is suspended in the middle of it.
+/// Whether the calling thread unwinds. See `panic_count` for its neighbours.
 #[inline(always)]
 pub(crate) fn is_unwinding() -> bool {
     thread::panicking() && !is_stuck()

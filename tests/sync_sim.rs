@@ -500,3 +500,164 @@ fn a_deadlock_report_names_writers_and_runners_and_no_reader() {
     });
     assert!(report.ends_with("locking since 0.000000000s"), "{report}");
 }
+
+/// Cancels a victim at every point at which it can be cancelled, while others do the same as it. However it has ended, the others end too.
+fn audit<S: Send + Sync + 'static>(new: impl Fn() -> S, others: usize, body: fn(&S, usize), check: impl Fn(&S)) {
+    bounded(|| {
+        let runs = sim::cancel_everywhere(0..20, |audit| {
+            let shared = Arc::new(new());
+            let spawn = |n| {
+                let shared = shared.clone();
+                thread::spawn(move || body(&shared, n))
+            };
+            let others: Vec<_> = (1..=others).map(spawn).collect();
+            let theirs = shared.clone();
+            let victim = audit.spawn(move || body(&theirs, 0));
+            drop(victim.join());
+            others.into_iter().for_each(|other| other.join().unwrap());
+            check(&shared);
+        });
+        assert!(runs > 20, "{runs} runs");
+    });
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_no_lock_is_lost() {
+    let new = || (Mutex::new(0), RwLock::new(0));
+    let body = |(mutex, lock): &(Mutex<i32>, RwLock<i32>), me: usize| {
+        for _ in 0..2 {
+            let mut guard = mutex.lock().unwrap();
+            *guard += 1;
+            thread::sleep(Duration::from_micros(me as u64 + 1));
+            drop(guard);
+            let reads = lock.read().unwrap();
+            thread::sleep(Duration::from_micros(1));
+            drop(reads);
+            if let Ok(mut guard) = lock.write_timeout(Duration::from_micros(20)) {
+                *guard += 1;
+                thread::yield_now();
+            }
+        }
+    };
+    audit(new, 2, body, |(mutex, lock)| {
+        assert!(*mutex.try_lock().unwrap() >= 4);
+        drop(lock.try_write().unwrap());
+    });
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_no_notification_is_lost() {
+    // Three take, and so many are brought that all but the victim get theirs, whatever the victim gets.
+    let new = || (Mutex::new(0), Condvar::new());
+    let body = |(goods, changed): &(Mutex<usize>, Condvar), me: usize| {
+        if me == 3 {
+            for _ in 0..6 {
+                *goods.lock().unwrap() += 1;
+                changed.notify_one();
+                thread::sleep(Duration::from_micros(3));
+            }
+            return;
+        }
+        for _ in 0..2 {
+            let mut goods = goods.lock().unwrap();
+            while *goods == 0 {
+                goods = match me {
+                    1 => changed.wait_timeout(goods, Duration::from_micros(2)).unwrap().0,
+                    _ => changed.wait(goods).unwrap(),
+                };
+            }
+            *goods -= 1;
+        }
+    };
+    audit(new, 3, body, |(goods, _)| assert!(*goods.try_lock().unwrap() <= 2));
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_no_permit_is_lost() {
+    let new = || Semaphore::new(2);
+    let body = |permits: &Semaphore, me: usize| {
+        for _ in 0..3 {
+            let permit = permits.acquire_many(1 + me % 2).unwrap();
+            thread::sleep(Duration::from_micros(2));
+            drop(permit);
+            drop(permits.acquire_timeout(Duration::from_micros(1)));
+        }
+    };
+    audit(new, 2, body, |permits| assert_eq!(permits.available(), 2));
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_an_initialisation_is_made_by_another() {
+    type Shared = (Once, OnceLock<usize>, LazyLock<usize>);
+    let new = || {
+        let slow: fn() -> usize = || {
+            thread::sleep(Duration::from_micros(3));
+            5
+        };
+        (Once::new(), OnceLock::new(), LazyLock::new(slow))
+    };
+    let body = |(once, cell, lazy): &Shared, me: usize| {
+        once.call_once(|| thread::sleep(Duration::from_micros(2)));
+        cell.get_or_init(|| {
+            thread::sleep(Duration::from_micros(2));
+            me
+        });
+        assert_eq!(**lazy, 5);
+        cell.wait();
+    };
+    audit(new, 2, body, |(once, cell, lazy)| {
+        assert!(once.is_completed() && cell.get().is_some());
+        assert_eq!(**lazy, 5);
+    });
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_barriers_groups_and_events_let_the_others_go() {
+    struct Shared {
+        barrier: Barrier,
+        event: Event,
+        shares: Mutex<Vec<WaitGroup>>,
+    }
+    let new = || {
+        let group = WaitGroup::new();
+        Shared { barrier: Barrier::new(2), event: Event::new(), shares: Mutex::new(vec![group.clone(), group.clone(), group]) }
+    };
+    let body = |shared: &Shared, me: usize| {
+        let share = shared.shares.lock().unwrap().pop();
+        // Three for a barrier of two: one of them at least meets nobody.
+        shared.barrier.wait_timeout(Duration::from_micros(5));
+        if me == 1 {
+            shared.event.set();
+        }
+        shared.event.wait();
+        if let Some(share) = share {
+            share.wait();
+        }
+    };
+    // A victim that never came has left its share behind.
+    audit(new, 2, body, |shared| assert!(shared.event.is_set()));
+}
+
+#[test]
+fn wherever_a_receiver_is_cancelled_its_channel_is_gone_or_it_has_the_message() {
+    bounded(|| {
+        sim::cancel_everywhere(0..50, |audit| {
+            let (sender, receiver) = oneshot::channel();
+            let received = Arc::new(Mutex::new(false));
+            let theirs = received.clone();
+            let victim = audit.spawn(move || {
+                let message: Result<Arc<()>, _> = receiver.recv();
+                *theirs.lock().unwrap() = message.is_ok();
+                thread::yield_now();
+            });
+            thread::sleep(Duration::from_micros(1));
+            let message = Arc::new(());
+            let sent = sender.send(message.clone()).is_ok();
+            let ended = victim.join();
+            // Received or sent back or dropped with the channel: it is nowhere.
+            assert_eq!(Arc::strong_count(&message), 1);
+            assert!(sent || ended.is_err());
+            assert!(*received.lock().unwrap() || ended.is_err());
+        });
+    });
+}
