@@ -612,30 +612,42 @@ fn wherever_a_thread_is_cancelled_an_initialisation_is_made_by_another() {
 }
 
 #[test]
-fn wherever_a_thread_is_cancelled_barriers_groups_and_events_let_the_others_go() {
-    struct Shared {
-        barrier: Barrier,
-        event: Event,
-        shares: Mutex<Vec<WaitGroup>>,
-    }
-    let new = || {
-        let group = WaitGroup::new();
-        Shared { barrier: Barrier::new(2), event: Event::new(), shares: Mutex::new(vec![group.clone(), group.clone(), group]) }
-    };
-    let body = |shared: &Shared, me: usize| {
-        let share = shared.shares.lock().unwrap().pop();
+fn wherever_a_thread_is_cancelled_barriers_and_events_let_the_others_go() {
+    let new = || (Barrier::new(2), Event::new());
+    let body = |(barrier, event): &(Barrier, Event), me: usize| {
         // Three for a barrier of two: one of them at least meets nobody.
-        shared.barrier.wait_timeout(Duration::from_micros(5));
+        barrier.wait_timeout(Duration::from_micros(5));
         if me == 1 {
-            shared.event.set();
+            event.set();
         }
-        shared.event.wait();
-        if let Some(share) = share {
-            share.wait();
-        }
+        event.wait();
     };
-    // A victim that never came has left its share behind.
-    audit(new, 2, body, |shared| assert!(shared.event.is_set()));
+    audit(new, 2, body, |(barrier, event)| {
+        assert!(event.is_set());
+        assert!(barrier.wait_timeout(Duration::ZERO).is_none(), "nobody is counted who has gone");
+    });
+}
+
+#[test]
+fn wherever_a_thread_is_cancelled_its_share_of_a_group_is_given_back() {
+    bounded(|| {
+        sim::cancel_everywhere(0..50, |audit| {
+            let group = WaitGroup::new();
+            let (theirs, others) = (group.clone(), group.clone());
+            let victim = audit.spawn(move || {
+                thread::sleep(Duration::from_micros(1));
+                let Err(share) = theirs.wait_timeout(Duration::from_micros(1)) else { return };
+                share.wait();
+            });
+            let other = thread::spawn(move || {
+                thread::sleep(Duration::from_micros(3));
+                others.wait();
+            });
+            group.wait();
+            other.join().unwrap();
+            drop(victim.join());
+        });
+    });
 }
 
 #[test]
