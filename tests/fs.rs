@@ -88,7 +88,13 @@ fn the_functions_do_what_stds_do() {
         assert_eq!(fs::metadata(&b).unwrap().ino(), fs::metadata(&c).unwrap().ino());
         fs::remove_file(&b).unwrap();
 
-        std::os::unix::fs::symlink(&c, &b).unwrap();
+        hebra::os::unix::fs::symlink(&c, &b).unwrap();
+        let owner = |path: &Path| std::fs::symlink_metadata(path).map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
+        let (uid, gid) = owner(&c);
+        hebra::os::unix::fs::chown(&c, Some(uid), Some(gid)).unwrap();
+        hebra::os::unix::fs::lchown(&b, Some(uid), None).unwrap();
+        hebra::os::unix::fs::fchown(File::open(&c).unwrap(), None, Some(gid)).unwrap();
+        assert_eq!((owner(&b), owner(&c)), ((uid, gid), (uid, gid)));
         assert_eq!(fs::read_link(&b).unwrap(), c);
         assert_eq!(fs::canonicalize(&b).unwrap(), std::fs::canonicalize(&c).unwrap());
         assert!(fs::metadata(&b).unwrap().is_file());
@@ -409,6 +415,19 @@ fn giving_up_a_read_a_hundred_times_loses_nothing_and_does_not_fill_the_pool() {
         clone.read_exact(&mut first).unwrap();
         fifo.read_exact(&mut rest).unwrap();
         assert_eq!((&first, &rest), (b"k", b"ept"));
+    });
+}
+
+#[test]
+fn a_time_out_reaches_a_fifo_on_an_os_thread_too() {
+    bounded(|| {
+        let scratch = Scratch::new();
+        let mut fifo = open_both(scratch.fifo("fifo"));
+        assert!(thread::timeout(Duration::from_millis(5), || fifo.read(&mut [0; 4])).is_err());
+        fifo.write_all(b"kept").unwrap();
+        let mut buf = [0; 4];
+        thread::timeout(Duration::from_secs(1000), || fifo.read_exact(&mut buf)).unwrap().unwrap();
+        assert_eq!(&buf, b"kept");
     });
 }
 

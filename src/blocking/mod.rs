@@ -70,7 +70,8 @@ where
     begin(f).wait()
 }
 
-/// As [`unblock`], for what may take for ever: in a destructor of a thread that is being cancelled it fails at once.
+/// As [`unblock`], for what may take for ever: in a destructor of a thread that is being cancelled it fails at once, and a time-out
+/// reaches it on a plain OS thread, too.
 ///
 /// # Errors
 /// The thread is cancelled and unwinds already.
@@ -82,7 +83,8 @@ where
     if park::cancel_point() {
         return Err(cancelled());
     }
-    if is_inline() {
+    let has_time_out = !worker::is_green() && park::scope_deadline().is_some();
+    if is_inline() && !has_time_out {
         return Ok(f());
     }
     let pending = begin(f);
