@@ -51,10 +51,10 @@ pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     (SyncSender(sender), Receiver { channel: receiver, not_sync: PhantomData })
 }
 
-/// The sending end of a [`channel`]. It can be cloned.
+/// The sending end of a [`channel()`]. It can be cloned.
 pub struct Sender<T>(channel::Sender<T>);
 
-/// The sending end of a [`sync_channel`]. It can be cloned.
+/// The sending end of a [`sync_channel()`]. It can be cloned.
 pub struct SyncSender<T>(channel::Sender<T>);
 
 /// The receiving end of a channel; there is one.
