@@ -235,6 +235,39 @@ fn a_cancelled_waiter_does_not_get_the_lock_and_the_next_one_does() {
 }
 
 #[test]
+fn who_is_cancelled_on_its_way_to_a_lock_that_another_os_thread_has_left_sees_to_the_next() {
+    let mutex = Arc::new(Mutex::new(0));
+    let (held, go, gone) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let guard = mutex.lock().unwrap();
+            held.store(true, Ordering::SeqCst);
+            wait_until(|| go.load(Ordering::SeqCst));
+            drop(guard);
+            gone.store(true, Ordering::SeqCst);
+        });
+        on_workers(1, || {
+            wait_until(|| held.load(Ordering::SeqCst));
+            let spawn = |n| {
+                let mutex = mutex.clone();
+                thread::spawn(move || *mutex.lock().unwrap() += n)
+            };
+            let (first, second) = (spawn(1), spawn(2));
+            run_the_others();
+            go.store(true, Ordering::SeqCst);
+            // The first is called meanwhile; it cannot run, as this one does not let it.
+            while !gone.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            first.cancel();
+            assert!(first.join().unwrap_err().is::<thread::Cancelled>());
+            second.join().unwrap();
+        });
+    });
+    assert_eq!(*mutex.lock().unwrap(), 2);
+}
+
+#[test]
 fn a_lock_that_was_handed_over_before_the_cancellation_is_held() {
     on_workers(1, || {
         let mutex = Arc::new(Mutex::new(0));
