@@ -1,7 +1,9 @@
 //! Channels between green threads: cancellation, crowds, fairness, mixtures with OS threads; and many simulated schedules, with a
 //! ledger that accounts for every message.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -768,8 +770,16 @@ impl Ledger {
     }
 }
 
+/// A random number: from the seed of a simulation, or just so.
 fn below(n: usize) -> usize {
-    sim::random() as usize % n
+    thread_local! {
+        static WORD: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    let random = match sim::seed() {
+        Some(_) => sim::random(),
+        None => WORD.with(|word| word.replace(RandomState::new().hash_one(word.get()))),
+    };
+    random as usize % n
 }
 
 fn moment() -> Duration {
@@ -919,7 +929,7 @@ fn traffic(forget: bool) -> HashMap<&'static str, usize> {
 /// Until all threads that have a part in it are gone.
 fn wait_for_the_end(ledger: &Arc<Ledger>) {
     while Arc::strong_count(ledger) > 1 {
-        thread::sleep(HOUR);
+        thread::sleep(if sim::seed().is_some() { HOUR } else { moment() });
     }
 }
 
@@ -935,6 +945,37 @@ fn every_message_is_accounted_for_under_ten_thousand_schedules() {
         let often = |what| totals.get(what).is_some_and(|count| *count > 100);
         assert!(["sent", "returned", "cancelled", "received"].into_iter().all(often), "{totals:?}");
     });
+}
+
+#[test]
+fn every_message_is_accounted_for_between_workers() {
+    on_workers(2, || (0..2000).for_each(|_| _ = traffic(false)));
+}
+
+#[test]
+fn every_message_is_accounted_for_between_os_threads() {
+    within_bounds(|| (0..1000).for_each(|_| traffic_of_os_threads()));
+}
+
+/// As [`traffic`], without cancellation.
+fn traffic_of_os_threads() {
+    let ledger = Arc::new(Ledger::default());
+    let (senders, mut mine): (Vec<_>, Vec<_>) = (0..1 + below(2)).map(|_| bounded::<Message>(below(3))).unzip();
+    let channels = mine.len();
+    std::thread::scope(|scope| {
+        let ledger = &ledger;
+        for _ in 0..1 + below(3) {
+            let senders = senders.clone();
+            scope.spawn(move || (0..30).for_each(|_| produce(ledger, &senders)));
+        }
+        for _ in 0..below(3) {
+            let mut receivers = mine.clone();
+            scope.spawn(move || while consume(ledger, &mut receivers, false) {});
+        }
+        drop(senders);
+        while consume(ledger, &mut mine, false) {}
+    });
+    ledger.close(&vec![false; channels]);
 }
 
 #[test]

@@ -168,18 +168,19 @@ fn receivers_wait_time_out_and_are_cancelled() {
             assert_eq!(receiver.changed_deadline(hebra::time::now() + SHORT), Err(RecvTimeoutError::Timeout));
             let mut other = receiver.clone();
             let cancelled = thread::spawn(move || other.changed());
+            let (tell, told) = hebra::channel::unbounded();
             let observer = thread::spawn(move || {
                 receiver.changed_timeout(HOUR).unwrap();
-                let seen = *receiver.borrow();
-                (seen, receiver.changed())
+                tell.send(*receiver.borrow()).unwrap();
+                receiver.changed()
             });
             thread::sleep(SHORT);
             cancelled.cancel();
             assert!(cancelled.join().is_err());
             sender.send(1).unwrap();
-            thread::sleep(SHORT);
+            assert_eq!(told.recv_timeout(SHORT), Ok(1));
             drop(sender);
-            assert_eq!(observer.join().unwrap(), (1, Err(RecvError)));
+            assert_eq!(observer.join().unwrap(), Err(RecvError));
         });
     });
 }

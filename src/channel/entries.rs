@@ -400,6 +400,16 @@ impl<T> Entries<T> {
     }
 }
 
+#[cfg(debug_assertions)]
+impl<T> Drop for Entries<T> {
+    /// Who enlists leaves again. Only an operation that was selected and then forgotten leaves something behind: its message.
+    fn drop(&mut self) {
+        let held = self.entries.iter().filter(|entry| entry.message.is_some()).count();
+        let live = self.live as usize;
+        assert!(live == held || std::thread::panicking(), "{live} entries are in use, {held} of them keep a message");
+    }
+}
+
 #[inline(always)]
 fn set_waiter(who: &mut Who, wait: &Wait<'_>) {
     let renewed = if let Who::Waiter(waiter) = who { wait.renew(waiter) } else { false };

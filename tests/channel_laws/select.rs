@@ -663,14 +663,18 @@ law! {
                 }
             }
         });
-        for _ in 0..2000 {
+        // The two are looked at first and last, and in between there is time for the message to go from the last to the first.
+        let idle: Vec<_> = (0..200).map(|_| bounded::<u32>(1)).collect();
+        let mut select = Select::new_biased();
+        select.recv(&other);
+        idle.iter().for_each(|(_, receiver)| _ = select.recv(receiver));
+        let last = select.recv(&receiver);
+        for _ in 0..1000 {
             sender.send(1).unwrap();
             start.send(()).unwrap();
-            select! {
-                recv(receiver) -> _ => {}
-                recv(other) -> _ => {}
-                default => panic!("one of them has always had a message"),
-            }
+            let operation = select.try_select().expect("one of them has always had a message");
+            let receiver = if operation.index() == last { &receiver } else { &other };
+            operation.recv(receiver).unwrap();
             ended.recv().unwrap();
             let _ = (receiver.try_recv(), other.try_recv());
         }
