@@ -36,7 +36,7 @@ use crate::scheduler::waiter::{Claimed, Waiter};
 ///     });
 ///     busiest.into_inner()
 /// });
-/// assert_eq!(busiest, 3);
+/// assert!(busiest <= 3);
 /// ```
 pub struct Semaphore(Lock<State>);
 
