@@ -82,6 +82,12 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place::new(stack), f) })
     }
 
+    /// Whether it can be resumed: it has not finished, and whoever has resumed it has got control back from it.
+    #[cold]
+    pub(crate) fn is_suspended(&self) -> bool {
+        !self.0.done()
+    }
+
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics

@@ -430,7 +430,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     fn unwind(&mut self) -> Unwound<Return> {
         match self.command(Order::Close) {
             Err(_) => Unwound::Clean(None),
-            Ok(Resumed::Suspended(_)) => {
+            Ok(Resumed::Suspended(value)) => {
+                // Left behind, too: if its destructor panicked, nobody would learn what has become of the body.
+                mem::forget(value);
                 self.abandon();
                 Unwound::Abandoned
             }
@@ -508,8 +510,10 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[cold]
     #[inline(never)]
     fn end(&mut self) {
-        if !stack::is_pool_alive() {
-            // Thread-locals are being destroyed, and what is on that stack may refer to one that is gone.
+        // Thread-locals are being destroyed, and what is on that stack may refer to one that is gone. Or it is kept in one of them, and
+        // somebody had delegated to it who was forgotten: then it is not from here that it can be resumed.
+        let is_lent = matches!(&self.state, State::Started(coroutine, _) if !coroutine.is_suspended());
+        if is_lent || !stack::is_pool_alive() {
             return self.abandon();
         }
         match self.unwind() {

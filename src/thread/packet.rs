@@ -227,11 +227,9 @@ pub(super) trait End<T> {
     /// Panics if it has been taken.
     fn take(&self) -> Option<Result<T>>;
 
-    /// Has `watcher` learn of the end, instead of whoever was to learn before, who is returned.
-    ///
-    /// # Errors
-    /// The end has come; it gives `watcher` back.
-    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>>;
+    /// Has `watcher` learn of the end, unless it has come: then it returns `false`. Whoever was to learn before is left in `before`, in
+    /// either case: it may be user code, to be dropped where that may run.
+    fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool;
 
     /// Drops `keepsake` at the end, whether there is a handle then or not. At once, if it has come. Other threads may do the same meanwhile.
     fn keep(&self, keepsake: Box<dyn Send>);
@@ -272,12 +270,12 @@ impl<F, T> End<T> for Packet<F, T> {
         ours.then(|| unsafe { self.result() })
     }
 
-    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>> {
-        let Some(before) = self.take_chain() else { return Err(watcher) };
-        let (mut previous, mut chain) = (None, Chain(NOBODY));
-        for what in before {
+    fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool {
+        let Some(taken) = self.take_chain() else { return false };
+        let mut chain = Chain(NOBODY);
+        for what in taken {
             match what {
-                What::Watcher(watcher) => previous = Some(watcher),
+                What::Watcher(watcher) => *before = Some(watcher),
                 what => chain.push(what),
             }
         }
@@ -285,18 +283,10 @@ impl<F, T> End<T> for Packet<F, T> {
             chain.push(What::Watcher(watcher));
         }
         let word = chain.into_word();
-        if let Some(between) = self.exchange(|_| word) {
-            drop(Chain(between));
-            return Ok(previous);
-        }
-        // The end came in between, and has not seen the chain: what is in it is dropped now.
-        let mut watcher = None;
-        for what in Chain(word) {
-            if let What::Watcher(ours) = what {
-                watcher = Some(ours);
-            }
-        }
-        Err(watcher)
+        let between = self.exchange(|_| word);
+        // If the end came in between it has not seen the chain: what is in it is dropped now.
+        drop(Chain(between.unwrap_or(word)));
+        between.is_some()
     }
 
     fn keep(&self, keepsake: Box<dyn Send>) {
