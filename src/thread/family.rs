@@ -69,6 +69,14 @@ impl Family {
         any
     }
 
+    /// Whether the calling green thread is a member.
+    pub(super) fn includes_caller(&self) -> bool {
+        let is_member = |task: &TaskRef| {
+            self.0.lock().members.iter().any(|(_, member)| member.as_ref().is_some_and(|member| Arc::ptr_eq(member, task)))
+        };
+        worker::with(|_, task| is_member(task)) == Some(true)
+    }
+
     /// Forgets that the family was cancelled: who comes later is not.
     pub(super) fn pardon(&self) {
         self.0.lock().cancelled = None;
