@@ -1202,11 +1202,12 @@ fn a_set_that_one_of_its_threads_drops_says_so_and_does_not_wait_for_itself() {
     on_one_and_two(|_| {
         let set = Arc::new(Mutex::new(JoinSet::new()));
         let (report, reported) = hebra::sync::oneshot::channel();
-        let unwound = Arc::new(AtomicUsize::new(0));
+        let gone = Arc::new(AtomicUsize::new(0));
         for _ in 0..3 {
-            let unwound = unwound.clone();
+            let gone = gone.clone();
+            let going = OnDrop(move || _ = gone.fetch_add(1, SeqCst));
             set.lock().unwrap().spawn(move || {
-                let _unwound = OnDrop(|| _ = unwound.fetch_add(1, SeqCst));
+                let _going = going;
                 thread::sleep(FOR_EVER);
             });
         }
@@ -1223,6 +1224,6 @@ fn a_set_that_one_of_its_threads_drops_says_so_and_does_not_wait_for_itself() {
         let payload = reported.recv().unwrap();
         let message = payload.downcast_ref::<String>().unwrap();
         assert!(message.contains("dropped by one of its own threads"), "{message}");
-        wait_until(|| unwound.load(SeqCst) == 3);
+        wait_until(|| gone.load(SeqCst) == 3);
     });
 }
