@@ -728,12 +728,13 @@ impl Worker {
         stack::ensure_alternate_stack();
         let now = shared.clock.now();
         let oracle = shared.plan.as_ref().map(|plan| Box::new(Oracle::new(plan)));
+        let timers = Timers::new(oracle.is_some());
         Worker {
             local: Rc::new(Local {
                 index,
                 shared,
                 oracle,
-                timers: RefCell::new(Timers::new()),
+                timers: RefCell::new(timers),
                 local_starts: RefCell::default(),
                 unstarted: RefCell::default(),
                 running: Cell::new(None),
