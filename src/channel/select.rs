@@ -672,6 +672,11 @@ impl fmt::Debug for Select<'_> {
 ///
 /// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake, though, and panics, unless the
 /// thread unwinds.
+///
+/// Until then it has a message, or a place, that nobody else can have. So others may have found the channel empty and disconnected, and
+/// gone, when a thread that is cancelled between selecting and receiving gives its message back. It is the first in the channel again,
+/// and if a receiver waits, that gets it; if there is none any more it is dropped with the channel, though its sender, on a channel of no
+/// capacity as well, has been told that it was sent. So complete an operation before you wait for something else.
 #[must_use]
 pub struct SelectedOperation<'a> {
     operation: &'a dyn Operation,
