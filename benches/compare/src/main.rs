@@ -78,7 +78,5 @@ fn measure(words: &[String]) -> Result<(), String> {
         Some(measured) => measured?,
         None => micro::measure(peer, workload, &parameters)?,
     };
-    println!("{}", metrics.to_json());
-    // Not by returning: a million sleepers need not be woken to be forgotten.
-    std::process::exit(0)
+    metrics.print_and_exit()
 }

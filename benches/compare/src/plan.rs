@@ -99,6 +99,8 @@ pub struct Case {
     pub peers: Vec<&'static str>,
     /// The least that the work can cost, measured like a peer; no competitor.
     pub floor: Option<&'static str>,
+    /// Besides those of [`Peer::slower`].
+    slow: Vec<(&'static str, u64)>,
     pub rounds: usize,
     /// Rounds of peers that are slow.
     pub rounds_of_slow: usize,
@@ -117,6 +119,7 @@ impl Case {
             beside: Vec::new(),
             peers: Vec::new(),
             floor: None,
+            slow: Vec::new(),
             rounds: 5,
             rounds_of_slow: 2,
             limit: Duration::from_secs(20),
@@ -128,6 +131,18 @@ impl Case {
         self
     }
 
+    pub fn without(mut self, peer: &str) -> Self {
+        self.peers.retain(|name| *name != peer);
+        self
+    }
+
+    /// Lets `peer` do so many times fewer repetitions.
+    pub fn slow(mut self, peer: &'static str, times: u64) -> Self {
+        self.slow.push((peer, times));
+        self
+    }
+
+    #[allow(dead_code, reason = "DROP")]
     pub fn floor(mut self, floor: &'static str) -> Self {
         self.floor = Some(floor);
         self
@@ -166,8 +181,9 @@ impl Case {
     /// The words that `measure` gets.
     pub fn words(&self, peer: &Peer) -> Vec<String> {
         let mut parameters = self.parameters.clone();
-        if peer.slower > 1 && self.parameters.get_or(COUNT, 0) > 0 {
-            parameters = parameters.with(COUNT, self.parameters.count().div_ceil(peer.slower));
+        let slower = self.slow.iter().find(|(name, _)| *name == peer.name).map_or(peer.slower, |(_, times)| *times);
+        if self.parameters.get_or(COUNT, 0) > 0 {
+            parameters = parameters.with(COUNT, self.parameters.count().div_ceil(slower));
         }
         let mut words = vec!["measure".to_owned(), peer.name.to_owned(), self.workload.to_owned()];
         words.extend(parameters.words());
@@ -177,15 +193,113 @@ impl Case {
 
 /// All cases, in the order of the report.
 pub fn cases(size: Size) -> Vec<Case> {
-    let rounds = size.pick(5, 2);
-    let mut cases = vec![
-        Case::new("switch", "generators", "resume/yield round trip", &[("count", size.pick(10_000_000, 2_000_000))])
-            .peers(&["hebra", "generator", "go", "python", "greenlet"])
-            .floor("corosensei"),
-    ];
-    for case in &mut cases {
-        (case.rounds, case.rounds_of_slow) = (case.rounds.min(rounds), case.rounds_of_slow.min(rounds));
-    }
+    let mut cases = micro_cases(size);
     cases.extend(net::plan::cases(size));
+    if size == Size::Quick {
+        for case in &mut cases {
+            (case.rounds, case.rounds_of_slow) = (case.rounds.min(2), case.rounds_of_slow.min(1));
+        }
+    }
+    cases
+}
+
+const GENERATORS: &[&str] = &["hebra", "generator", "go", "python", "greenlet"];
+const ALL: &[&str] = &["hebra", "may", "tokio", "tokio-multi", "smol", "std", "go", "asyncio", "gevent"];
+/// Those that can use two CPUs.
+const PARALLEL: &[&str] = &["hebra", "may", "tokio-multi", "smol", "std", "go"];
+const LIGHT: &[&str] = &["hebra", "may", "tokio", "tokio-multi", "smol", "go", "asyncio", "gevent"];
+
+const LATENESS: [Figure; 2] = [figure("late_p50_ms", "ms", "late, median"), figure("late_p99_ms", "ms", "late, p99")];
+const WEIGHT: [Figure; 4] = [
+    figure("resident", "bytes", "resident"),
+    figure("page_tables", "bytes", "page tables"),
+    figure("heap", "bytes", "heap"),
+    figure("start_ns", "ns", "start"),
+];
+
+fn micro_cases(size: Size) -> Vec<Case> {
+    let count = |full: u64| ("count", size.pick(full, full / 5));
+    let mut cases = vec![
+        Case::new("switch", "generators", "generator: resume/yield round trip", &[count(10_000_000)]).peers(GENERATORS),
+        Case::new("create", "generators", "generator: create, run and drop", &[count(2_000_000)]).peers(GENERATORS),
+        Case::new("create-fresh", "generators", "generator: create on a stack never used", &[("threads", 20_000)]).peers(GENERATORS),
+        Case::new("cold", "generators", "100,000 generators resumed in turn", &[("threads", 100_000)])
+            .peers(GENERATORS)
+            .limit(40),
+    ];
+    for (workers, peers) in [(1, ALL), (2, PARALLEL)] {
+        let on = if workers == 1 { "" } else { ", two workers" };
+        let workers = ("workers", workers);
+        let title = |text: &str| format!("{text}{on}");
+        cases.push(
+            Case::new("spawn", "spawn", title("spawn 100,000, then join"), &[("threads", 100_000), ("wave", 100_000), workers])
+                .peers(peers),
+        );
+        cases.push(
+            Case::new("spawn", "spawn", title("spawn and join, waves of 1,000"), &[("threads", 100_000), ("wave", 1_000), workers])
+                .peers(peers)
+                .limit(30),
+        );
+    }
+    for (threads, text) in [(2, "2"), (1_000, "1,000"), (100_000, "100,000")] {
+        cases.push(
+            Case::new("yield", "yield", format!("yield among {text}"), &[("threads", threads), count(5_000_000), ("workers", 1)])
+                .peers(if threads > 10_000 { LIGHT } else { ALL }),
+        );
+    }
+    for (workers, peers) in [(1, ALL), (2, PARALLEL)] {
+        let on = if workers == 1 { "" } else { ", two workers" };
+        let workers = ("workers", workers);
+        let title = |text: &str| format!("{text}{on}");
+        cases.push(
+            Case::new("ping-pong", "channels", title("channel ping-pong, a round trip"), &[count(1_000_000), workers])
+                .peers(peers)
+                .slow("std", 5),
+        );
+        cases.push(
+            Case::new("mpmc", "channels", title("channel, 4 to 4, a message"), &[count(4_000_000), workers])
+                .peers(peers),
+        );
+        cases.push(
+            Case::new("mutex", "channels", title("lock among 100"), &[("threads", 100), count(1_000_000), workers])
+                .peers(peers),
+        );
+    }
+    for case in &mut cases {
+        case.floor = Some("corosensei");
+    }
+    cases.extend(crowds(size));
+    cases
+}
+
+/// The workloads that take seconds each, and gigabytes.
+fn crowds(size: Size) -> Vec<Case> {
+    let crowds: &[(u64, &str)] = size.pick(&[(30_000, "30,000"), (100_000, "100,000"), (1_000_000, "1,000,000")], &[(30_000, "30,000")]);
+    let mut cases = Vec::new();
+    for &(threads, text) in crowds {
+        let peers = if threads > 30_000 { LIGHT } else { ALL };
+        let case = Case::new("sleepers", "sleepers", format!("{text} sleepers, CPU"), &[("threads", threads), ("workers", 1)]);
+        cases.push(case.peers(peers).figures(figure("cpu_s", "s", ""), &LATENESS));
+    }
+    if size == Size::Full {
+        let case = Case::new("sleepers", "sleepers", "100,000 sleepers, CPU, two workers", &[("threads", 100_000), ("workers", 2)]);
+        cases.push(case.peers(PARALLEL).without("std").figures(figure("cpu_s", "s", ""), &LATENESS));
+    }
+    let crowds: &[(u64, &str)] = size.pick(&[(10_000, "10,000"), (100_000, "100,000"), (1_000_000, "1,000,000")], &[(10_000, "10,000")]);
+    for &(threads, text) in crowds {
+        let peers = if threads > 10_000 { LIGHT } else { ALL };
+        let case = Case::new("memory", "memory", format!("{text} asleep, memory of each"), &[("threads", threads), ("workers", 1)]);
+        cases.push(case.peers(peers).figures(figure("bytes", "bytes", ""), &WEIGHT));
+    }
+    let (pending, text) = size.pick((1_000_000, "1,000,000"), (100_000, "100,000"));
+    let title = format!("ping-pong with time-outs, {text} timers pending");
+    let parameters = [("threads", pending), ("count", size.pick(500_000, 100_000)), ("workers", 1)];
+    cases.push(Case::new("timers", "sleepers", title, &parameters).peers(LIGHT).without("may"));
+    for case in &mut cases {
+        case.floor = Some("corosensei");
+        let large = case.parameters.get("threads") > 100_000;
+        (case.rounds, case.rounds_of_slow) = if large { (3, 1) } else { (3, 2) };
+        case.limit = Duration::from_secs(if large { 60 } else { 25 });
+    }
     cases
 }
