@@ -3,7 +3,7 @@
 //! A round goes through all cases and, within a case, through all its peers, so that a disturbance of seconds meets a few neighbours in
 //! one round and not one peer in all. A peer that fails is a result, with its reason; it is not asked again.
 
-use std::io::Read;
+use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -134,19 +134,33 @@ fn measure_all(cases: &[Case], options: &Options) -> Result<(Results, bool), Str
                 if done || skipped || round >= case.rounds_of(peer) {
                     continue;
                 }
-                if options.budget.is_some_and(|budget| started.elapsed() + case.limit.min(budget / 2) > budget) {
+                if options.budget.is_some_and(|budget| started.elapsed() > budget.saturating_sub(case.limit)) {
                     return Ok((results, false));
                 }
-                eprint!("\x1b[2K\rround {} of {rounds}: {key}, {}", round + 1, peer.name);
-                results.push(&key, peer.name, measure(case, peer));
+                progress(&format!("round {} of {rounds}: {key}, {}", round + 1, peer.name));
+                let smaller = fails_at_less(cases, case, peer, &results);
+                results.push(&key, peer.name, smaller.map_or_else(|| measure(case, peer), Err));
                 if let Some(file) = &options.keep {
                     results.write(file).map_err(|error| format!("{}: {error}", file.display()))?;
                 }
             }
         }
     }
-    eprint!("\x1b[2K\r");
+    progress("");
     Ok((results, true))
+}
+
+/// A line that the next one takes the place of.
+fn progress(line: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\x1b[2K\r{line}");
+    }
+}
+
+/// Why `peer` need not be asked: it could not do the same with fewer.
+fn fails_at_less(cases: &[Case], case: &Case, peer: &Peer, results: &Results) -> Option<String> {
+    let fewer = cases.iter().filter(|other| other.is_less_than(case));
+    fewer.into_iter().find_map(|other| results.failure(&other.key(), peer.name)).map(|_| "as with fewer".to_owned())
 }
 
 /// One measurement, in a process of its own.
