@@ -223,7 +223,7 @@ pub type Absent = (&'static str, String);
 /// The versions of all peers that occur, and those that are not there, with the reason.
 pub fn versions(peers: &[&'static Peer]) -> (Vec<(String, String)>, Vec<Absent>) {
     let (mut there, mut absent) = (Vec::new(), Vec::new());
-    for &&Peer { name, shown, origin, .. } in peers {
+    for &&Peer { name, origin, .. } in peers {
         let version = match origin {
             Origin::Rust(None) => continue,
             Origin::Rust(Some(package)) => Ok(report::about::locked_version(package)),
@@ -231,7 +231,12 @@ pub fn versions(peers: &[&'static Peer]) -> (Vec<(String, String)>, Vec<Absent>)
             Origin::Python(module) => foreign::prepare_python(module),
         };
         match version {
-            Ok(version) => there.push((shown.to_owned(), version)),
+            Ok(version) => {
+                let whose = origin.to_string();
+                if !there.iter().any(|(known, _)| *known == whose) {
+                    there.push((whose, version));
+                }
+            }
             Err(reason) => absent.push((name, reason)),
         }
     }

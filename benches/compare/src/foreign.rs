@@ -27,23 +27,16 @@ pub fn prepare_go() -> Result<String, String> {
     Ok(version.split_whitespace().nth(2).unwrap_or(&version).trim_start_matches("go").to_owned())
 }
 
-/// Tells Python's version, followed by that of `module` if there is one.
+/// Tells the version of Python, or of a module of its.
 ///
 /// # Errors
 /// Why there is no such peer.
 pub fn prepare_python(module: Option<&str>) -> Result<String, String> {
-    let python = "import platform; print(platform.python_version()";
     let script = match module {
-        None => format!("{python})"),
-        Some(module) => format!("import {module}; {python}, {module}.__version__)"),
+        None => "import platform; print(platform.python_version())".to_owned(),
+        Some(module) => format!("import {module}; print({module}.__version__)"),
     };
-    match output(Command::new(python_program()).args(["-c", &script])) {
-        Ok(versions) => match versions.split_once(' ') {
-            Some((python, module)) => Ok(format!("{module} on Python {python}")),
-            None => Ok(versions),
-        },
-        Err(_) => Err(format!("no {}", module.unwrap_or("python3"))),
-    }
+    output(Command::new(python_program()).args(["-c", &script])).map_err(|_| format!("no {}", module.unwrap_or("python3")))
 }
 
 /// Becomes the Go program; returns only why it could not.

@@ -1,5 +1,6 @@
 //! What is measured, as data: the peers, and for each case its work, its peers and its floor.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::net;
@@ -13,6 +14,17 @@ pub enum Origin {
     Go,
     /// Python, with this module if it is not Python itself.
     Python(Option<&'static str>),
+}
+
+/// What has a version.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Rust(package) => package.unwrap_or("std"),
+            Origin::Go => "Go",
+            Origin::Python(module) => module.unwrap_or("Python"),
+        })
+    }
 }
 
 pub struct Peer {
@@ -296,13 +308,22 @@ fn crowds(size: Size) -> Vec<Case> {
     let mut cases = Vec::new();
     for &(threads, text) in crowds {
         let peers = if threads > 30_000 { LIGHT } else { ALL };
-        let case = Case::new("sleepers", "sleepers", format!("{text} sleepers, CPU"), &[("threads", threads), ("workers", 1)]);
-        cases.push(case.peers(peers).figures(figure("cpu_s", "s", ""), &LATENESS));
+        let case = Case::new(
+            "sleepers",
+            "sleepers",
+            format!("{text} sleepers of up to 1 s, CPU of each"),
+            &[("threads", threads), ("workers", 1)],
+        );
+        cases.push(case.peers(peers).figures(figure("cpu_us", "µs", ""), &LATENESS));
     }
     if size == Size::Full {
-        let case =
-            Case::new("sleepers", "sleepers", "100,000 sleepers, CPU, two workers", &[("threads", 100_000), ("workers", 2)]);
-        cases.push(case.peers(PARALLEL).without("std").figures(figure("cpu_s", "s", ""), &LATENESS));
+        let case = Case::new(
+            "sleepers",
+            "sleepers",
+            "100,000 sleepers of up to 1 s, CPU of each, two workers",
+            &[("threads", 100_000), ("workers", 2)],
+        );
+        cases.push(case.peers(PARALLEL).without("std").figures(figure("cpu_us", "µs", ""), &LATENESS));
     }
     let crowds: &[(u64, &str)] =
         size.pick(&[(10_000, "10,000"), (100_000, "100,000"), (1_000_000, "1,000,000")], &[(10_000, "10,000")]);

@@ -310,7 +310,7 @@ func sleepers(p parameters) metrics {
 	cpu := cpuSeconds() - before
 	slices.Sort(lateness)
 	quantile := func(q float64) float64 { return float64(lateness[int(q*float64(threads-1))].Nanoseconds()) / 1e6 }
-	return metrics{"cpu_s": cpu, "late_p50_ms": quantile(0.5), "late_p99_ms": quantile(0.99)}
+	return metrics{"cpu_us": cpu * 1e6 / float64(threads), "late_p50_ms": quantile(0.5), "late_p99_ms": quantile(0.99)}
 }
 
 func fallAsleep(threads int) {

@@ -80,7 +80,7 @@ fn touch_and_sort(threads: u64) -> Metrics {
     while let Some(deadline) = deadlines.pop() {
         black_box(deadline);
     }
-    Metrics::new(&[("cpu_s", (machine::cpu_time() - before).as_secs_f64())])
+    Metrics::new(&[("cpu_us", (machine::cpu_time() - before).as_secs_f64() * 1e6 / threads as f64)])
 }
 
 fn memory(threads: u64) -> Metrics {

@@ -10,6 +10,9 @@ use crate::results::Results;
 /// The versions that this program was built with.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
+/// The facts that are no versions of peers.
+pub const FACTS: &[&str] = &["machine", "system", "compiler", "date"];
+
 /// Writes down machine, date and versions, unless the results have them already; returns the peers that are absent, and why.
 pub fn gather(results: &mut Results, cases: &[Case]) -> Vec<Absent> {
     let mut peers: Vec<&'static Peer> = Vec::new();
@@ -19,13 +22,9 @@ pub fn gather(results: &mut Results, cases: &[Case]) -> Vec<Absent> {
         }
     }
     let (versions, absent) = driver::versions(&peers);
-    let mut about = vec![
-        ("machine".to_owned(), machine()),
-        ("system".to_owned(), said_by("uname", &["-sr"])),
-        ("compiler".to_owned(), said_by("rustc", &["--version"])),
-        ("date".to_owned(), said_by("date", &["-u", "+%Y-%m-%d"])),
-    ];
-    about.extend(versions);
+    let said = [machine(), said_by("uname", &["-sr"]), said_by("rustc", &["--version"]), said_by("date", &["-u", "+%Y-%m-%d"])];
+    let facts = FACTS.iter().zip(said).map(|(name, value)| ((*name).to_owned(), value));
+    let about: Vec<_> = facts.chain(versions).collect();
     // What was kept may have been measured in pieces, with more peers than this one.
     for (name, value) in about {
         match results.about.iter_mut().find(|(known, _)| *known == name) {
