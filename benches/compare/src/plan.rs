@@ -143,7 +143,7 @@ impl Case {
             peers: Vec::new(),
             floor: None,
             slow: Vec::new(),
-            rounds: 5,
+            rounds: 3,
             rounds_of_slow: 1,
             limit: Duration::from_secs(12),
         }

@@ -44,6 +44,9 @@ fn tables(charts: &[String], cases: &[Case], results: &Results) -> String {
     text + &format!("\nCharts: {}.", links.join(", "))
 }
 
+/// Times that are told behind the figure of a row, and how many µs their unit is.
+const BESIDE: &[(&str, f64)] = &[("p99_us", 1.0), ("late_p99_ms", 1e3)];
+
 /// Machine, versions and date, as prose.
 fn about(results: &Results) -> String {
     let (facts, versions): (Vec<_>, Vec<_>) = results.about.iter().partition(|(name, _)| FACTS.contains(&name.as_str()));
@@ -61,7 +64,7 @@ fn by_table(cases: &[Case]) -> Vec<(&'static str, Vec<&Case>)> {
         "generators" => "Generators",
         "echo" | "http" | "churn" => "Servers on one CPU: CPU time per request, and the 99th percentile of the latency",
         _ if case.parameters.get_or(WORKERS, 1) > 1 => "Green threads, two workers",
-        "sleepers" | "memory" => "Crowds, one worker",
+        "sleepers" | "memory" => "Crowds, one worker; of sleepers also how late the 99th percentile wakes",
         _ => "Green threads, one worker",
     };
     let mut tables: Vec<(&'static str, Vec<&Case>)> = Vec::new();
@@ -106,8 +109,9 @@ fn table(cases: &[&Case], results: &Results, reasons: &mut Reasons) -> String {
             let cell = match median(peer.name) {
                 Some(value) => {
                     let value = if value <= best { format!("**{}**", figure(value)) } else { figure(value) };
-                    let p99 = results.samples(&key, peer.name, "p99_us");
-                    value + &p99.map_or_else(String::new, |p99| format!(" · {}", time(p99.median())))
+                    let second =
+                        BESIDE.iter().find_map(|(metric, us)| Some(results.samples(&key, peer.name, metric)?.median() * us));
+                    value + &second.map_or_else(String::new, |us| format!(" · {}", time(us)))
                 }
                 None => match results.failure(&key, peer.name) {
                     Some(reason) => {
