@@ -66,6 +66,17 @@ pub fn peer_named(name: &str) -> &'static Peer {
     PEERS.iter().find(|peer| peer.name == name).unwrap_or_else(|| panic!("there is no peer {name}"))
 }
 
+/// What peers use that have a choice, as notes below the tables.
+pub const NOTES: &[&str] = &[
+    "hebra and its floor have stacks of 256 KiB, its default; may and generator of 32 KiB, theirs",
+    "corosensei's floor is raw coroutines and a run queue on one OS thread, without other threads, cancellation or safety; that of \
+     the lock is an uncontended one of std's, that of sleepers a page and a heap entry each",
+    "may's channels have no bound, it has no others",
+    "tokio sends through its own `mpsc`, 4 to 4 through async-channel; smol through `smol::channel`, run by one `Executor`",
+    "OS threads use crossbeam-channel and std's `Mutex`",
+    "Go's generators are `iter.Pull`, its joins a channel each, its time-outs a `Timer` that is set again",
+];
+
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Size {
@@ -217,6 +228,7 @@ pub fn cases(size: Size) -> Vec<Case> {
     if size == Size::Quick {
         for case in &mut cases {
             (case.rounds, case.rounds_of_slow) = (case.rounds.min(2), case.rounds_of_slow.min(1));
+            case.limit = case.limit.min(Duration::from_secs(6));
         }
     }
     cases
@@ -236,6 +248,9 @@ const WEIGHT: [Figure; 4] = [
     figure("start_ns", "ns", "start"),
 ];
 
+/// How titles end of what two workers do.
+pub const TWO_WORKERS: &str = ", two workers";
+
 fn micro_cases(size: Size) -> Vec<Case> {
     let count = |full: u64| ("count", size.pick(full, full / 5));
     let mut cases = vec![
@@ -248,7 +263,7 @@ fn micro_cases(size: Size) -> Vec<Case> {
             .limit(10),
     ];
     for (workers, peers) in [(1, ALL), (2, PARALLEL)] {
-        let on = if workers == 1 { "" } else { ", two workers" };
+        let on = if workers == 1 { "" } else { TWO_WORKERS };
         let workers = ("workers", workers);
         let title = |text: &str| format!("{text}{on}");
         cases.push(
@@ -277,7 +292,7 @@ fn micro_cases(size: Size) -> Vec<Case> {
         );
     }
     for (workers, peers) in [(1, ALL), (2, PARALLEL)] {
-        let on = if workers == 1 { "" } else { ", two workers" };
+        let on = if workers == 1 { "" } else { TWO_WORKERS };
         let workers = ("workers", workers);
         let title = |text: &str| format!("{text}{on}");
         cases.push(
@@ -341,7 +356,7 @@ fn crowds(size: Size) -> Vec<Case> {
         case.floor = (case.parameters.get(WORKERS) == 1).then_some("corosensei");
         let large = case.parameters.get("threads") > 100_000;
         (case.rounds, case.rounds_of_slow) = if large { (3, 1) } else { (3, 2) };
-        case.limit = Duration::from_secs(if large { 60 } else { 15 });
+        case.limit = Duration::from_secs(if large { 45 } else { 15 });
     }
     cases
 }

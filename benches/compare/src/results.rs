@@ -122,3 +122,22 @@ fn parse(value: &Value) -> Option<Results> {
     }
     Some(results)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut results = Results { about: vec![("date".to_owned(), "today".to_owned())], ..Results::default() };
+        results.push("case a=1", "peer", Ok(Metrics::new(&[("ns", 1.5), ("p99", 2.0)])));
+        results.push("case a=1", "peer", Err("hangs".to_owned()));
+        let file = std::env::temp_dir().join(format!("compare-{}.json", std::process::id()));
+        results.write(&file).expect("there is a directory for such files");
+        let read = Results::read(&file).expect("it was just written");
+        fs::remove_file(&file).expect("it was just read");
+        assert_eq!(read.about, results.about);
+        assert_eq!(read.outcomes("case a=1", "peer"), results.outcomes("case a=1", "peer"));
+        assert_eq!(read.failure("case a=1", "peer"), Some("hangs"));
+    }
+}

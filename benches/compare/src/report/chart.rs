@@ -25,10 +25,10 @@ const CUT: f64 = 8.0;
 const STYLE: &str = "\
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 }
-.hebra { fill: #0969da } .floor { fill: #afb8c1 } .peer { fill: #6e7781 } .cut { fill: #ffffff }
+.hebra { fill: #0969da } .floor { fill: #afb8c1 } .peer { fill: #6e7781 }
 text.hebra { fill: #0969da; font-weight: 600 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .hebra, text.hebra { fill: #58a6ff } .floor { fill: #484f58 } .peer { fill: #8b949e } .cut { fill: #0d1117 }
+  text { fill: #e6edf3 } .hebra, text.hebra { fill: #58a6ff } .floor { fill: #484f58 } .peer { fill: #8b949e }
 }";
 
 struct Bar {
@@ -124,15 +124,20 @@ fn draw(text: &mut String, bar: &Bar, y: f64, scale: f64) {
         }
     };
     let length = (value * scale).clamp(1.0, LONGEST);
+    if value * scale > LONGEST * 1.001 {
+        rect(text, bar.class, LEFT, y, LONGEST - 24.0);
+        rect(text, bar.class, LEFT + LONGEST - 18.0, y, 18.0);
+    } else {
+        rect(text, bar.class, LEFT, y, length);
+    }
     let class = bar.class;
+    put(text, LEFT + length + 6.0, middle, if class == "hebra" { "hebra" } else { "name" }, &figure(*value));
+}
+
+fn rect(text: &mut String, class: &str, x: f64, y: f64, width: f64) {
     // Writing to a string does not fail.
     let _ =
-        writeln!(text, "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y:.0}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"1\"/>");
-    if value * scale > LONGEST * 1.001 {
-        let x = LEFT + LONGEST - 24.0;
-        let _ = writeln!(text, "<rect class=\"cut\" x=\"{x}\" y=\"{y:.0}\" width=\"6\" height=\"{BAR}\"/>");
-    }
-    put(text, LEFT + length + 6.0, middle, if class == "hebra" { "hebra" } else { "name" }, &figure(*value));
+        writeln!(text, "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"1\"/>");
 }
 
 fn put(text: &mut String, x: f64, y: f64, class: &str, words: &str) {

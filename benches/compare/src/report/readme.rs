@@ -1,11 +1,12 @@
 //! The tables of the README: between two markers of its *Performance* section, the rest of which is written by hand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
 use super::about::FACTS;
 use crate::parameters::WORKERS;
-use crate::plan::{Case, PEERS, Peer, peer_named};
+use crate::plan::{Case, NOTES, PEERS, Peer, TWO_WORKERS, peer_named};
 use crate::results::Results;
 use crate::support::stats::figure;
 
@@ -27,7 +28,7 @@ pub fn write(readme: &Path, charts: &[String], cases: &[Case], results: &Results
 
 fn tables(charts: &[String], cases: &[Case], results: &Results) -> String {
     let mut text = about(results);
-    let mut reasons = Vec::new();
+    let mut reasons = Reasons::new();
     for (title, members) in by_table(cases) {
         let table = table(&members, results, &mut reasons);
         if !table.is_empty() {
@@ -35,8 +36,10 @@ fn tables(charts: &[String], cases: &[Case], results: &Results) -> String {
         }
     }
     if !reasons.is_empty() {
-        text += &format!("\nWho fails, and how: {}.\n", reasons.join("; "));
+        let reasons = reasons.iter().map(|((peer, reason), titles)| format!("{peer} at {}: {reason}", titles.join(", ")));
+        text += &format!("\nWho fails, and how: {}.\n", reasons.collect::<Vec<_>>().join("; "));
     }
+    text += &format!("\nWhat is compared: {}.\n", NOTES.join("; "));
     let links: Vec<_> = charts.iter().map(|name| format!("[{name}](benches/compare/charts/{name}.svg)")).collect();
     text + &format!("\nCharts: {}.", links.join(", "))
 }
@@ -48,6 +51,9 @@ fn about(results: &Results) -> String {
     let versions: Vec<_> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     format!("Measured on {}. Versions: {}.\n", facts.join("; "), versions.join(", "))
 }
+
+/// The cases at which a peer fails, by the peer and its reason.
+type Reasons = BTreeMap<(&'static str, String), Vec<String>>;
 
 /// Cases that have a table in common, with its title.
 fn by_table(cases: &[Case]) -> Vec<(&'static str, Vec<&Case>)> {
@@ -69,7 +75,7 @@ fn by_table(cases: &[Case]) -> Vec<(&'static str, Vec<&Case>)> {
 }
 
 /// A row for each case, a column for each peer. The least of a row is bold; the floor, first, does not compete.
-fn table(cases: &[&Case], results: &Results, reasons: &mut Vec<String>) -> String {
+fn table(cases: &[&Case], results: &Results, reasons: &mut Reasons) -> String {
     let has_results = |case: &Case, peer: &str| !results.outcomes(&case.key(), peer).is_empty();
     let cases: Vec<_> = cases.iter().filter(|case| case.measured().any(|peer| has_results(case, peer.name))).collect();
     let columns =
@@ -92,7 +98,7 @@ fn table(cases: &[&Case], results: &Results, reasons: &mut Vec<String>) -> Strin
         let key = case.key();
         let median = |peer: &str| results.samples(&key, peer, case.figure.metric).map(|samples| samples.median());
         let best = case.peers.iter().filter_map(|peer| median(peer)).fold(f64::INFINITY, f64::min);
-        text += &format!("\n| {}, {} |", case.title, case.figure.unit);
+        text += &format!("\n| {}, {} |", case.title.trim_end_matches(TWO_WORKERS), case.figure.unit);
         if let Some(floor) = floor {
             text += &format!(" {} |", median(floor.name).map_or_else(String::new, figure));
         }
@@ -105,7 +111,8 @@ fn table(cases: &[&Case], results: &Results, reasons: &mut Vec<String>) -> Strin
                 }
                 None => match results.failure(&key, peer.name) {
                     Some(reason) => {
-                        reasons.push(format!("{} at “{}”: {reason}", peer.shown, case.title));
+                        let titles = reasons.entry((peer.shown, reason.to_owned())).or_default();
+                        titles.push(format!("“{}”", case.title));
                         "fails".to_owned()
                     }
                     None => String::new(),
@@ -120,4 +127,23 @@ fn table(cases: &[&Case], results: &Results, reasons: &mut Vec<String>) -> Strin
 /// A number of µs, in ms if it is large.
 fn time(us: f64) -> String {
     if us < 1000.0 { format!("{} µs", figure(us)) } else { format!("{} ms", figure(us / 1000.0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Metrics;
+
+    #[test]
+    fn a_row_tells_the_least_the_floor_and_who_fails() {
+        let case = Case::new("w", "generators", "work", &[]).peers(&["hebra", "may", "go"]).floor("corosensei");
+        let mut results = Results::default();
+        for (peer, ns) in [("hebra", 2.0), ("go", 30.0), ("corosensei", 1.0)] {
+            results.push("w", peer, Ok(Metrics::ns(ns)));
+        }
+        results.push("w", "may", Err("hangs".to_owned()));
+        let text = tables(&[], &[case], &results);
+        assert!(text.contains("| work, ns | 1.00 | **2.00** | fails | 30.0 |"), "{text}");
+        assert!(text.contains("may at “work”: hangs."), "{text}");
+    }
 }
