@@ -144,7 +144,7 @@ impl Case {
             floor: None,
             slow: Vec::new(),
             rounds: 5,
-            rounds_of_slow: 2,
+            rounds_of_slow: 1,
             limit: Duration::from_secs(12),
         }
     }
@@ -355,7 +355,7 @@ fn crowds(size: Size) -> Vec<Case> {
     for case in &mut cases {
         case.floor = (case.parameters.get(WORKERS) == 1).then_some("corosensei");
         let large = case.parameters.get("threads") > 100_000;
-        (case.rounds, case.rounds_of_slow) = if large { (3, 1) } else { (3, 2) };
+        (case.rounds, case.rounds_of_slow) = if large { (2, 1) } else { (3, 1) };
         case.limit = Duration::from_secs(if large { 45 } else { 15 });
     }
     cases

@@ -41,7 +41,7 @@ pub fn cases(size: Size) -> Vec<Case> {
     cases.push(Case::new(CHURN, "churn", title, &[(CONNECTIONS, CHURNING)]));
     let (warm_up, window) = size.pick((300, 800), (100, 250));
     let timed = |case: Case| {
-        let (rounds, of_slow) = size.pick((5, 3), (1, 1));
+        let (rounds, of_slow) = size.pick((3, 1), (1, 1));
         let mut case = case.peers(PEERS).floor(FLOOR).figures(COST, BESIDE).rounds(rounds, of_slow).limit(15);
         case.parameters = case.parameters.with(WORKERS, 1).with(WARM_UP, warm_up).with(WINDOW, window);
         case
