@@ -2,7 +2,7 @@
 //!
 //! A measurement is the load: it starts the peer's server on one CPU and asks it from the other. Every server does the same: one `read`
 //! of the same size, one `write` of the answer, `TCP_NODELAY` on, no time-outs. What is compared is the server's CPU time per request,
-//! which the load disturbs least; how busy both sides were is told beside it.
+//! which the load disturbs least, as it never sleeps and so is never woken by the server; how busy both sides were is told beside it.
 
 mod blocking;
 mod churn;
@@ -103,7 +103,7 @@ fn load(peer: &str, workload: &str, parameters: &Parameters) -> io::Result<Metri
         churn::Load::new(server.address, connections, MESSAGE)?.window(&server, warm_up, window)?
     } else {
         let exchange = if workload == HTTP { batch(parameters.get(DEPTH) as usize) } else { message() };
-        Load::connect(server.address, connections, exchange)?.window(&server, warm_up, window)?
+        Load::connect(server.address, connections, exchange)?.spinning().window(&server, warm_up, window)?
     };
     if window.requests == 0 {
         return Err(io::Error::other(format!("no answer in {:?}, {} errors", window.elapsed, window.errors)));
