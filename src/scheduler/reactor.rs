@@ -31,7 +31,7 @@
 //!
 //! # Who locks what
 //!
-//! `sources` is locked before a source's `state`, never the other way round.
+//! A source's `moving` is locked before a reactor's `sources`, and that before a source's `state`; never the other way round.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -183,6 +183,8 @@ pub(crate) struct Source {
     /// The address of the record of who waits, for prefetching alone.
     waiter: AtomicUsize,
     state: Lock<State>,
+    /// Held by who registers it: between two steps of that it is in a poller and in no state, and a second one would add it again.
+    moving: Lock<()>,
 }
 
 #[derive(Default)]
@@ -218,6 +220,7 @@ impl Source {
             waiter: AtomicUsize::new(0),
             hung_up: AtomicBool::new(false),
             state: Lock::default(),
+            moving: Lock::default(),
         })
     }
 
@@ -272,6 +275,7 @@ impl Source {
 
     /// Registers the source with `here`, taking it away from where it was registered before.
     pub(crate) fn register(self: &Arc<Self>, here: &Arc<Reactor>) -> io::Result<()> {
+        let _moving = self.moving.lock();
         let before = {
             let mut state = self.state.lock();
             if state.is_waited_for() {
@@ -283,14 +287,7 @@ impl Source {
             before.reactor.remove(before.key);
         }
         let key = here.register(self)?;
-        let mut state = self.state.lock();
-        if state.registration.is_some() {
-            // Another thread has registered it meanwhile.
-            drop(state);
-            here.remove(key);
-            return Ok(());
-        }
-        state.registration = Some(Registration { reactor: here.clone(), key });
+        self.state.lock().registration = Some(Registration { reactor: here.clone(), key });
         Ok(())
     }
 
@@ -540,6 +537,7 @@ mod bell {
 
 #[cfg(test)]
 mod tests {
+    use std::array;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
@@ -564,5 +562,18 @@ mod tests {
         assert_eq!(source.enlist(Interest::Read, source.edges(Interest::Read), &reactor, &wait), Enlisted::Waiting);
         source.delist(Interest::Read, &wait);
         source.deregister();
+    }
+    #[test]
+    fn two_workers_may_want_a_source_at_once() {
+        let reactors: [_; 2] = array::from_fn(|_| Reactor::new().unwrap());
+        let (end, _peer) = UnixStream::pair().unwrap();
+        let source = Source::new(end.into());
+        std::thread::scope(|scope| {
+            for reactor in &reactors {
+                scope.spawn(|| (0..5_000).for_each(|_| source.register(reactor).unwrap()));
+            }
+        });
+        source.deregister();
+        assert!(reactors.iter().all(|reactor| reactor.sources.lock().slab.is_empty()));
     }
 }
