@@ -50,7 +50,7 @@ const BESIDE: &[(&str, f64)] = &[("p99_us", 1.0), ("late_p99_ms", 1e3)];
 /// Machine, versions and date, as prose.
 fn about(results: &Results) -> String {
     let (facts, versions): (Vec<_>, Vec<_>) = results.about.iter().partition(|(name, _)| FACTS.contains(&name.as_str()));
-    let facts: Vec<_> = facts.iter().map(|(_, value)| value.as_str()).collect();
+    let facts: Vec<_> = facts.iter().map(|(_, value)| value.as_str()).filter(|value| !value.is_empty()).collect();
     let versions: Vec<_> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     format!("Measured on {}. Versions: {}.\n", facts.join("; "), versions.join(", "))
 }
