@@ -82,10 +82,6 @@ fn raise() -> Infallible {
 impl Weight {
     /// Raises a weight on an OS thread of its own. `None` if the system refuses that or a stack.
     fn heavy() -> Option<Weight> {
-        if cfg!(hebra_sanitizer) {
-            // It keeps a second stack for every OS thread, which does not move along.
-            return None;
-        }
         let raise = || {
             let stack = stack::acquire(STACK_SIZE).ok()?;
             let mut weight = Weight(Coroutine::new(stack, |yielder, ()| {

@@ -227,8 +227,8 @@ fn a_deep_neighbour_does_not_touch_a_parked_stack() {
             while receive.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
                 thread::yield_now();
             }
-            let deep = [(); 10].map(|()| thread::spawn_local(|| recurse(100)));
-            assert!(deep.into_iter().all(|deep| deep.join().unwrap() == 100));
+            let deep = [(); 10].map(|()| thread::spawn_local(|| recurse(50)));
+            assert!(deep.into_iter().all(|deep| deep.join().unwrap() == 50));
             parked.iter().for_each(|parked| parked.thread().unpark());
             assert!(parked.into_iter().all(|parked| parked.join().unwrap()));
         });

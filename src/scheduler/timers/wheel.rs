@@ -1,4 +1,4 @@
-//! One worker's pending deadlines: a hierarchical timing wheel that fires to the exact nanosecond.
+//! A hierarchical timing wheel that fires to the exact nanosecond: at most one timer for each green thread of a worker.
 //!
 //! ```text
 //!   past ──── now ───────────────────────────────────────────────────────────────────► future
@@ -38,7 +38,7 @@
 
 use std::mem;
 
-use super::run_queue::Slot;
+use crate::scheduler::run_queue::Slot;
 
 /// Nanoseconds in a tick, as a power of two. With 9, a level ends just beyond a minute: 60 s get lists of 1 s, not of 8.
 const TICK_BITS: u32 = 9;
@@ -94,8 +94,8 @@ struct Place {
 
 const NOWHERE: Place = Place { list: u32::MAX, position: 0 };
 
-/// One worker's pending deadlines, in nanoseconds since its clock's base.
-pub(crate) struct Timers {
+/// Pending timers, in nanoseconds since the clock's base.
+pub(crate) struct Wheel {
     /// What `expire` was last told. The lists of all timers are relative to it.
     now: u64,
     /// No timer is due, and no list has to be handed down, before this instant.
@@ -115,9 +115,9 @@ pub(crate) struct Timers {
     debt: usize,
 }
 
-impl Timers {
-    pub(crate) fn new() -> Timers {
-        Timers {
+impl Wheel {
+    pub(crate) fn new() -> Wheel {
+        Wheel {
             now: 0,
             attention: u64::MAX,
             levels: 0,
@@ -392,7 +392,7 @@ mod tests {
         }
     }
 
-    /// What `Timers` has to do, done obviously: timers by deadline and age.
+    /// What `Wheel` has to do, done obviously: timers by deadline and age.
     #[derive(Default)]
     struct Model {
         pending: BTreeMap<(u64, u64), Slot>,
@@ -429,14 +429,14 @@ mod tests {
         }
     }
 
-    fn expire(timers: &mut Timers, now: u64) -> Vec<Slot> {
+    fn expire(timers: &mut Wheel, now: u64) -> Vec<Slot> {
         let mut fired = Vec::new();
         timers.expire(now, |slot| fired.push(slot));
         fired
     }
 
     /// The invariants of the file's head.
-    fn check(timers: &Timers) {
+    fn check(timers: &Wheel) {
         let mut pending = 0;
         for (list, List { entries, holes }) in timers.lists.iter().enumerate() {
             let list = list as u32;
@@ -468,7 +468,7 @@ mod tests {
     /// `slots` decides how full it is, `bits` how far apart deadlines are.
     fn compare_with_model(seed: u64, slots: u64, bits: u64, steps: usize) {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let (mut timers, mut model, mut now) = (Timers::new(), Model::default(), 0u64);
+        let (mut timers, mut model, mut now) = (Wheel::new(), Model::default(), 0u64);
         for step in 0..steps {
             let slot = random.below(slots) as Slot;
             match random.below(16) {
@@ -542,7 +542,7 @@ mod tests {
 
     #[test]
     fn ties_fire_in_order_of_insertion_however_long_apart_they_were_inserted() {
-        let (mut timers, deadline) = (Timers::new(), 3600 * SECOND);
+        let (mut timers, deadline) = (Wheel::new(), 3600 * SECOND);
         let mut slots: Vec<Slot> = (0..20_000).map(|slot| slot * 7919 % 20_011).collect();
         for (nth, &slot) in slots.iter().enumerate() {
             // Come ever closer, so that the later ones start at lower levels.
@@ -557,7 +557,7 @@ mod tests {
 
     #[test]
     fn ties_among_many_that_fire_together_are_in_order_of_insertion() {
-        let (mut timers, mut model, mut random) = (Timers::new(), Model::default(), Random(5));
+        let (mut timers, mut model, mut random) = (Wheel::new(), Model::default(), Random(5));
         for slot in 0..5000 {
             let deadline = 3600 * SECOND + random.below(50);
             timers.insert(slot, deadline);
@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn overdue_timers_fire_in_order_too_and_at_once() {
-        let mut timers = Timers::new();
+        let mut timers = Wheel::new();
         assert!(expire(&mut timers, SECOND).is_empty());
         for (slot, deadline) in [(0, SECOND), (1, 7), (2, SECOND - 1), (3, 7), (4, SECOND + 1), (5, 0)] {
             timers.insert(slot, deadline);
@@ -582,7 +582,7 @@ mod tests {
     #[test]
     fn a_few_timers_are_never_woken_for_nothing() {
         for bits in 0..64 {
-            let mut timers = Timers::new();
+            let mut timers = Wheel::new();
             let base = (1u64 << bits) - 1;
             expire(&mut timers, base / 3);
             // An earlier one that is cancelled again must not wake anyone either.
@@ -599,7 +599,7 @@ mod tests {
 
     #[test]
     fn time_outs_that_are_cancelled_leave_nothing_behind() {
-        let (mut timers, mut random, mut now) = (Timers::new(), Random(42), 0);
+        let (mut timers, mut random, mut now) = (Wheel::new(), Random(42), 0);
         (0..10_000).for_each(|slot| timers.insert(slot, 30 * SECOND));
         let mut most = 0;
         for round in 0..2_000_000 {
@@ -619,11 +619,11 @@ mod tests {
 
     #[test]
     fn a_burst_gives_its_memory_back() {
-        let cancel = |timers: &mut Timers| (0..200_000).for_each(|slot| timers.cancel(slot));
-        let fire = |timers: &mut Timers| assert_eq!(expire(timers, 2 * SECOND).len(), 200_000);
-        for end in [&cancel as &dyn Fn(&mut Timers), &fire] {
+        let cancel = |timers: &mut Wheel| (0..200_000).for_each(|slot| timers.cancel(slot));
+        let fire = |timers: &mut Wheel| assert_eq!(expire(timers, 2 * SECOND).len(), 200_000);
+        for end in [&cancel as &dyn Fn(&mut Wheel), &fire] {
             for same in [false, true] {
-                let (mut timers, mut random) = (Timers::new(), Random(7));
+                let (mut timers, mut random) = (Wheel::new(), Random(7));
                 for slot in 0..200_000 {
                     timers.insert(slot, if same { SECOND } else { 1 + random.below(SECOND) });
                 }
@@ -638,7 +638,7 @@ mod tests {
 
     #[test]
     fn a_lone_timer_of_a_high_slot_does_not_resize_every_time() {
-        let (mut timers, mut resized) = (Timers::new(), 0);
+        let (mut timers, mut resized) = (Wheel::new(), 0);
         for _ in 0..100_000 {
             let before = timers.places.len();
             timers.insert(99_999, SECOND);
