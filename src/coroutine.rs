@@ -135,17 +135,22 @@ impl<I, Y> Copy for Suspender<I, Y> {}
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     #[cfg(target_arch = "x86_64")]
-    {
-        let address: usize;
-        // SAFETY: reads a register.
-        unsafe { std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags)) };
-        address
+    macro_rules! read {
+        () => {
+            "mov {}, rsp"
+        };
     }
     #[cfg(target_arch = "aarch64")]
+    macro_rules! read {
+        () => {
+            "mov {}, sp"
+        };
+    }
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     {
         let address: usize;
         // SAFETY: reads a register.
-        unsafe { std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags)) };
+        unsafe { std::arch::asm!(read!(), out(reg) address, options(nomem, nostack, preserves_flags)) };
         address
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

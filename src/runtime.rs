@@ -205,7 +205,7 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
+        assert!(!worker::is_worker(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
         assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
         let location = Location::caller();
         let core = &self.core;

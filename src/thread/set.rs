@@ -6,7 +6,7 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::family::{Family, spawn_borrowing};
+use super::family::{Family, spawn_member};
 use super::join::conclude;
 use super::{Builder, Result, Thread};
 use crate::lock::Lock;
@@ -146,8 +146,7 @@ impl<T: Send + 'static> JoinSet<T> {
             // Results that nobody has asked for, if the set was dropped by one of its threads.
             discard(shared);
         };
-        // SAFETY: nothing is borrowed.
-        let task = unsafe { spawn_borrowing(&self.shared.family, builder, Location::caller(), body)? };
+        let task = spawn_member(&self.shared.family, builder, Location::caller(), body)?;
         self.len += 1;
         Ok(Thread::green(task))
     }
