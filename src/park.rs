@@ -29,10 +29,10 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::{prefetch, stack_pointer};
 use crate::generator::Hold;
-use crate::scheduler::claim::Wake;
+use crate::scheduler::claim::{Epoch, Wake};
+use crate::scheduler::os_thread::OsThread;
 use crate::scheduler::scopes::{Kind, Left, Scopes};
 use crate::scheduler::task::{Reason, current_id};
-use crate::scheduler::waiter::OsThread;
 use crate::scheduler::worker::{self, Suspend};
 use crate::unwinding::{is_stuck, is_unwinding};
 
@@ -207,6 +207,7 @@ where
     let wait = Wait::os(&thread, epoch);
     let Some(undo) = register(&wait) else {
         thread.claim.end(epoch, Wake::Woken);
+        thread.watch_no_more();
         return Wake::Woken;
     };
     let limit = if mode == Mode::Shielded { None } else { scope_deadline() };
@@ -215,6 +216,14 @@ where
         undo(&wait);
     }
     if wake != Wake::Woken && mode.is_over() { Wake::Cancelled } else { wake }
+}
+
+/// Runs `f` with a wait of the calling thread that was opened before: by it is found what is still enlisted for it.
+pub(crate) fn with_wait<T>(epoch: Epoch, f: impl FnOnce(&Wait<'_>) -> T) -> T {
+    match worker::is_green() {
+        true => worker::with(|_, task| f(&Wait::green(task, epoch))).expect("the caller is a green thread"),
+        false => f(&Wait::os(&os_thread(), epoch)),
+    }
 }
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
@@ -422,10 +431,19 @@ thread_local! {
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
     static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
-    static OS_THREAD: Arc<OsThread> = Arc::new(OsThread::new());
+    static OS_THREAD: Resident = Resident(Arc::new(OsThread::new()));
+}
+
+/// An OS thread's record, in the thread itself.
+struct Resident(Arc<OsThread>);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
 }
 
 /// The calling OS thread's record; a fresh one where its thread-locals are being torn down.
 pub(crate) fn os_thread() -> Arc<OsThread> {
-    OS_THREAD.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(OsThread::new()))
+    OS_THREAD.try_with(|thread| thread.0.clone()).unwrap_or_else(|_| Arc::new(OsThread::new()))
 }

@@ -43,6 +43,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::channel::{Readiness, Receiver, never};
 use crate::io::{Interest, Io, Limit, refuse_in_simulation};
 use crate::lock::Lock;
 use crate::scheduler::task::Reason;
@@ -167,15 +168,28 @@ impl Signals {
 
     /// Returns the next signal, if it has come already.
     pub fn try_wait(&self) -> Option<c_int> {
-        self.post.take()
+        self.listen()
     }
 
     fn wait_within(&self, limit: Limit) -> io::Result<c_int> {
-        self.bell.retry_within(limit, Interest::Read, Reason::Signal, |bell| {
-            let _ = rustix::io::read(bell, &mut [0; 8]);
-            self.post.rung.swap(false, Ordering::AcqRel);
-            self.post.take().ok_or(Errno::AGAIN)
-        })
+        self.bell.retry_within(limit, Interest::Read, Reason::Signal, |_| self.listen().ok_or(Errno::AGAIN))
+    }
+
+    fn listen(&self) -> Option<c_int> {
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        self.post.rung.swap(false, Ordering::AcqRel);
+        self.post.take()
+    }
+}
+
+/// [`readable`](crate::channel::readable) tells when a signal has come, in a `select!`, say. Nothing is ever written.
+impl Readiness for Signals {
+    fn until_readable(&self) -> Receiver<()> {
+        self.bell.readiness(Interest::Read)
+    }
+
+    fn until_writable(&self) -> Receiver<()> {
+        never()
     }
 }
 

@@ -103,6 +103,8 @@ use crate::scheduler::oracle::{Plan, Record};
 use crate::scheduler::worker;
 
 mod audit;
+#[cfg(test)]
+mod objects;
 
 pub use audit::{Audit, cancel_everywhere};
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{RecvTimeoutError, TryRecvError};
+use super::RecvTimeoutError;
+use super::object::{Look, Object};
 use crate::lock::Lock;
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
@@ -17,63 +18,44 @@ pub(super) struct Alarm {
     period: Option<Duration>,
 }
 
-/// An [`Alarm`] as a channel of its messages: their type is known here alone.
-pub(super) trait Rings<T>: Send + Sync {
-    fn alarm(&self) -> &Alarm;
-
-    /// The message that was due at this time.
-    fn message(&self, due: Instant) -> T;
-}
-
-impl Rings<Instant> for Alarm {
-    fn alarm(&self) -> &Alarm {
-        self
-    }
-
-    fn message(&self, due: Instant) -> Instant {
-        due
-    }
-}
-
 impl Alarm {
     pub(super) fn new(due: Instant, period: Option<Duration>) -> Arc<Alarm> {
         Arc::new(Alarm { due: Lock::new(Some(due)), period })
     }
+}
 
-    pub(super) fn due(&self) -> Option<Instant> {
+impl Object<Instant> for Alarm {
+    fn look(&self) -> Look {
+        let due = self.due().is_some_and(|due| due <= park::now());
+        if due { Look::Ready } else { Look::NotReady }
+    }
+
+    /// The next message is due a period from now: what nobody has taken in time is not made up for.
+    fn take(&self) -> (Look, Option<Instant>) {
+        let now = park::now();
+        let mut due = self.due.lock();
+        let message = due.filter(|due| *due <= now);
+        if message.is_none() {
+            return (Look::NotReady, None);
+        }
+        *due = self.period.and_then(|period| now.checked_add(period));
+        (Look::Ready, message)
+    }
+
+    fn due(&self) -> Option<Instant> {
         *self.due.lock()
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.due().is_some_and(|due| due <= park::now())
+    fn enlist(&self, _: &Wait<'_>) -> bool {
+        true
     }
 
-    /// Takes the message that is due. The next one is due a period from now: what nobody has taken in time is not made up for.
-    pub(super) fn take(&self) -> Option<Instant> {
-        let now = park::now();
-        let mut due = self.due.lock();
-        let message = due.filter(|due| *due <= now)?;
-        *due = self.period.and_then(|period| now.checked_add(period));
-        Some(message)
+    fn delist(&self, _: &Wait<'_>) -> bool {
+        true
     }
 
-    pub(super) fn try_recv(&self) -> Result<Instant, TryRecvError> {
-        park::count_operation();
-        self.take().ok_or(TryRecvError::Empty)
-    }
-
-    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<Instant, RecvTimeoutError> {
-        park::count_operation();
-        loop {
-            if let Some(message) = self.take() {
-                return Ok(message);
-            }
-            let until = self.due().into_iter().chain(deadline).min();
-            wait_until(until)?;
-            if deadline.is_some_and(|deadline| deadline <= park::now()) {
-                return self.take().ok_or(RecvTimeoutError::Timeout);
-            }
-        }
+    fn message(&self, due: Option<Instant>) -> Instant {
+        due.expect("what was taken of an alarm was due at some time")
     }
 }
 

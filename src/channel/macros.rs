@@ -18,7 +18,8 @@
 /// first, a random one does. With `default => …` nothing is waited for; `default(timeout) => …` says for how long.
 ///
 /// Whatever ends in a receiver can be waited for together: a deadline ([`at`](crate::channel::at), [`after`](crate::channel::after)), the
-/// end of a thread ([`finished`](crate::channel::finished)).
+/// end of a thread ([`finished`](crate::channel::finished)), a socket ([`readable`](crate::channel::readable),
+/// [`writable`](crate::channel::writable)).
 ///
 /// ```
 /// use std::time::Duration;

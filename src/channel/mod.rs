@@ -2,8 +2,9 @@
 //!
 //! Any number of senders and receivers share a channel; each message goes to one receiver. [`bounded`] channels hold so many messages
 //! at most, and a sender waits while they are full; at a capacity of 0 sender and receiver meet. [`unbounded`] ones hold any number.
-//! [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one that the end of a thread disconnects, [`never()`]
-//! one that nobody sends to. [`select!`] waits for the first of several operations, on whatever channels.
+//! [`select!`] waits for the first of several operations, on whatever channels. Not everything that can be waited for is sent through
+//! one, so the rest comes in the shape of a receiver: [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one
+//! that the end of a thread disconnects, [`readable`] and [`writable`] are ones that a socket sends to, [`never()`] one that nobody does.
 //!
 //! ```
 //! use hebra::{channel, thread};
@@ -27,6 +28,8 @@
 //! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not panic in the middle of an unwinding.
 //! - A select that has sent to receivers that are gone says so.
 //! - [`Select`] stays on the OS thread that has made it.
+//! - [`finished`], [`readable`] and [`writable`] are not in crossbeam. They are functions that make receivers, and not cases of their
+//!   own, so that the grammar of `select!` is crossbeam's, and [`Select`] can do whatever `select!` can.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ mod alarm;
 pub mod broadcast;
 mod entries;
 mod macros;
+pub(crate) mod object;
 mod queue;
 mod receiver;
 mod select;
@@ -51,6 +55,7 @@ pub use crossbeam_channel::{
     TryRecvError, TrySelectError, TrySendError,
 };
 
+pub use object::Readiness;
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use select::{Select, SelectedOperation};
 pub use sender::Sender;
@@ -130,7 +135,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 /// assert!(Instant::now() >= when);
 /// ```
 pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
-    Receiver { flavor: Flavor::Alarm(Alarm::new(when.into(), None)) }
+    Receiver { flavor: Flavor::Object(Alarm::new(when.into(), None)) }
 }
 
 /// Makes a channel that delivers a message every `duration`: the time at which it was due.
@@ -147,7 +152,7 @@ pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
 /// ```
 pub fn tick(duration: Duration) -> Receiver<Instant> {
     let first = deadline_after(duration);
-    first.map_or_else(never, |first| Receiver { flavor: Flavor::Alarm(Alarm::new(first, Some(duration))) })
+    first.map_or_else(never, |first| Receiver { flavor: Flavor::Object(Alarm::new(first, Some(duration))) })
 }
 
 /// Makes a channel that is disconnected when the thread of `handle` has ended. Nothing is ever sent to it.
@@ -172,6 +177,64 @@ pub fn finished<T>(handle: &JoinHandle<T>) -> Receiver<Infallible> {
     let (sender, receiver) = bounded(0);
     handle.keep_until_end(Box::new(sender));
     receiver
+}
+
+/// Makes a channel that has a message whenever a read from `source` would find something: data, a connection, the end, or an error.
+///
+/// With it a `select!` waits for a socket, and whatever else it waits for. The message says no more than that a read is worth a try:
+/// it stays there until somebody has read, and another thread may be quicker. To look costs a system call for each such operation of a
+/// `select!`, each time: to wait for a crowd of sockets, have a green thread wait for each.
+///
+/// The channel is disconnected when `source` has been closed; it does not keep it open. If the system cannot watch `source` there is a
+/// message at once, and the read says why.
+///
+/// ```
+/// use std::io::Read;
+/// use std::time::Duration;
+/// use hebra::channel::{after, bounded, readable, select};
+/// use hebra::net::{TcpListener, TcpStream};
+/// use hebra::thread;
+///
+/// hebra::run(|| -> std::io::Result<()> {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let mut client = TcpStream::connect(listener.local_addr()?)?;
+///     let (_quit, quitting) = bounded::<()>(0);
+///     thread::spawn(move || std::io::Write::write_all(&mut listener.accept()?.0, b"hello"));
+///     let mut buffer = [0; 16];
+///     let len = select! {
+///         recv(readable(&client)) -> _ => client.read(&mut buffer)?,
+///         recv(quitting) -> _ => 0,
+///         recv(after(Duration::from_secs(60))) -> _ => 0,
+///     };
+///     assert!(len > 0);
+///     Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn readable(source: &(impl Readiness + ?Sized)) -> Receiver<()> {
+    source.until_readable()
+}
+
+/// Makes a channel that has a message whenever a write to `sink` would find room, or an error.
+///
+/// It is as [`readable`] in all else.
+///
+/// ```
+/// use hebra::channel::{readable, select, writable};
+/// use hebra::os::unix::net::UnixStream;
+///
+/// hebra::run(|| -> std::io::Result<()> {
+///     let (stream, _peer) = UnixStream::pair()?;
+///     select! {
+///         recv(readable(&stream)) -> _ => unreachable!("nobody has written"),
+///         recv(writable(&stream)) -> _ => {}
+///     }
+///     Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn writable(sink: &(impl Readiness + ?Sized)) -> Receiver<()> {
+    sink.until_writable()
 }
 
 /// Makes a channel that never delivers a message and is never disconnected: for a `select!` with an operation that is not always there.

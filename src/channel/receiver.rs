@@ -6,7 +6,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::alarm::{self, Rings};
+use super::alarm;
+use super::object::{self, Look, Object};
 use super::queue::Queue;
 use super::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::park::deadline_after;
@@ -33,7 +34,7 @@ pub struct Receiver<T> {
 /// Where the messages come from.
 pub(super) enum Flavor<T> {
     Queue(Arc<Queue<T>>),
-    Alarm(Arc<dyn Rings<T>>),
+    Object(Arc<dyn Object<T>>),
     Never,
 }
 
@@ -41,6 +42,11 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
+    /// What an object tells.
+    pub(crate) fn of_object(object: Arc<dyn Object<T>>) -> Receiver<T> {
+        Receiver { flavor: Flavor::Object(object) }
+    }
+
     /// Receives a message if there is one, or, on a channel of no capacity, a sender that waits.
     ///
     /// # Errors
@@ -60,7 +66,7 @@ impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.try_recv(),
-            Flavor::Alarm(rings) => rings.alarm().try_recv().map(|due| rings.message(due)),
+            Flavor::Object(object) => object::try_recv(&**object),
             Flavor::Never => Err(TryRecvError::Empty),
         }
     }
@@ -87,7 +93,7 @@ impl<T> Receiver<T> {
     pub fn recv(&self) -> Result<T, RecvError> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.recv(|| None).map_err(|_| RecvError),
-            _ => self.recv_clockwork(None).map_err(|_| RecvError),
+            _ => self.recv_otherwise(None).map_err(|_| RecvError),
         }
     }
 
@@ -110,7 +116,7 @@ impl<T> Receiver<T> {
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.recv(|| deadline_after(timeout)),
-            _ => self.recv_clockwork(deadline_after(timeout)),
+            _ => self.recv_otherwise(deadline_after(timeout)),
         }
     }
 
@@ -125,15 +131,15 @@ impl<T> Receiver<T> {
     pub fn recv_deadline(&self, deadline: impl Into<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.recv(|| Some(deadline.into())),
-            _ => self.recv_clockwork(Some(deadline.into())),
+            _ => self.recv_otherwise(Some(deadline.into())),
         }
     }
 
     #[cold]
-    fn recv_clockwork(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+    fn recv_otherwise(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.recv(|| deadline),
-            Flavor::Alarm(rings) => rings.alarm().recv(deadline).map(|due| rings.message(due)),
+            Flavor::Object(object) => object::recv(&**object, deadline),
             Flavor::Never => alarm::wait_until(deadline).and(Err(RecvTimeoutError::Timeout)),
         }
     }
@@ -147,7 +153,7 @@ impl<T> Receiver<T> {
     pub fn is_full(&self) -> bool {
         match &self.flavor {
             Flavor::Queue(queue) => queue.is_full(),
-            Flavor::Alarm(_) => !self.is_empty(),
+            Flavor::Object(_) => !self.is_empty(),
             Flavor::Never => true,
         }
     }
@@ -156,7 +162,7 @@ impl<T> Receiver<T> {
     pub fn len(&self) -> usize {
         match &self.flavor {
             Flavor::Queue(queue) => queue.len(),
-            Flavor::Alarm(rings) => usize::from(rings.alarm().is_due()),
+            Flavor::Object(object) => usize::from(object.look() == Look::Ready),
             Flavor::Never => 0,
         }
     }
@@ -165,7 +171,7 @@ impl<T> Receiver<T> {
     pub fn capacity(&self) -> Option<usize> {
         match &self.flavor {
             Flavor::Queue(queue) => queue.capacity(),
-            Flavor::Alarm(_) => Some(1),
+            Flavor::Object(_) => Some(1),
             Flavor::Never => Some(0),
         }
     }
@@ -201,7 +207,7 @@ impl<T> Receiver<T> {
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
         match (&self.flavor, &other.flavor) {
             (Flavor::Queue(a), Flavor::Queue(b)) => Arc::ptr_eq(a, b),
-            (Flavor::Alarm(a), Flavor::Alarm(b)) => Arc::ptr_eq(a, b),
+            (Flavor::Object(a), Flavor::Object(b)) => Arc::ptr_eq(a, b),
             (Flavor::Never, Flavor::Never) => true,
             _ => false,
         }
@@ -223,7 +229,7 @@ impl<T> Clone for Receiver<T> {
                 queue.add_receiver();
                 Flavor::Queue(queue.clone())
             }
-            Flavor::Alarm(rings) => Flavor::Alarm(rings.clone()),
+            Flavor::Object(object) => Flavor::Object(object.clone()),
             Flavor::Never => Flavor::Never,
         };
         Receiver { flavor }

@@ -8,6 +8,8 @@
 //!    other can be, as a wait is claimed once.
 //! 4. Leave the other channels.
 //!
+//! An [object](super::object) has nothing to reserve: it ends the wait only to have everything looked at again, from 1 on.
+//!
 //! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and the next one is now, does not mean that
 //! there was ever nothing to receive. To have stood in all of them at once does.
 //!
@@ -22,13 +24,14 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use super::entries::{Fate, Key, List};
+use super::object::Look;
 use super::queue::Queue;
 use super::receiver::Flavor;
 use super::state::{Held, Place};
 use super::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
 use super::{Receiver, Sender};
 use crate::park::{self, Mode, Wait, deadline_after};
-use crate::scheduler::claim::Wake;
+use crate::scheduler::claim::{Epoch, Wake};
 use crate::scheduler::task::Reason;
 
 /// What a selected operation has got.
@@ -40,10 +43,19 @@ enum Reserved {
     Message(Key),
     /// The message that will be in this entry, if a sender that was selected makes it.
     Promise(Key),
-    /// A message from time itself, that was due then.
-    Due(Instant),
+    /// A message from time itself, that was due then, or that an object is ready.
+    Taken(Option<Instant>),
     /// Nothing: the operation fails.
     Failure,
+}
+
+/// As what the thread is enlisted for an operation.
+#[derive(Clone, Copy)]
+enum Standing {
+    /// Its entry among a channel's.
+    Entry(Key),
+    /// A waiter of this wait, with an object.
+    Waiter(Epoch),
 }
 
 /// What an operation does of a select, whatever its messages are.
@@ -64,10 +76,10 @@ trait Operation {
     ///
     /// # Errors
     /// It would not wait.
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready>;
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready>;
 
-    /// Takes the thread's entry out, and tells what has become of it. One that was chosen stays as what is reserved.
-    fn withdraw(&self, key: Key) -> (Fate, Reserved);
+    /// Takes the thread out, and tells what has become of its entry. One that was chosen stays as what is reserved.
+    fn withdraw(&self, standing: Standing) -> (Fate, Reserved);
 
     /// Waits for a promise to be kept; `None` if it is not.
     fn await_promise(&self, reserved: Reserved) -> Option<Reserved>;
@@ -104,17 +116,22 @@ impl<T> Operation for Sender<T> {
         None
     }
 
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready> {
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready> {
         let mut state = self.queue.lock();
-        match () {
-            () if state.is_sendable(Some(wait)) => Err(Ready),
-            () if watch => Ok(Some(state.enlist_watcher(List::SendWatchers, wait))),
-            () => Ok(Some(state.enlist_sender(wait, None))),
-        }
+        let key = match () {
+            () if state.is_sendable(Some(wait)) => return Err(Ready),
+            () if watch => state.enlist_watcher(List::SendWatchers, wait),
+            () => state.enlist_sender(wait, None),
+        };
+        Ok(Some(Standing::Entry(key)))
     }
 
-    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
-        (self.queue.lock().entries.withdraw_sender(key).0, Reserved::Place)
+    fn withdraw(&self, standing: Standing) -> (Fate, Reserved) {
+        let fate = match standing {
+            Standing::Entry(key) => self.queue.lock().entries.withdraw_sender(key).0,
+            Standing::Waiter(_) => Fate::Over,
+        };
+        (fate, Reserved::Place)
     }
 
     fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
@@ -127,7 +144,11 @@ impl<T> Operation for Receiver<T> {
         match &self.flavor {
             Flavor::Queue(queue) if !queue.may_receive() => None,
             Flavor::Queue(queue) => hold_message(queue),
-            Flavor::Alarm(rings) => rings.alarm().take().map(Reserved::Due),
+            Flavor::Object(object) => match object.take() {
+                (Look::Ready, due) => Some(Reserved::Taken(due)),
+                (Look::NotReady, _) => None,
+                (Look::Gone, _) => Some(Reserved::Failure),
+            },
             Flavor::Never => None,
         }
     }
@@ -142,34 +163,46 @@ impl<T> Operation for Receiver<T> {
     fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
         match &self.flavor {
             Flavor::Queue(queue) => queue.lock().is_receivable(wait),
-            Flavor::Alarm(rings) => rings.alarm().is_due(),
+            Flavor::Object(object) => object.look() != Look::NotReady,
             Flavor::Never => false,
         }
     }
 
     fn due(&self) -> Option<Instant> {
         match &self.flavor {
-            Flavor::Alarm(rings) => rings.alarm().due(),
+            Flavor::Object(object) => object.due(),
             Flavor::Queue(_) | Flavor::Never => None,
         }
     }
 
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Key>, Ready> {
-        let Flavor::Queue(queue) = &self.flavor else { return Ok(None) };
+    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready> {
+        let queue = match &self.flavor {
+            Flavor::Queue(queue) => queue,
+            Flavor::Object(object) if object.enlist(wait) => return Ok(Some(Standing::Waiter(wait.epoch()))),
+            Flavor::Object(_) => return Err(Ready),
+            Flavor::Never => return Ok(None),
+        };
         let mut state = queue.lock();
-        match () {
-            () if state.is_receivable(Some(wait)) => Err(Ready),
-            () if watch => Ok(Some(state.enlist_watcher(List::RecvWatchers, wait))),
-            () => Ok(Some(state.enlist_receiver(wait))),
-        }
+        let key = match () {
+            () if state.is_receivable(Some(wait)) => return Err(Ready),
+            () if watch => state.enlist_watcher(List::RecvWatchers, wait),
+            () => state.enlist_receiver(wait),
+        };
+        Ok(Some(Standing::Entry(key)))
     }
 
-    fn withdraw(&self, key: Key) -> (Fate, Reserved) {
-        let fate = match &self.flavor {
-            Flavor::Queue(queue) => queue.lock().entries.withdraw_receiver(key),
-            Flavor::Alarm(_) | Flavor::Never => Fate::Waiting,
-        };
-        (fate, if fate == Fate::Promised { Reserved::Promise(key) } else { Reserved::Message(key) })
+    fn withdraw(&self, standing: Standing) -> (Fate, Reserved) {
+        match (standing, &self.flavor) {
+            (Standing::Entry(key), Flavor::Queue(queue)) => {
+                let fate = queue.lock().entries.withdraw_receiver(key);
+                (fate, if fate == Fate::Promised { Reserved::Promise(key) } else { Reserved::Message(key) })
+            }
+            (Standing::Waiter(epoch), Flavor::Object(object)) => {
+                let enlisted = park::with_wait(epoch, |wait| object.delist(wait));
+                (if enlisted { Fate::Waiting } else { Fate::Over }, Reserved::Failure)
+            }
+            _ => (Fate::Over, Reserved::Failure),
+        }
     }
 
     fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
@@ -217,20 +250,20 @@ pub struct Case<'a> {
     /// Of the sender or receiver: the operation must be completed with the same.
     address: usize,
     /// While the thread is enlisted for it.
-    key: Option<Key>,
+    standing: Option<Standing>,
 }
 
 impl<'a> Case<'a> {
     /// A send.
     #[inline]
     pub fn send<T>(sender: &'a Sender<T>, index: usize) -> Case<'a> {
-        Case { operation: sender, index, address: ptr::from_ref(sender).addr(), key: None }
+        Case { operation: sender, index, address: ptr::from_ref(sender).addr(), standing: None }
     }
 
     /// A receive.
     #[inline]
     pub fn recv<T>(receiver: &'a Receiver<T>, index: usize) -> Case<'a> {
-        Case { operation: receiver, index, address: ptr::from_ref(receiver).addr(), key: None }
+        Case { operation: receiver, index, address: ptr::from_ref(receiver).addr(), standing: None }
     }
 
     fn selected(&self, reserved: Reserved) -> SelectedOperation<'a> {
@@ -325,7 +358,7 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
     let wake = park::park(Reason::Select, until, mode, |wait| {
         for case in &mut *cases {
             match case.operation.enlist(wait, watch) {
-                Ok(key) => case.key = key,
+                Ok(standing) => case.standing = standing,
                 Err(Ready) => {
                     idle = false;
                     break;
@@ -362,8 +395,8 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
 fn withdraw(cases: &mut [Case<'_>]) -> (bool, Option<(usize, Reserved)>) {
     let (mut claimed, mut selected) = (false, None);
     for (at, case) in cases.iter_mut().enumerate() {
-        let Some(key) = case.key.take() else { continue };
-        let (fate, reserved) = case.operation.withdraw(key);
+        let Some(standing) = case.standing.take() else { continue };
+        let (fate, reserved) = case.operation.withdraw(standing);
         claimed |= fate != Fate::Waiting;
         if let Fate::Chosen | Fate::Promised = fate {
             debug_assert!(selected.is_none(), "one wait, one operation");
@@ -639,6 +672,11 @@ impl fmt::Debug for Select<'_> {
 ///
 /// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake, though, and panics, unless the
 /// thread unwinds.
+///
+/// Until then it has a message, or a place, that nobody else can have. So others may have found the channel empty and disconnected, and
+/// gone, when a thread that is cancelled between selecting and receiving gives its message back. It is the first in the channel again,
+/// and if a receiver waits, that gets it; if there is none any more it is dropped with the channel, though its sender, on a channel of no
+/// capacity as well, has been told that it was sent. So complete an operation before you wait for something else.
 #[must_use]
 pub struct SelectedOperation<'a> {
     operation: &'a dyn Operation,
@@ -686,7 +724,7 @@ impl SelectedOperation<'_> {
         assert!(ptr::from_ref(receiver).addr() == self.address, "passed a receiver that wasn't selected");
         match (self.reserved.take(), &receiver.flavor) {
             (Some(Reserved::Message(key)), Flavor::Queue(queue)) => queue.lock().entries.remove(key).ok_or(RecvError),
-            (Some(Reserved::Due(due)), Flavor::Alarm(rings)) => Ok(rings.message(due)),
+            (Some(Reserved::Taken(due)), Flavor::Object(object)) => Ok(object.message(due)),
             _ => Err(RecvError),
         }
     }

@@ -14,6 +14,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
 
+use super::readiness::Outlook;
+use crate::channel::Receiver;
 use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::reactor::{Enlisted, Source};
@@ -27,6 +29,8 @@ pub(crate) struct Io {
     source: Arc<Source>,
     /// Made when they are first set or shared: most descriptors never need them.
     settings: OnceLock<Arc<Settings>>,
+    /// Made when the first receiver of its readiness is.
+    outlook: OnceLock<Arc<Outlook>>,
 }
 
 /// What std keeps in the open file description: common to all clones.
@@ -77,7 +81,7 @@ impl Failure for io::Error {
 impl Io {
     /// Wraps a descriptor that is in non-blocking mode already.
     pub(crate) fn new(fd: OwnedFd) -> Io {
-        Io { source: Source::new(fd), settings: OnceLock::new() }
+        Io { source: Source::new(fd), settings: OnceLock::new(), outlook: OnceLock::new() }
     }
 
     /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its user.
@@ -116,7 +120,7 @@ impl Io {
     pub(crate) fn try_clone(&self) -> io::Result<Io> {
         let fd = self.as_fd().try_clone_to_owned()?;
         let settings = OnceLock::from(self.settings().clone());
-        Ok(Io { source: Source::new(fd), settings })
+        Ok(Io { source: Source::new(fd), settings, outlook: OnceLock::new() })
     }
 
     fn settings(&self) -> &Arc<Settings> {
@@ -280,7 +284,9 @@ impl Io {
             let wake = park::park(reason, deadline, Mode::CancelPoint, |wait| {
                 let here = worker::with(|local, _| self.source.enlist(interest, seen, local.reactor(), wait));
                 enlisted = here.expect("a green thread has a worker");
-                (enlisted == Enlisted::Waiting).then_some(|wait: &Wait<'_>| self.source.delist(interest, wait))
+                (enlisted == Enlisted::Waiting).then_some(|wait: &Wait<'_>| {
+                    self.source.delist(interest, wait);
+                })
             });
             match wake {
                 Wake::Woken if enlisted == Enlisted::Unregistered => {
@@ -319,6 +325,15 @@ impl Io {
         }
     }
 
+    /// Makes a channel that has a message when there is something to do in this direction.
+    pub(crate) fn readiness(&self, interest: Interest) -> Receiver<()> {
+        self.outlook().receiver(interest)
+    }
+
+    pub(super) fn outlook(&self) -> &Arc<Outlook> {
+        self.outlook.get_or_init(|| Outlook::new(self.source.clone()))
+    }
+
     /// The count of edges so far, for [`wait`](Io::wait).
     pub(crate) fn edges(&self, interest: Interest) -> u64 {
         self.source.edges(interest)
@@ -334,6 +349,9 @@ impl AsFd for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        if let Some(outlook) = self.outlook.get() {
+            outlook.close();
+        }
         self.source.deregister();
     }
 }

@@ -63,9 +63,26 @@ macro_rules! conversions {
     };
 }
 
+/// What a `select!` can wait for.
+macro_rules! readiness {
+    ($ours:ident) => {
+        impl $crate::channel::Readiness for $ours {
+            fn until_readable(&self) -> $crate::channel::Receiver<()> {
+                self.0.readiness($crate::io::Interest::Read)
+            }
+
+            fn until_writable(&self) -> $crate::channel::Receiver<()> {
+                self.0.readiness($crate::io::Interest::Write)
+            }
+        }
+    };
+}
+
 /// What all sockets can be told and asked.
 macro_rules! settings {
     ($ours:ident) => {
+        $crate::io::readiness!($ours);
+
         impl $ours {
             /// Makes a second handle of the same socket, with a descriptor of its own. Time-outs and the non-blocking mode are common
             /// to both.
@@ -149,4 +166,4 @@ macro_rules! by_reference {
     };
 }
 
-pub(crate) use {by_reference, conversions, settings, timeouts};
+pub(crate) use {by_reference, conversions, readiness, settings, timeouts};

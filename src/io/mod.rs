@@ -9,10 +9,11 @@
 mod descriptor;
 mod face;
 mod pollable;
+mod readiness;
 mod socket;
 
 pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
-pub(crate) use face::{by_reference, conversions, settings, timeouts};
+pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use socket::{accept_steadily, socket, socket_pair};
 
 pub use crate::stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

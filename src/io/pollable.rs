@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::descriptor::{Interest, Io, Limit, explain, is_nonblocking, refuse_in_simulation, set_nonblocking};
+use crate::channel::{Readiness, Receiver};
 use crate::scheduler::task::Reason;
 
 /// Any descriptor that can be waited for: a pipe, an eventfd, a timer, a watch on files, a tunnel, a socket of a C library.
@@ -285,6 +286,16 @@ where
 
     fn flush(&mut self) -> io::Result<()> {
         self.write_with(|mut value| value.flush())
+    }
+}
+
+impl<T> Readiness for Pollable<T> {
+    fn until_readable(&self) -> Receiver<()> {
+        self.io.readiness(Interest::Read)
+    }
+
+    fn until_writable(&self) -> Receiver<()> {
+        self.io.readiness(Interest::Write)
     }
 }
 

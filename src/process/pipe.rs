@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::process::Stdio;
 
-use crate::io::{Interest, Io};
+use crate::io::{Interest, Io, readiness};
 use crate::scheduler::task::Reason;
 
 /// Our end of a pipe that a child reads from, as [`std::process::ChildStdin`]. Writing parks; closing it tells the child that there is no more.
@@ -57,6 +57,8 @@ read! { ChildStdout ChildStderr }
 
 macro_rules! conversions {
     ($($pipe:ident)*) => {$(
+        readiness!($pipe);
+
         impl fmt::Debug for $pipe {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($pipe)).field("fd", &self.as_raw_fd()).finish()

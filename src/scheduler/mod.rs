@@ -28,6 +28,7 @@ pub(crate) mod ending;
 pub(crate) mod inbox;
 pub(crate) mod locals;
 pub(crate) mod oracle;
+pub(crate) mod os_thread;
 pub(crate) mod reactor;
 pub(crate) mod run_queue;
 pub(crate) mod scopes;

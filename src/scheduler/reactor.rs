@@ -268,9 +268,13 @@ impl Source {
         Enlisted::Waiting
     }
 
-    /// Takes one's own waiter out again, if it is still there.
-    pub(crate) fn delist(&self, interest: Interest, wait: &Wait<'_>) {
-        self.state.lock().waiters(interest).remove(wait);
+    /// Takes one's own waiter out again, if it is still there, and returns whether it was.
+    pub(crate) fn delist(&self, interest: Interest, wait: &Wait<'_>) -> bool {
+        let mut state = self.state.lock();
+        let waiters = state.waiters(interest);
+        let enlisted = waiters.contains(wait);
+        waiters.remove(wait);
+        enlisted
     }
 
     /// Registers the source with `here`, taking it away from where it was registered before.
@@ -291,9 +295,14 @@ impl Source {
         Ok(())
     }
 
-    /// Removes the source from its reactor. Nobody can be waiting: who waits borrows the handle that is going away.
+    /// Removes the source from its reactor. Who reads or writes borrows the handle that is going away; who only wants to know when it is
+    /// ready may be waiting, and is woken.
     pub(crate) fn deregister(&self) {
-        let registration = self.state.lock().registration.take();
+        let mut state = self.state.lock();
+        let registration = state.registration.take();
+        state.readers.wake_all();
+        state.writers.wake_all();
+        drop(state);
         if let Some(registration) = registration {
             registration.reactor.remove(registration.key);
         }
@@ -542,7 +551,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::scheduler::waiter::OsThread;
+    use crate::scheduler::os_thread::OsThread;
 
     #[test]
     fn who_has_tried_before_the_latest_edge_tries_again() {

@@ -41,6 +41,12 @@ impl WaitList {
         }
     }
 
+    /// Whether the waiter of `wait` is still there: then `wait` has not been ended by way of this list.
+    pub(crate) fn contains(&self, wait: &Wait<'_>) -> bool {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        self.first.iter().chain(others).any(|waiter| wait.is(waiter))
+    }
+
     /// Takes the waiter of `wait` out, if it is still there: for whoever was not woken through this list.
     pub(crate) fn remove(&mut self, wait: &Wait<'_>) {
         if self.first.as_ref().is_some_and(|first| wait.is(first)) {

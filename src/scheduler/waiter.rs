@@ -2,18 +2,17 @@
 //!
 //! Whatever a thread can wait for keeps waiters: a source its readers, a join its joiner. [`Waiter::wake`] may be called from
 //! anywhere, as often as one likes; the claim word decides (law 1), and the winner makes the thread runnable: a green thread
-//! through its home worker's queue, an OS thread through its condition variable.
+//! through its home worker's queue, an OS thread as it has gone to sleep.
 
 use std::fmt;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar};
-use std::time::Instant;
 
-use super::claim::{Claim, Epoch, Token, Wake};
+use super::claim::{Epoch, Token, Wake};
+use super::os_thread::OsThread;
 use super::run_queue::{self, Home};
-use super::task::{self, TaskRef};
-use crate::lock::Lock;
+use super::task::TaskRef;
 
 /// A thread, green or OS, as somebody who can wait.
 #[derive(Clone)]
@@ -182,6 +181,14 @@ impl<'a> Wait<'a> {
         self.epoch
     }
 
+    /// The OS thread that waits, if it is one.
+    pub(crate) fn os_thread(&self) -> Option<&OsThread> {
+        match self.who {
+            WhoRef::Green(_) => None,
+            WhoRef::Os(thread) => Some(thread),
+        }
+    }
+
     /// The unpark token of the waiting thread.
     pub(crate) fn token(&self) -> &Token {
         match self.who {
@@ -200,57 +207,5 @@ impl fmt::Debug for Claimed {
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiter").field("epoch", &self.epoch).finish_non_exhaustive()
-    }
-}
-
-/// The record of an OS thread that waits for something of ours.
-pub(crate) struct OsThread {
-    pub(crate) claim: Claim,
-    pub(crate) token: Token,
-    pub(crate) id: u64,
-    pub(crate) name: Option<Box<str>>,
-    /// Guards nothing but the moment between looking at the claim and waiting.
-    gate: Lock<()>,
-    unblocked: Condvar,
-}
-
-impl OsThread {
-    /// The record of the calling OS thread.
-    pub(crate) fn new() -> OsThread {
-        OsThread {
-            claim: Claim::new(),
-            token: Token::new(),
-            id: task::next_id(),
-            name: std::thread::current().name().map(Box::from),
-            gate: Lock::new(()),
-            unblocked: Condvar::new(),
-        }
-    }
-
-    fn unblock(&self) {
-        drop(self.gate.lock());
-        self.unblocked.notify_one();
-    }
-
-    /// Blocks this OS thread until its open wait has ended, or ends it as timed out.
-    pub(crate) fn block(&self, epoch: Epoch, deadline: Option<Instant>) -> Wake {
-        let mut gate = self.gate.lock();
-        loop {
-            if let Some(wake) = self.claim.outcome() {
-                return wake;
-            }
-            gate = match deadline {
-                None => self.unblocked.wait(gate).unwrap_or_else(|e| e.into_inner()),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        // Whether we or a waker won, the next look at the claim says how it ended.
-                        self.claim.end(epoch, Wake::TimedOut);
-                        continue;
-                    }
-                    self.unblocked.wait_timeout(gate, left).unwrap_or_else(|e| e.into_inner()).0
-                }
-            };
-        }
     }
 }

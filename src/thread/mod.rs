@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
+use crate::scheduler::os_thread::OsThread;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
-use crate::scheduler::waiter::{OsThread, Waiter};
+use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 use crate::stack::Stack;
 use crate::time;
