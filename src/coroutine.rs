@@ -82,6 +82,12 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place::new(stack), f) })
     }
 
+    /// Whether it can be resumed: it has not finished, and whoever has resumed it has got control back from it.
+    #[cold]
+    pub(crate) fn is_suspended(&self) -> bool {
+        !self.0.done()
+    }
+
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics
@@ -129,17 +135,22 @@ impl<I, Y> Copy for Suspender<I, Y> {}
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     #[cfg(target_arch = "x86_64")]
-    {
-        let address: usize;
-        // SAFETY: reads a register.
-        unsafe { std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags)) };
-        address
+    macro_rules! read {
+        () => {
+            "mov {}, rsp"
+        };
     }
     #[cfg(target_arch = "aarch64")]
+    macro_rules! read {
+        () => {
+            "mov {}, sp"
+        };
+    }
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     {
         let address: usize;
         // SAFETY: reads a register.
-        unsafe { std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags)) };
+        unsafe { std::arch::asm!(read!(), out(reg) address, options(nomem, nostack, preserves_flags)) };
         address
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -22,9 +22,14 @@
 //! # Why a stack may move here
 //!
 //! That first raise and the drop happen on two OS threads, which law 2 forbids to green threads: their code, or the compiler, may keep the
-//! address of a thread-local across a suspension. On a weight's stack there are our closure, `catch_unwind` and the unwinder, and none of
-//! them has looked at a thread-local that it looks at again: std adds and takes away in functions of its own, which are not inlined here.
+//! address of a thread-local across a suspension. On a weight's stack there are three functions of ours, and none of them looks at a
+//! thread-local both before and after a suspension: [`raise`] adds and does not come back, [`dip`] takes away at its very end, and the
+//! closure around it does neither. None is inlined into another, so the compiler cannot bring the two together, be it at link time.
+//!
+//! Nor does an unwinding keep anything per OS thread but that count. Between two frames the unwinder's own state is in the exception
+//! object, on the heap; it leaves none of its frames behind when it enters a destructor. C++'s stack of caught exceptions is not in use.
 
+use std::convert::Infallible;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
@@ -38,7 +43,7 @@ const STACK_SIZE: usize = 64 << 10;
 /// See the module.
 struct Weight(Coroutine<(), (), ()>);
 
-// SAFETY: the closure captures nothing, and what is on its stack is bound to no OS thread; see the module.
+// SAFETY: the closure captures nothing, and nothing on its stack is bound to an OS thread while it is suspended; see the module.
 unsafe impl Send for Weight {}
 
 /// Heavy weights that wait for their turn. They are few, and never freed: a coroutine that is suspended must not be.
@@ -56,6 +61,24 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// Unwinds, and stops in the middle.
+#[inline(never)] // See the module.
+fn dip(yielder: &Yielder<(), ()>) {
+    let unwound = panic::catch_unwind(AssertUnwindSafe(|| {
+        let _stop = Stop(yielder);
+        raise()
+    }));
+    match unwound {
+        Ok(never) => match never {},
+        Err(payload) => drop(payload),
+    }
+}
+
+#[inline(never)] // See the module.
+fn raise() -> Infallible {
+    panic::resume_unwind(Box::new(()))
+}
+
 impl Weight {
     /// Raises a weight on an OS thread of its own. `None` if the system refuses that or a stack.
     fn heavy() -> Option<Weight> {
@@ -63,11 +86,7 @@ impl Weight {
             let stack = stack::acquire(STACK_SIZE).ok()?;
             let mut weight = Weight(Coroutine::new(stack, |yielder, ()| {
                 loop {
-                    let raised = panic::catch_unwind(AssertUnwindSafe(|| {
-                        let _stop = Stop(yielder);
-                        panic::resume_unwind(Box::new(()));
-                    }));
-                    debug_assert!(raised.is_err(), "it unwinds");
+                    dip(yielder);
                     yielder.suspend(());
                 }
             }));

@@ -12,14 +12,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::lock::Lock;
-use crate::park::{self, Wait, deadline_after};
+use crate::park::{self, CancelUnwind, Mode, Wait, deadline_after};
 use crate::report::say;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::oracle::Plan;
 use crate::scheduler::run_queue;
+use crate::scheduler::scopes::Kind;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::worker::{self, Shared, Worker};
 use crate::stack::{self, Stack};
+use crate::unwinding::is_unwinding;
 
 pub use crate::scheduler::ending::Straggler;
 
@@ -191,21 +193,27 @@ impl Runtime {
     /// they do not end in [`Config::shutdown_timeout`], it prints the report and aborts the process. Linux only; for sockets, timers,
     /// signals and child processes it waits as long as it takes.
     ///
+    /// # Cancellation
+    /// A time-out that the calling OS thread is in is one for `f`, too, and then ends everything: in a simulation, which has a clock of its
+    /// own, it is not.
+    ///
     /// # Panics
-    /// Continues a panic of `f`. Panics with a report in a deadlock. Panics if the runtime is running already, on a green thread, in the destructor of a thread-local, and if
-    /// the system refuses the descriptors or OS threads of the workers.
+    /// Continues a panic of `f`. Panics with a report in a deadlock. Panics if the runtime is running already, on a green thread, in the
+    /// destructor of a thread-local, and if the system refuses the descriptors or OS threads of the workers.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T,
     {
-        assert!(!worker::is_green(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
+        assert!(!worker::is_worker(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
         assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
         let location = Location::caller();
         let core = &self.core;
         let _taken = core.take().unwrap_or_else(|| panic!("{RUNNING}"));
         let shared = core.session().expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
+        // Who unwinds already cannot unwind because of it.
+        let limit = if core.config.plan.is_some() || is_unwinding() { None } else { park::scope_deadline() };
         let mut result = None;
         let others = match core.start_workers(&shared, 1..core.workers) {
             Ok(others) => others,
@@ -215,7 +223,10 @@ impl Runtime {
             result = Some(match start {
                 Start::Run => {
                     core.open(&shared);
-                    panic::catch_unwind(AssertUnwindSafe(f))
+                    let entered = limit.map(|limit| park::enter_scope(Kind::Deadline(Some(limit))));
+                    let result = panic::catch_unwind(AssertUnwindSafe(f));
+                    let _ = entered.map(park::Entered::leave);
+                    result
                 }
                 Start::NoStack(error) => Err(Box::new(error) as _),
                 Start::Discard | Start::Refused => unreachable!("the runtime stops when the root has run"),
@@ -231,14 +242,21 @@ impl Runtime {
             panic!("there is no stack for the first green thread: {error}");
         }
         let session = Session { shared: shared.clone(), workers: others };
-        session.wait(core.config.shutdown_timeout);
+        session.wait(core.config.shutdown_timeout, Mode::Shielded);
         for worker in session.leave() {
             say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
         }
         match (result.expect("the root has run"), shared.take_failure()) {
             (_, Some((report, true))) | (Ok(_), Some((report, false))) => panic!("{report}"),
             (Ok(value), None) => value,
-            (Err(payload), _) => panic::resume_unwind(payload),
+            (Err(payload), _) => {
+                if payload.is::<CancelUnwind>() {
+                    // Time is up for the calling OS thread, which unwinds in its own name.
+                    park::learn_cancellation();
+                    park::cancel_point();
+                }
+                panic::resume_unwind(payload)
+            }
         }
     }
 
@@ -272,7 +290,7 @@ impl Runtime {
         assert!(!self.core.is_ours(), "a green thread cannot shut its own runtime down; return from run, or drop the runtime");
         let Some(session) = self.end() else { return Ok(()) };
         session.shared.stop_quietly(timeout);
-        session.wait(timeout);
+        session.wait(timeout, Mode::CancelPoint);
         let stragglers = session.shared.ending.take_left();
         let workers = session.leave();
         if workers.is_empty() { Ok(()) } else { Err(Unfinished { stragglers, workers }) }
@@ -301,7 +319,7 @@ impl Drop for Runtime {
         if self.core.is_ours() {
             return;
         }
-        session.wait(timeout);
+        session.wait(timeout, Mode::CancelPoint);
         for worker in session.leave() {
             say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
         }
@@ -375,17 +393,17 @@ impl Core {
 }
 
 impl Session {
-    /// Waits for the workers to end, or to say who does not: a while longer than these have been given.
-    fn wait(&self, timeout: Duration) {
+    /// Waits for the workers to end, or to say who does not: a while longer than these have been given. Shielded it does so even if the
+    /// caller is cancelled.
+    fn wait(&self, timeout: Duration, mode: Mode) {
         let ending = &self.shared.ending;
         let deadline = deadline_after(timeout.saturating_add(ANSWER));
         while !ending.is_complete() {
-            let wake = park::park_insistently(Reason::Shutdown, None, deadline, |wait: &Wait<'_>| {
-                if !ending.enlist(wait) {
-                    return None;
-                }
-                Some(|wait: &Wait<'_>| ending.delist(wait))
-            });
+            let register = |wait: &Wait<'_>| ending.enlist(wait).then_some(|wait: &Wait<'_>| ending.delist(wait));
+            let wake = match mode {
+                Mode::Shielded => park::park(Reason::Shutdown, deadline, mode, register),
+                Mode::CancelPoint | Mode::Observing => park::park_insistently(Reason::Shutdown, None, deadline, register),
+            };
             if wake == Wake::TimedOut {
                 return;
             }

@@ -1120,3 +1120,49 @@ fn cancelled_threads_by_the_thousand_all_end() {
         assert_eq!(Arc::strong_count(&owned), 1);
     });
 }
+
+#[test]
+fn a_time_out_around_run_reaches_inside_and_ends_everything() {
+    for workers in [1, 2] {
+        let runtime = Runtime::new(Config::default().workers(workers)).unwrap();
+        let present = Arc::new(AtomicUsize::new(0));
+        let late = bounded(|| {
+            timeout(SHORTLY, || {
+                runtime.run(|| {
+                    assert!(thread::deadline().is_some());
+                    for _ in 0..3 {
+                        let present = present.clone();
+                        thread::spawn(move || {
+                            present.fetch_add(1, SeqCst);
+                            let _gone = OnDrop(|| _ = present.fetch_sub(1, SeqCst));
+                            thread::sleep(FOR_EVER);
+                        });
+                    }
+                    thread::sleep(FOR_EVER);
+                })
+            })
+        });
+        assert!(late.is_err());
+        assert_eq!(present.load(SeqCst), 0);
+        assert!(!is_cancelled(), "it is over");
+        // It can be used again, and what comes late counts.
+        let value = bounded(|| timeout(Duration::ZERO, || runtime.run(|| shield(|| thread::sleep(SHORTLY)))));
+        assert_eq!(value, Ok(()));
+        let shielded = bounded(|| timeout(SHORTLY, || shield(|| runtime.run(thread::deadline))));
+        assert_eq!(shielded, Ok(None));
+    }
+}
+
+#[test]
+fn a_time_out_around_run_in_a_destructor_of_an_unwinding_thread_is_none_for_what_runs() {
+    let ran = Cell::new(false);
+    let unwound = caught(|| {
+        let _runs = OnDrop(|| {
+            let value =
+                timeout(Duration::ZERO, || Runtime::new(Config::default().workers(1)).unwrap().run(|| thread::sleep(SHORTLY)));
+            ran.set(value.is_ok());
+        });
+        panic::resume_unwind(Box::new(()));
+    });
+    assert!(unwound.is_err() && ran.get());
+}

@@ -585,6 +585,29 @@ fn a_waker_may_park_in_its_destructor() {
     });
 }
 
+#[test]
+fn a_waker_may_park_in_its_destructor_while_the_thread_ends_on_another_worker() {
+    struct Parks;
+    impl Wake for Parks {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_nanos(1));
+        }
+    }
+    on_workers(2, || {
+        for pause in 0..2000 {
+            let mut thread = thread::spawn(move || (0..pause).for_each(|_| std::hint::spin_loop()));
+            let waker = Waker::from(Arc::new(Parks));
+            let _ = Pin::new(&mut thread).poll(&mut Context::from_waker(&waker)).is_ready() || {
+                drop(waker);
+                thread.join().is_ok()
+            };
+        }
+    });
+}
+
 fn tokio() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

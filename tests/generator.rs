@@ -1706,6 +1706,38 @@ fn scoped_body_that_will_not_go_ends_the_process() {
 }
 
 #[test]
+fn scoped_body_that_will_not_go_ends_the_process_whatever_becomes_of_what_it_has_yielded() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            // Those that are refused are dropped while the body unwinds.
+            assert!(thread::panicking(), "in a destructor");
+        }
+    }
+    let Some(output) = in_a_child(|| {
+        let borrowed = Cell::new(0);
+        let scoped = || {
+            Generator::scoped(
+                |y: &Yielder<(), Panics>, ()| {
+                    loop {
+                        borrowed.set(borrowed.get() + 1);
+                        let _ = catch_unwind(AssertUnwindSafe(|| y.yield_(Panics)));
+                    }
+                },
+                |mut g: ScopedGenerator<'_, (), Panics, ()>| std::mem::forget(g.resume(())),
+            )
+        };
+        let _ = catch_unwind(AssertUnwindSafe(scoped));
+        println!("goes on");
+    }) else {
+        return;
+    };
+    assert!(!output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
+    assert!(stderr(&output).contains("it borrows from a scope that ends"), "{}", stderr(&output));
+}
+
+#[test]
 fn scopes_nest_in_scopes_and_in_bodies() {
     bounded(|| {
         let numbers = [1, 2, 3];
@@ -1843,6 +1875,35 @@ fn generator_in_a_thread_local_is_dropped_without_harm_where_the_rule_is_kept() 
         return;
     };
     assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"), "{}", stderr(&output));
+}
+
+#[test]
+fn generator_in_a_thread_local_that_a_forgotten_one_delegates_to_is_abandoned() {
+    thread_local! {
+        static KEPT: RefCell<Option<Generator<(), u32, ()>>> = const { RefCell::new(None) };
+    }
+    let Some(output) = in_a_child(|| {
+        let holder = thread::spawn(|| {
+            counter(0..1).resume(());
+            let mut kept = Generator::new(|y: &Yielder<(), u32>, ()| {
+                let _never = OnDrop(|| println!("unwound"));
+                (0..3).for_each(|n| y.yield_(n));
+            });
+            kept.resume(());
+            KEPT.set(Some(kept));
+            let mut outer = Generator::new(|y: &Yielder<(), u32>, ()| {
+                KEPT.with_borrow_mut(|kept| y.yield_from(kept.as_mut().expect("it is kept"), ()));
+            });
+            outer.resume(());
+            std::mem::forget(outer);
+        });
+        holder.join().expect("the thread ends in order");
+        println!("goes on");
+    }) else {
+        return;
+    };
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("goes on") && !out.contains("unwound"), "{out}{}", stderr(&output));
 }
 
 #[test]

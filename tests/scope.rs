@@ -1196,3 +1196,34 @@ fn a_scope_waits_no_longer_than_its_threads_take() {
         assert!(start.elapsed() < FOR_EVER / 100);
     });
 }
+
+#[test]
+fn a_set_that_one_of_its_threads_drops_says_so_and_does_not_wait_for_itself() {
+    on_one_and_two(|_| {
+        let set = Arc::new(Mutex::new(JoinSet::new()));
+        let (report, reported) = hebra::sync::oneshot::channel();
+        let gone = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let gone = gone.clone();
+            let going = OnDrop(move || _ = gone.fetch_add(1, SeqCst));
+            set.lock().unwrap().spawn(move || {
+                let _going = going;
+                thread::sleep(FOR_EVER);
+            });
+        }
+        let own = set.clone();
+        set.lock().unwrap().spawn(move || {
+            thread::yield_now();
+            while Arc::strong_count(&own) > 1 {
+                thread::yield_now();
+            }
+            let set = Arc::into_inner(own).unwrap().into_inner().unwrap();
+            report.send(caught(|| drop(set)).unwrap_err()).unwrap();
+        });
+        drop(set);
+        let payload = reported.recv().unwrap();
+        let message = payload.downcast_ref::<String>().unwrap();
+        assert!(message.contains("dropped by one of its own threads"), "{message}");
+        wait_until(|| gone.load(SeqCst) == 3);
+    });
+}

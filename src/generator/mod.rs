@@ -52,7 +52,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
-use std::ptr::NonNull;
 
 use body::{Body, Taken};
 use footing::Footing;
@@ -73,6 +72,7 @@ mod yielder;
 pub(crate) use footing::Hold;
 pub use iter::{IntoIter, Iter};
 pub use scoped::ScopedGenerator;
+use yielder::Standing;
 pub use yielder::Yielder;
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
@@ -193,18 +193,8 @@ struct Ended<Return> {
 
 enum State<Input, Yield, Return> {
     Created(Body<'static, Input, Yield, Return>),
-    Started(Running<Input, Yield, Return>, Suspended<Input, Yield>),
+    Started(Running<Input, Yield, Return>, Standing<Input, Yield>),
     Done,
-}
-
-/// Where the yielder of a suspended body is, on the coroutine's stack.
-struct Suspended<Input, Yield>(NonNull<Yielder<Input, Yield>>);
-
-impl<Input, Yield> Suspended<Input, Yield> {
-    fn yielder(&self) -> &Yielder<Input, Yield> {
-        // SAFETY: only a `State::Started` has one of these, whose body is suspended, so the frame that the yielder lies in is there.
-        unsafe { self.0.as_ref() }
-    }
 }
 
 /// What a body begins with, in the frame of [`Generator::start`].
@@ -217,7 +207,7 @@ struct Launch<'a, Input, Yield, Return> {
     /// Is told who uses the stack.
     owner: stack::Owner,
     /// Where the yielder is, as soon as there is one.
-    yielder: Cell<NonNull<Yielder<Input, Yield>>>,
+    yielder: Cell<Option<Standing<Input, Yield>>>,
 }
 
 impl<Input: 'static, Yield: 'static, Return: 'static> Generator<Input, Yield, Return> {
@@ -330,7 +320,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             self.state = State::Done;
             return Err(order);
         };
-        yielder.yielder().command(order);
+        yielder.within(yielder).command(order);
         Ok(coroutine.resume(MaybeUninit::uninit()))
     }
 
@@ -350,14 +340,14 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             delegator,
             size: stack.base() - stack.limit(),
             owner: stack.owner(),
-            yielder: Cell::new(NonNull::dangling()),
+            yielder: Cell::new(None),
         };
         let given = &launch;
         let run = move |raw: &_, _| {
             let yielder = Yielder::new(Suspender::new(raw), Footing::new(given.limit, given.size));
             yielder.settle(given.delegator);
             given.owner.set(&raw const yielder.footing);
-            given.yielder.set(NonNull::from(&yielder));
+            given.yielder.set(Some(Standing::new(&yielder)));
             let body = given.body.take().expect("it starts once");
             let input = given.input.take().expect("as above");
             let result = panic::catch_unwind(AssertUnwindSafe(|| body.run(&yielder, input)));
@@ -368,7 +358,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
         let resumed = coroutine.resume(MaybeUninit::uninit());
         let state = match resumed {
-            Resumed::Suspended(_) => State::Started(coroutine, Suspended(launch.yielder.get())),
+            Resumed::Suspended(_) => {
+                State::Started(coroutine, launch.yielder.get().expect("it has told before it ran the body"))
+            }
             Resumed::Finished(_) => State::Done,
         };
         // The body has been taken, there is nothing to be dropped.
@@ -430,7 +422,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     fn unwind(&mut self) -> Unwound<Return> {
         match self.command(Order::Close) {
             Err(_) => Unwound::Clean(None),
-            Ok(Resumed::Suspended(_)) => {
+            Ok(Resumed::Suspended(value)) => {
+                // Left behind, too: if its destructor panicked, nobody would learn what has become of the body.
+                mem::forget(value);
                 self.abandon();
                 Unwound::Abandoned
             }
@@ -508,8 +502,10 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[cold]
     #[inline(never)]
     fn end(&mut self) {
-        if !stack::is_pool_alive() {
-            // Thread-locals are being destroyed, and what is on that stack may refer to one that is gone.
+        // Thread-locals are being destroyed, and what is on that stack may refer to one that is gone. Or it is kept in one of them, and
+        // somebody had delegated to it who was forgotten: then it is not from here that it can be resumed.
+        let is_lent = matches!(&self.state, State::Started(coroutine, _) if !coroutine.is_suspended());
+        if is_lent || !stack::is_pool_alive() {
             return self.abandon();
         }
         match self.unwind() {

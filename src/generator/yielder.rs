@@ -45,14 +45,43 @@ pub struct Yielder<Input, Yield> {
     attention: Cell<bool>,
     order: Cell<Option<Order>>,
     /// The yielder of the generator that was resumed from outside: this one, or the outermost that delegates to it.
-    root: Cell<NonNull<Yielder<Input, Yield>>>,
+    root: Cell<Option<Standing<Input, Yield>>>,
     /// The yielder of the generator that this one delegates to at the moment.
-    delegate: Cell<Option<NonNull<Yielder<Input, Yield>>>>,
+    delegate: Cell<Option<Standing<Input, Yield>>>,
     /// Of a root: [`CLOSING`], [`RESUMER_PANICS`].
     flags: Cell<u8>,
     /// Of a root: yields tried while closing.
     refusals: Cell<usize>,
 }
+
+/// Where a yielder is: in the first frame of a body that has started and not ended, on the coroutine's stack.
+///
+/// Three have one, and none keeps it longer: the generator, as long as it is a `State::Started`; whoever delegates to that generator, until
+/// it has ended; and who is delegated to, of the root, which runs as long.
+pub(super) struct Standing<Input, Yield>(NonNull<Yielder<Input, Yield>>);
+
+impl<Input, Yield> Standing<Input, Yield> {
+    #[inline]
+    pub(super) fn new(yielder: &Yielder<Input, Yield>) -> Self {
+        Standing(NonNull::from(yielder))
+    }
+
+    /// The yielder, for no longer than the `place` is borrowed where this was found.
+    #[inline]
+    pub(super) fn within<P>(self, _place: &P) -> &Yielder<Input, Yield> {
+        // SAFETY: the frame that it lies in is there; see above.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<Input, Yield> Clone for Standing<Input, Yield> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Input, Yield> Copy for Standing<Input, Yield> {}
 
 impl<Input, Yield> Yielder<Input, Yield> {
     /// A yielder that has yet to be [`settled`](Yielder::settle).
@@ -65,7 +94,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
             raw: Cell::new(raw),
             attention: Cell::new(false),
             order: Cell::new(None),
-            root: Cell::new(NonNull::dangling()),
+            root: Cell::new(None),
             delegate: Cell::new(None),
             flags: Cell::new(if resumer_panics { RESUMER_PANICS } else { 0 }),
             refusals: Cell::new(0),
@@ -75,7 +104,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// Makes it a root, or the delegate of `delegator`, which runs as long. From here on it stays where it is.
     #[inline]
     pub(super) fn settle(&self, delegator: Option<&Yielder<Input, Yield>>) {
-        self.root.set(NonNull::from(self));
+        self.root.set(Some(Standing::new(self)));
         if let Some(delegator) = delegator {
             delegator.adopt(self);
         }
@@ -96,15 +125,11 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
     /// This yielder, the one that it delegates to, and so on to the innermost.
     fn chain(&self) -> impl Iterator<Item = &Yielder<Input, Yield>> {
-        std::iter::successors(Some(self), |yielder| {
-            // SAFETY: who is delegated to has started and not ended, so the frame that its yielder lies in is there.
-            yielder.delegate.get().map(|delegate| unsafe { delegate.as_ref() })
-        })
+        std::iter::successors(Some(self), |&yielder| Some(yielder.delegate.get()?.within(yielder)))
     }
 
     fn root(&self) -> &Yielder<Input, Yield> {
-        // SAFETY: a root runs as long as what it delegates to, and its yielder lies on its stack.
-        unsafe { self.root.get().as_ref() }
+        self.root.get().expect("a yielder is settled before anybody sees it").within(self)
     }
 
     /// Sets the flags of this root, and with them the room of all that it delegates to.
@@ -202,7 +227,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
     /// Makes `inner`, and whatever that delegates to already, suspend this generator's root.
     fn adopt(&self, inner: &Yielder<Input, Yield>) {
-        self.delegate.set(Some(NonNull::from(inner)));
+        self.delegate.set(Some(Standing::new(inner)));
         let mut held = self.footing.is_held();
         for yielder in inner.chain() {
             yielder.root.set(self.root.get());
@@ -252,8 +277,8 @@ impl<Input, Yield> Yielder<Input, Yield> {
         let resumed = match &mut inner.state {
             State::Created(_) => inner.start(input, Some(self)),
             State::Started(coroutine, yielder) => {
-                self.adopt(yielder.yielder());
-                yielder.yielder().command(Order::Join);
+                self.adopt(yielder.within(yielder));
+                yielder.within(yielder).command(Order::Join);
                 coroutine.resume(MaybeUninit::new(input))
             }
             State::Done => panic!("yield_from of a generator that has finished"),

@@ -392,7 +392,10 @@ impl<B: ?Sized> fmt::Display for Task<B> {
 /// Draws an id for a thread, green or OS.
 pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Locks go by it: a second thread of that id would have what the first one has.
+    assert!(id < 1 << OWNER_BITS, "more than 2^48 threads have been given an id");
+    id
 }
 
 thread_local! {

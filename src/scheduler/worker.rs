@@ -74,6 +74,9 @@ const QUOTA: u32 = 64;
 const TURN: Nanos = 50_000;
 /// How old the last look at I/O may grow while there is always somebody to run.
 const POLL_INTERVAL: Nanos = 50_000;
+/// The same while some of those have not run yet that the last look has made ready. Looking sooner would take sockets from the kernel's
+/// list long before their turn, and so bring them into the cache twice.
+const PATIENT_INTERVAL: Nanos = 500_000;
 /// What operations that succeed without parking may cost before their thread has to let the others run.
 const BUDGET: u32 = 128;
 /// What an operation costs that is a system call. So a busy connection holds the others up for some tens of microseconds.
@@ -198,13 +201,21 @@ thread_local! {
 /// Neither reference may be kept across a suspension; `f` cannot return them, and must not suspend.
 #[inline]
 pub(crate) fn with<T>(f: impl FnOnce(&Local, &TaskRef) -> T) -> Option<T> {
+    with_local(|local| {
+        let task = local.running.get()?;
+        // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
+        let task = unsafe { task.as_ref() };
+        Some(f(local, task))
+    })
+    .flatten()
+}
+
+/// Runs `f` with the worker that this OS thread is, if it is one; as [`with`], also between two resumes.
+#[inline]
+fn with_local<T>(f: impl FnOnce(&Local) -> T) -> Option<T> {
     let local = LOCAL.get()?;
     // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
-    let local = unsafe { local.as_ref() };
-    let task = local.running.get()?;
-    // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
-    let task = unsafe { task.as_ref() };
-    Some(f(local, task))
+    Some(f(unsafe { local.as_ref() }))
 }
 
 /// Whether the caller runs on a green thread.
@@ -213,24 +224,30 @@ pub(crate) fn is_green() -> bool {
     with(|_, _| ()).is_some()
 }
 
+/// Whether this OS thread is a worker: the caller runs on a green thread, or in a destructor that the worker itself has to run.
+pub(crate) fn is_worker() -> bool {
+    LOCAL.get().is_some()
+}
+
 /// Gives the worker back. The caller must be on a green thread.
 #[inline(always)]
 pub(crate) fn suspend(why: Suspend) {
+    if is_unwinding() { suspend_unwinding(why) } else { switch(why) }
+}
+
+#[inline(always)]
+fn switch(why: Suspend) {
     let suspender = with(|local, _| local.suspender.get()).flatten();
     let suspender = suspender.expect("only a green thread suspends");
-    if is_unwinding() {
-        return suspend_unwinding(suspender, why);
-    }
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
     unsafe { suspender.suspend(why) }
 }
 
 /// As [`suspend`], in the middle of an unwinding: the panic count goes along.
 #[cold]
-fn suspend_unwinding(suspender: Suspender<(), Suspend>, why: Suspend) {
+fn suspend_unwinding(why: Suspend) {
     let count = panic_count::take();
-    // SAFETY: as in `suspend`.
-    unsafe { suspender.suspend(why) };
+    switch(why);
     count.give_back();
 }
 
@@ -275,9 +292,7 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     if !run_queue::is_at(home) {
         return run_queue::push_cancelled(home);
     }
-    let local = LOCAL.get().expect("this OS thread is its worker");
-    // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
-    unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
+    with_local(|local| local.deliver_cancellation(task, home.slot)).expect("this OS thread is its worker");
 }
 
 /// Counts one operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and
@@ -707,6 +722,8 @@ pub(crate) struct Worker {
     quota: u32,
     /// Resumes ahead for which prefetching pays: those that the last look at I/O has brought.
     cold: usize,
+    /// Resumes until all have run that the last look at I/O has made ready.
+    brought: usize,
     turn_began: Nanos,
     last_poll: Nanos,
     /// It may have been roused to look for unstarted threads, and has not looked yet.
@@ -753,6 +770,7 @@ impl Worker {
             spare: Vec::new(),
             quota: QUOTA,
             cold: 0,
+            brought: 0,
             turn_began: now,
             last_poll: now,
             roused: false,
@@ -815,6 +833,7 @@ impl Worker {
         for _ in 0..self.quota {
             let Some(slot) = queue.pop() else { break };
             self.sweep.set_active();
+            self.brought = self.brought.saturating_sub(1);
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
@@ -871,7 +890,7 @@ impl Worker {
             // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
             let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
             self.start(task, stack.map(|stack| *stack), move |start| {
-                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3).
+                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3); or in `start`, which holds it.
                 unsafe { record.as_ref() }.body.run(start);
             });
         }
@@ -892,7 +911,11 @@ impl Worker {
         self.sweep.set_active();
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
-            Err(error) => return body(Start::NoStack(error)),
+            Err(error) => {
+                // The destructor of its closure runs here, in nobody's name.
+                forget_current_id();
+                return body(Start::NoStack(error));
+            }
         };
         let label = Label { what: What::GreenThread, name: task.name(), location: task.location() };
         stack.set_label(&label);
@@ -961,7 +984,8 @@ impl Worker {
 
     fn poll_if_due(&mut self) {
         let now = self.local.now.get();
-        if now - self.last_poll >= POLL_INTERVAL {
+        let interval = if self.brought > 0 { PATIENT_INTERVAL } else { POLL_INTERVAL };
+        if now - self.last_poll >= interval {
             self.last_poll = now;
             self.sweep.arm(now, self.table.len());
             self.poll(Some(0));
@@ -971,6 +995,7 @@ impl Worker {
     fn poll(&mut self, timeout: Option<Nanos>) {
         let edges = self.local.post().reactor.poll(&mut self.events, timeout);
         let ready = LocalQueue::with(LocalQueue::len);
+        self.brought = if edges == 0 { 0 } else { ready };
         self.cold = if edges == 0 || self.table.len() < MANY { 0 } else { ready };
     }
 

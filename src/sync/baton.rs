@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!   state = 0                    nobody holds it. Nobody waits, or one who does has been called, from another worker
-//!         | id                   the thread of that id holds it
+//!         | HELD                 somebody holds it
 //!         | CALLED | n           nobody holds it, one who waits has been called, and before it comes the baton may be taken n times
-//!         | CALLED | n | id      it has been taken so
-//!         | … | id | QUEUED      whoever gives it up has to look at the line
+//!         | CALLED | n | HELD    it has been taken so
+//!         | … | HELD | QUEUED    whoever gives it up has to look at the line
 //! ```
 //!
-//! Whoever gives the baton up while others wait *passes* it to the first in line: the state goes from one id to the other, and there is no
+//! Who that is stands in a second word, `holder`, for those who ask: the state itself can be changed without having looked up an id, which
+//! after the barrier of another lock's release would have to be waited for.
+//!
+//! Whoever gives the baton up while others wait *passes* it to the first in line: the state stays HELD, and there is no
 //! moment at which somebody else could take it. Who gives it up and wants it again goes to the end of the line.
 //!
 //! That is fair, and dear where many want it all the time: every single taking costs a switch between threads, or the journey of a wake-up
@@ -32,17 +35,18 @@ use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
-use crate::scheduler::task::{OWNER_BITS, Reason};
+use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
+/// Somebody holds the baton.
+const HELD: u64 = 1;
 /// Whoever gives the baton up has to look at the line.
 const QUEUED: u64 = 1 << 63;
 /// One who waits has been called, and may be overtaken a number of times.
 const CALLED: u64 = 1 << 61;
 /// Being overtaken once.
-const ONCE: u64 = 1 << OWNER_BITS;
+const ONCE: u64 = 1 << 48;
 const TIMES: u64 = CALLED - ONCE;
-const ID: u64 = ONCE - 1;
 
 /// Turns after which a line that was never empty is a crowd. Few where a model checker has to get there.
 const CROWD: u32 = if cfg!(test) { 1 } else { 64 };
@@ -54,6 +58,8 @@ const IN_VAIN: u32 = if cfg!(test) { 1 } else { 2 };
 /// See the module.
 pub(super) struct Baton {
     state: AtomicU64,
+    /// The id of the thread that holds it, written by that thread or by who passes it on; 0: nobody, or it has only just been taken.
+    holder: AtomicU64,
     line: Lock<Line>,
 }
 
@@ -70,41 +76,51 @@ struct Line {
 impl Baton {
     pub(super) const fn new() -> Baton {
         let line = Line { waiters: WaitList::new(), called: false, insists: false, turns: 0 };
-        Baton { state: AtomicU64::new(0), line: Lock::new(line) }
+        Baton { state: AtomicU64::new(0), holder: AtomicU64::new(0), line: Lock::new(line) }
     }
 
     /// Takes the baton for the thread `me` if it is there for the taking.
     #[inline]
     pub(super) fn try_take(&self, me: u64) -> bool {
-        self.state.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.overtake(me)
+        let taken = self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.overtake();
+        if taken {
+            self.holder.store(me, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Takes the baton for the calling thread, whose id is `me`. `false` if it has given up.
     #[inline]
     pub(super) fn take(&self, me: u64, patience: Patience) -> bool {
-        self.state.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.wait(me, patience)
+        let taken =
+            self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.wait(me, patience);
+        if taken {
+            self.holder.store(me, Ordering::Relaxed);
+        }
+        taken
     }
 
-    /// Gives the baton up. `me` is what it was taken with.
+    /// Gives the baton up.
     #[inline]
-    pub(super) fn pass(&self, me: u64) {
-        if self.state.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_err() {
+    pub(super) fn pass(&self) {
+        self.holder.store(0, Ordering::Relaxed);
+        if self.state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.pass_on();
         }
     }
 
     #[cold]
-    fn overtake(&self, me: u64) -> bool {
-        let take = |state| (state & ID == 0 && state & TIMES != 0).then(|| state - ONCE + me);
+    fn overtake(&self) -> bool {
+        let take = |state| (state & HELD == 0 && state & TIMES != 0).then(|| state - ONCE + HELD);
         self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
     }
 
     #[cold]
     fn wait(&self, me: u64, patience: Patience) -> bool {
-        if self.overtake(me) {
+        if self.overtake() {
             return true;
         }
-        let call = Call { baton: self, me, answered: Cell::new(true) };
+        let call = Call { baton: self, answered: Cell::new(true) };
         let mut in_vain = 0;
         let mut left = false;
         loop {
@@ -117,7 +133,7 @@ impl Baton {
                     line.called = false;
                     call.answered.set(true);
                 }
-                taken = self.take_or_mark(me, &line);
+                taken = self.take_or_mark(&line);
                 if !taken && (comes || left) {
                     line.waiters.push_front(wait.waiter());
                     line.insists = insists;
@@ -131,7 +147,7 @@ impl Baton {
                 line.waiters.remove(wait);
                 line.insists &= !insists;
             };
-            match patience.wait_once(Reason::Lock, Some(&self.state), enter, leave) {
+            match patience.wait_once(Reason::Lock, Some(&self.holder), enter, leave) {
                 End::Got if taken || self.is_passed_to(me) => return true,
                 End::Got => {
                     call.answered.set(false);
@@ -147,29 +163,29 @@ impl Baton {
     fn is_passed_to(&self, me: u64) -> bool {
         // Who calls gives the baton up, and nobody who takes it then has this id. What waits while its OS thread's thread-locals are
         // destroyed has more than one; then the line has to say it.
-        self.state.load(Ordering::Relaxed) & ID == me || !self.line.lock().called
+        self.holder.load(Ordering::Relaxed) == me || !self.line.lock().called
     }
 
     /// Under the lock of the line: takes the baton if it is there for the taking, or has its holder look at the line.
-    fn take_or_mark(&self, me: u64, line: &Line) -> bool {
+    fn take_or_mark(&self, line: &Line) -> bool {
         let queued = if line.waiters.is_empty() { 0 } else { QUEUED };
         let mark = |state| {
-            let after = match (state & ID, line.called) {
-                (0, false) => me | queued,
-                (0, true) if state & CALLED == 0 => me,
+            let after = match (state & HELD, line.called) {
+                (0, false) => HELD | queued,
+                (0, true) if state & CALLED == 0 => HELD,
                 (0, true) => state,
                 (_, true) => state | QUEUED,
-                (id, false) => id | QUEUED,
+                (_, false) => HELD | QUEUED,
             };
             (after != state).then_some(after)
         };
-        self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, mark).is_ok_and(|before| before & ID == 0)
+        self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, mark).is_ok_and(|before| before & HELD == 0)
     }
 
     /// The baton is the caller's.
     #[cold]
     fn pass_on(&self) {
-        let keep = |state| (state & (CALLED | QUEUED) == CALLED).then_some(state & !ID);
+        let keep = |state| (state & (CALLED | QUEUED) == CALLED).then_some(state & !HELD);
         if self.state.fetch_update(Ordering::Release, Ordering::Relaxed, keep).is_ok() {
             return;
         }
@@ -187,10 +203,11 @@ impl Baton {
             let Some(claimed) = next.claim(Wake::Woken) else { continue };
             line.called = !passes;
             let state = match (passes, near) {
-                (true, _) => next.thread_id() | if more { QUEUED } else { 0 },
+                (true, _) => HELD | if more { QUEUED } else { 0 },
                 (false, true) => CALLED | (LEASE * ONCE),
                 (false, false) => 0,
             };
+            self.holder.store(if passes { next.thread_id() } else { 0 }, Ordering::Relaxed);
             self.state.store(state, Ordering::Release);
             drop(line);
             // Only now it runs, and may give the baton up in its turn. An OS thread may run already; it looks at the line first.
@@ -201,24 +218,23 @@ impl Baton {
     }
 
     /// Who has been called does not come. Returns whether the line is the caller's to look at: then it has the baton.
-    fn recall(&self, me: u64) -> bool {
+    fn recall(&self) -> bool {
         let mut line = self.line.lock();
         line.called = false;
-        self.take_or_mark(me, &line)
+        self.take_or_mark(&line)
     }
 }
 
 /// Being called. Who unwinds before it has come passes the call on.
 struct Call<'a> {
     baton: &'a Baton,
-    me: u64,
     /// It was not called, or has come.
     answered: Cell<bool>,
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.answered.get() && self.baton.recall(self.me) {
+        if !self.answered.get() && self.baton.recall() {
             self.baton.pass_on();
         }
     }

@@ -233,7 +233,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     pub(super) fn release(self) -> u64 {
         let guard = ManuallyDrop::new(self);
         let me = guard.holder.id();
-        guard.mutex.baton.pass(me);
+        guard.mutex.baton.pass();
         me
     }
 }
@@ -261,7 +261,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.mutex.poison.note(self.holder);
-        self.mutex.baton.pass(self.holder.id());
+        self.mutex.baton.pass();
     }
 }
 

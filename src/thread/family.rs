@@ -69,6 +69,14 @@ impl Family {
         any
     }
 
+    /// Whether the calling green thread is a member.
+    pub(super) fn includes_caller(&self) -> bool {
+        let is_member = |task: &TaskRef| {
+            self.0.lock().members.iter().any(|(_, member)| member.as_ref().is_some_and(|member| Arc::ptr_eq(member, task)))
+        };
+        worker::with(|_, task| is_member(task)) == Some(true)
+    }
+
     /// Forgets that the family was cancelled: who comes later is not.
     pub(super) fn pardon(&self) {
         self.0.lock().cancelled = None;
@@ -119,6 +127,23 @@ impl Body for Erased {
 ///
 /// # Panics
 /// As [`Builder::spawn`].
+pub(super) fn spawn_member(
+    family: &Arc<Family>,
+    builder: Builder,
+    location: &'static Location<'static>,
+    body: impl FnOnce(Start) + Send + 'static,
+) -> io::Result<TaskRef> {
+    let (key, job) = enrol(family, body);
+    launch(family, builder, location, key, job)
+}
+
+/// As [`spawn_member`], with a `body` that borrows.
+///
+/// # Errors
+/// As [`Builder::spawn`]; then `body` has been dropped.
+///
+/// # Panics
+/// As [`Builder::spawn`].
 ///
 /// # Safety
 /// The family must be empty before anything that `body` borrows ends.
@@ -128,18 +153,34 @@ pub(super) unsafe fn spawn_borrowing<'a>(
     location: &'static Location<'static>,
     body: impl FnOnce(Start) + Send + 'a,
 ) -> io::Result<TaskRef> {
+    let (key, job): (usize, Job<'a>) = enrol(family, body);
+    let job = Box::into_raw(Box::new(job)).cast::<Job<'static>>();
+    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the closure is run or dropped, it leaves the
+    // family afterwards, and the caller promises that what it borrows lives until then.
+    let job = *unsafe { Box::from_raw(job) };
+    launch(family, builder, location, key, job)
+}
+
+/// Takes a place in `family` for a closure, which leaves it when it has been run or dropped.
+fn enrol<'a>(family: &Arc<Family>, body: impl FnOnce(Start) + Send + 'a) -> (usize, Job<'a>) {
     assert!(worker::is_green(), "{OUTSIDE}");
     let key = family.reserve();
     let borrower = Borrower { body, _member: Member { family: family.clone(), key } };
-    let body: Job<'a> = Box::new(move |start| {
+    let job = Box::new(move |start| {
         let Borrower { body, _member } = { borrower };
         body(start);
     });
-    let body = Box::into_raw(Box::new(body)).cast::<Job<'static>>();
-    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the closure is run or dropped, it leaves the
-    // family afterwards, and the caller promises that what it borrows lives until then.
-    let body = *unsafe { Box::from_raw(body) };
-    let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(body))))?);
+    (key, job)
+}
+
+fn launch(
+    family: &Family,
+    builder: Builder,
+    location: &'static Location<'static>,
+    key: usize,
+    job: Job<'static>,
+) -> io::Result<TaskRef> {
+    let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(job))))?);
     // A family keeps the record, which keeps the closure, which keeps its place in the family: nothing may fail from here on.
     let stack = super::reserve(&task)?;
     family.add(key, task.clone());

@@ -31,8 +31,8 @@ pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a
         // A waker may be among them: user code, which must not run while this thread registers itself.
         let mut before = None;
         park::park_insistently(Reason::Join, Some(id()), None, |wait: &Wait<'_>| {
-            before = end.watch(Some(Watcher::Waiter(wait.waiter()))).ok()?;
-            Some(|_: &Wait<'_>| drop(end.watch(None)))
+            let watches = end.watch(Some(Watcher::Waiter(wait.waiter())), &mut before);
+            watches.then_some(|_: &Wait<'_>| _ = end.watch(None, &mut None))
         });
         drop(before);
     }
@@ -44,7 +44,7 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
         if let Some(result) = end.take() {
             return Poll::Ready(result);
         }
-        if end.watch(Some(Watcher::Waker(context.waker().clone()))).is_ok() {
+        if end.watch(Some(Watcher::Waker(context.waker().clone())), &mut None) {
             return Poll::Pending;
         }
     }

@@ -34,7 +34,6 @@ mod packet;
 mod race;
 #[allow(unsafe_code)]
 mod scope;
-#[allow(unsafe_code)]
 mod set;
 #[allow(unsafe_code)]
 mod try_scope;

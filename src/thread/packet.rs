@@ -7,9 +7,9 @@
 //!                        (thread)              (thread)            (handle)
 //!
 //!   word      NOBODY, or a chain --- put ---> ENDED --- take ---> TAKEN
-//!                 |   (handle)      (thread)           (handle)     ^
-//!                 +--- detach ---> DETACHED --- put ----------------+
-//!                     (handle)                 (thread)
+//!                 |   (handle)      (thread)           (handle)
+//!                 +--- detach ---> DETACHED
+//!                     (handle)
 //! ```
 //!
 //! The chain is what the end is to be told to: whoever waits for it, and what is to be dropped then. It keeps a note that the handle is
@@ -19,8 +19,8 @@
 //!
 //! 1. The closure belongs to whoever turns `begun`; that is one.
 //! 2. From there on the content belongs to the [`Place`] that `begin` has returned, which is used up by `put`.
-//! 3. `put` swaps ENDED in, which publishes the result. It belongs to whoever changes ENDED to TAKEN; that is one. If `put` finds
-//!    DETACHED nobody else will come, and it is the thread's own again.
+//! 3. `put` swaps ENDED in, which publishes the result. It belongs to whoever changes ENDED to TAKEN; that is one. If `put` has found
+//!    DETACHED nobody else will come, and that one is the thread itself.
 //!
 //! A chain is boxes that the word owns, and after it whoever takes its address out of the word.
 
@@ -47,6 +47,11 @@ const ENDED: *mut Node = ptr::without_provenance_mut(1);
 const DETACHED: *mut Node = ptr::without_provenance_mut(2);
 /// The result is gone.
 const TAKEN: *mut Node = ptr::without_provenance_mut(3);
+
+/// Whether a word says that nobody is to be told of the end any more: there is no chain that could be changed.
+fn has_ended(word: *mut Node) -> bool {
+    [ENDED, DETACHED, TAKEN].contains(&word)
+}
 
 /// One of a chain. Boxed, as of a hundred thousand threads few are watched at a time.
 struct Node {
@@ -154,13 +159,13 @@ impl<F, T> Packet<F, T> {
         (ManuallyDrop::into_inner(closure), Place(self))
     }
 
-    /// Takes the result out.
-    ///
-    /// # Safety
-    /// It is there, and the caller owns it (3).
-    unsafe fn result(&self) -> Result<T> {
-        // SAFETY: passed on to the caller.
-        ManuallyDrop::into_inner(unsafe { ptr::read(&raw const (*self.content.get()).result) })
+    /// Takes the result out, if it is there, for whoever changes the word.
+    #[inline]
+    fn take_result(&self) -> Option<Result<T>> {
+        let ours = self.word.compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        // SAFETY: the word has said that it is there, and we have changed it (3).
+        let result = ours.then(|| unsafe { ptr::read(&raw const (*self.content.get()).result) });
+        result.map(ManuallyDrop::into_inner)
     }
 }
 
@@ -168,6 +173,10 @@ impl<F, T> Place<'_, F, T> {
     /// Keeps the result of the calling green thread for whoever joins.
     pub(super) fn put(self, result: Result<T>) {
         let packet = self.0;
+        if packet.word.load(Ordering::Relaxed) == DETACHED {
+            // Nobody else looks at the packet any more.
+            return forgo(result);
+        }
         // SAFETY: the content is ours (2), and there is nothing in it.
         unsafe { (*packet.content.get()).result = ManuallyDrop::new(result) };
         let before = packet.word.swap(ENDED, Ordering::AcqRel);
@@ -179,16 +188,20 @@ impl<F, T> Place<'_, F, T> {
                 What::Detached => detached = true,
             }
         }
-        if detached {
-            packet.word.store(TAKEN, Ordering::Relaxed);
-            // SAFETY: it has just been put there, and there is no handle that could take it (3).
-            let result = unsafe { packet.result() };
-            // Here, on the thread's own stack, where the destructor of the result may do as it likes.
-            let who = worker::with(|_, task| task.to_string());
-            report(who.as_deref().unwrap_or("green thread"), &result);
-            discard(result);
+        if detached && let Some(result) = packet.take_result() {
+            forgo(result);
         }
     }
+}
+
+/// Drops the result of the calling green thread, which nobody will ask for: on the thread's own stack, where the destructor may do as it
+/// likes.
+fn forgo<T>(result: Result<T>) {
+    if result.is_err() {
+        let who = worker::with(|_, task| task.to_string());
+        report(who.as_deref().unwrap_or("green thread"), &result);
+    }
+    discard(result);
 }
 
 impl<T> Outcome<T> {
@@ -205,15 +218,13 @@ impl<T> Outcome<T> {
 
 impl<F, T> Drop for Packet<F, T> {
     fn drop(&mut self) {
-        let word = *self.word.get_mut();
-        if !*self.begun.get_mut() {
-            // SAFETY: nobody has taken the closure, and nobody else is left who could (1).
-            unsafe { ManuallyDrop::drop(&mut self.content.get_mut().closure) };
-        } else if word == ENDED {
-            // SAFETY: it was put there, and nobody has taken it.
-            drop(unsafe { self.result() });
+        let chain = Chain(*self.word.get_mut());
+        // The closure if it has not run, or the result if nobody has taken it.
+        match *self.begun.get_mut() {
+            false => drop(self.begin()),
+            true => drop(self.take_result()),
         }
-        drop(Chain(word));
+        drop(chain);
     }
 }
 
@@ -227,11 +238,9 @@ pub(super) trait End<T> {
     /// Panics if it has been taken.
     fn take(&self) -> Option<Result<T>>;
 
-    /// Has `watcher` learn of the end, instead of whoever was to learn before, who is returned.
-    ///
-    /// # Errors
-    /// The end has come; it gives `watcher` back.
-    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>>;
+    /// Has `watcher` learn of the end, unless it has come: then it returns `false`. Whoever was to learn before is left in `before`, in
+    /// either case: it may be user code, to be dropped where that may run.
+    fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool;
 
     /// Drops `keepsake` at the end, whether there is a handle then or not. At once, if it has come. Other threads may do the same meanwhile.
     fn keep(&self, keepsake: Box<dyn Send>);
@@ -241,11 +250,11 @@ pub(super) trait End<T> {
 }
 
 impl<F, T> Packet<F, T> {
-    /// Puts what `new` makes of the word in its place, and returns what that was; `None`, and nothing is done, if the end has come.
-    fn exchange(&self, mut new: impl FnMut(*mut Node) -> *mut Node) -> Option<*mut Node> {
+    /// Puts `new` in the place of the word, and returns what that was; `None`, and nothing is done, if the end has come.
+    fn exchange(&self, new: *mut Node) -> Option<*mut Node> {
         let mut before = self.word.load(Ordering::Relaxed);
-        while ![ENDED, DETACHED, TAKEN].contains(&before) {
-            match self.word.compare_exchange_weak(before, new(before), Ordering::AcqRel, Ordering::Relaxed) {
+        while !has_ended(before) {
+            match self.word.compare_exchange_weak(before, new, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(before) => return Some(before),
                 Err(now) => before = now,
             }
@@ -255,7 +264,7 @@ impl<F, T> Packet<F, T> {
 
     /// Takes the chain out; `None` if the end has come.
     fn take_chain(&self) -> Option<Chain> {
-        self.exchange(|_| NOBODY).map(Chain)
+        self.exchange(NOBODY).map(Chain)
     }
 }
 
@@ -267,17 +276,15 @@ impl<F, T> End<T> for Packet<F, T> {
     fn take(&self) -> Option<Result<T>> {
         let word = self.word.load(Ordering::Relaxed);
         assert!(word != TAKEN, "{AGAIN}");
-        let ours = word == ENDED && self.word.compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        // SAFETY: the word has said that it is there, and we have changed it (3).
-        ours.then(|| unsafe { self.result() })
+        if word == ENDED { self.take_result() } else { None }
     }
 
-    fn watch(&self, watcher: Option<Watcher>) -> std::result::Result<Option<Watcher>, Option<Watcher>> {
-        let Some(before) = self.take_chain() else { return Err(watcher) };
-        let (mut previous, mut chain) = (None, Chain(NOBODY));
-        for what in before {
+    fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool {
+        let Some(taken) = self.take_chain() else { return false };
+        let mut chain = Chain(NOBODY);
+        for what in taken {
             match what {
-                What::Watcher(watcher) => previous = Some(watcher),
+                What::Watcher(watcher) => *before = Some(watcher),
                 what => chain.push(what),
             }
         }
@@ -285,33 +292,24 @@ impl<F, T> End<T> for Packet<F, T> {
             chain.push(What::Watcher(watcher));
         }
         let word = chain.into_word();
-        if let Some(between) = self.exchange(|_| word) {
-            drop(Chain(between));
-            return Ok(previous);
-        }
-        // The end came in between, and has not seen the chain: what is in it is dropped now.
-        let mut watcher = None;
-        for what in Chain(word) {
-            if let What::Watcher(ours) = what {
-                watcher = Some(ours);
-            }
-        }
-        Err(watcher)
+        let between = self.exchange(word);
+        // If the end came in between it has not seen the chain: what is in it is dropped now.
+        drop(Chain(between.unwrap_or(word)));
+        between.is_some()
     }
 
     fn keep(&self, keepsake: Box<dyn Send>) {
-        let mut chain = Chain(NOBODY);
-        chain.push(What::Keepsake(keepsake));
-        let node = chain.0;
-        let kept = self.exchange(|before| {
-            // SAFETY: the node is ours until it is in the word.
-            unsafe { (*node).next = before };
-            node
-        });
-        match kept {
-            Some(_) => _ = chain.into_word(),
-            // SAFETY: the node is ours; what it was to stand before is not.
-            None => unsafe { (*node).next = NOBODY },
+        let mut what = What::Keepsake(keepsake);
+        let mut before = self.word.load(Ordering::Acquire);
+        while !has_ended(before) {
+            // The word's own, but for what is pushed: and that is taken back if the word has changed.
+            let mut chain = ManuallyDrop::new(Chain(before));
+            chain.push(what);
+            match self.word.compare_exchange_weak(before, chain.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => before = now,
+            }
+            what = chain.next().expect("it has just been pushed");
         }
     }
 
@@ -326,7 +324,7 @@ impl<F, T> End<T> for Packet<F, T> {
                 chain.push(What::Detached);
                 detached = chain.0;
             }
-            if let Some(between) = self.exchange(|_| detached) {
+            if let Some(between) = self.exchange(detached) {
                 drop(Chain(between));
                 _ = chain.into_word();
                 return None;

@@ -6,16 +6,18 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::family::{Family, spawn_borrowing};
+use super::family::{Family, spawn_member};
 use super::join::conclude;
 use super::{Builder, Result, Thread};
 use crate::lock::Lock;
 use crate::park::{self, Wait};
+use crate::report::say;
 use crate::scheduler::task::{Reason, Start};
 use crate::scheduler::wait_list::WaitList;
 use crate::unwinding::discard;
 
-/// A set of green threads that are joined in the order in which they end. Dropping it cancels those that have not, and waits for them.
+/// A set of green threads that are joined in the order in which they end. Dropping it cancels those that have not, and waits for them; to
+/// drop it in one of them is a panic.
 ///
 /// ```
 /// use std::time::Duration;
@@ -140,9 +142,11 @@ impl<T: Send + 'static> JoinSet<T> {
             let mut ended = shared.ended.lock();
             ended.results.push_back(result);
             ended.waiting.wake_all();
+            drop(ended);
+            // Results that nobody has asked for, if the set was dropped by one of its threads.
+            discard(shared);
         };
-        // SAFETY: nothing is borrowed.
-        let task = unsafe { spawn_borrowing(&self.shared.family, builder, Location::caller(), body)? };
+        let task = spawn_member(&self.shared.family, builder, Location::caller(), body)?;
         self.len += 1;
         Ok(Thread::green(task))
     }
@@ -159,6 +163,14 @@ impl<T> Drop for JoinSet<T> {
     fn drop(&mut self) {
         let at = Location::caller();
         self.shared.family.cancel(at);
+        if self.shared.family.includes_caller() {
+            // Nothing is borrowed, so they may go on.
+            let what = "a JoinSet was dropped by one of its own threads, which cannot wait for its own end; nobody waits for the others";
+            if std::thread::panicking() {
+                return say(format_args!("{what}"));
+            }
+            panic!("{what}");
+        }
         self.shared.family.wait(at);
         let results = std::mem::take(&mut self.shared.ended.lock().results);
         for result in results {

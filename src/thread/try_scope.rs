@@ -74,10 +74,11 @@ impl<E> Shared<E> {
         let mut failures = self.failures.lock();
         failures.push(failure);
         let first = failures.len() == 1;
+        // Before anybody can learn of a failure, or be cancelled because of it: whoever joins that one asks whether to unwind.
+        self.switch.turn();
         drop(failures);
         if first {
             self.family.cancel(self.at);
-            self.switch.turn();
             if let Some(parent) = &self.parent {
                 worker::tell_cancelled(parent);
             }

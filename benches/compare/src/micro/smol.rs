@@ -1,0 +1,219 @@
+//! smol, one `Executor`, run by as many OS threads as there are workers: `smol::channel`, `smol::lock`, `smol::Timer`; a time-out is a
+//! `Timer` in a race with the receive.
+
+use std::future;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use smol::Timer;
+use smol::channel::{self, Receiver};
+use smol::future::{FutureExt, yield_now};
+use smol::lock::Mutex;
+
+use super::{
+    Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, count_yield, late, ns_since,
+    times, yields_go_on,
+};
+use crate::parameters::Parameters;
+
+static EXECUTOR: smol::Executor<'static> = smol::Executor::new();
+
+pub fn measure(workload: &str, parameters: &Parameters) -> Measured {
+    let threads = parameters.get_or("threads", 0);
+    let count = parameters.get_or("count", 0);
+    let wave = parameters.get_or("wave", 0);
+    for _ in 1..parameters.workers() {
+        std::thread::spawn(|| smol::block_on(EXECUTOR.run(future::pending::<()>())));
+    }
+    // As a task: a future that is only blocked on stands outside of the run queue.
+    macro_rules! run {
+        ($work:expr) => {
+            smol::block_on(EXECUTOR.run(EXECUTOR.spawn($work)))
+        };
+    }
+    macro_rules! twice {
+        ($work:expr, $again:expr) => {
+            run!(async move {
+                $work.await;
+                Metrics::ns($again.await)
+            })
+        };
+    }
+    let tenth = count / 10 + 1;
+    Some(match workload {
+        "spawn" => twice!(spawn(threads, wave), spawn(threads, wave)),
+        "yield" => run!(yields(threads, count)),
+        "ping-pong" => twice!(ping_pong::<false>(tenth), ping_pong::<false>(count)),
+        "mpmc" => twice!(mpmc(tenth), mpmc(count)),
+        "mutex" => twice!(mutex(threads, tenth), mutex(threads, count)),
+        "sleepers" => run!(sleep_all(threads)),
+        "memory" => run!(async move {
+            let crowd = Crowd::new(threads);
+            fall_asleep(&crowd).await;
+            crowd.weigh().print_and_exit()
+        }),
+        "timers" => run!(async move {
+            fall_asleep(&Crowd::new(threads)).await;
+            ping_pong::<true>(tenth).await;
+            Metrics::ns(ping_pong::<true>(count).await).print_and_exit()
+        }),
+        _ => return None,
+    })
+}
+
+/// ns per task.
+async fn spawn(threads: u64, wave: u64) -> f64 {
+    let mut handles = Vec::with_capacity(wave as usize);
+    let start_of_all = Instant::now();
+    for start in (0..threads).step_by(wave as usize) {
+        handles.extend((start..start + wave).map(|i| EXECUTOR.spawn(async move { i })));
+        for handle in handles.drain(..) {
+            black_box(handle.await);
+        }
+    }
+    ns_since(start_of_all, threads)
+}
+
+async fn yields(threads: u64, count: u64) -> Metrics {
+    for _ in 1..threads {
+        let yielder = EXECUTOR.spawn(async {
+            while yields_go_on() {
+                count_yield();
+                yield_now().await;
+            }
+        });
+        yielder.detach();
+    }
+    let mut window = Window::new(threads, count);
+    loop {
+        if let Some(ns) = window.turn() {
+            return Metrics::ns(ns);
+        }
+        yield_now().await;
+    }
+}
+
+/// ns per round trip; each receive may have a time-out.
+async fn ping_pong<const TIMED: bool>(count: u64) -> f64 {
+    let (to, from_us) = channel::bounded(1);
+    let (to_us, from) = channel::bounded(1);
+    let echo = EXECUTOR.spawn(async move {
+        while let Some(message) = recv::<TIMED>(&from_us).await {
+            to_us.send(message).await.expect("who sends receives");
+        }
+    });
+    let start = Instant::now();
+    for i in 0..count {
+        to.send(i).await.expect("it echoes until we are gone");
+        assert_eq!(recv::<TIMED>(&from).await, Some(i));
+    }
+    let ns = ns_since(start, count);
+    drop(to);
+    echo.await;
+    ns
+}
+
+#[inline(always)]
+async fn recv<const TIMED: bool>(from: &Receiver<u64>) -> Option<u64> {
+    if !TIMED {
+        return from.recv().await.ok();
+    }
+    let timed_out = async {
+        Timer::after(TIMEOUT).await;
+        None
+    };
+    async { from.recv().await.ok() }.or(timed_out).await
+}
+
+/// ns per message.
+async fn mpmc(count: u64) -> f64 {
+    let (sender, receiver) = channel::bounded(MPMC_CAPACITY);
+    let start = Instant::now();
+    let producer = |_| {
+        let sender = sender.clone();
+        EXECUTOR.spawn(async move {
+            for i in 0..count / SIDES {
+                sender.send(i).await.expect("there are consumers");
+            }
+        })
+    };
+    let producers: Vec<_> = (0..SIDES).map(producer).collect();
+    let consumer = |_| {
+        let receiver = receiver.clone();
+        EXECUTOR.spawn(async move {
+            let mut count = 0;
+            while let Ok(message) = receiver.recv().await {
+                count += u64::from(black_box(message) < u64::MAX);
+            }
+            count
+        })
+    };
+    let consumers: Vec<_> = (0..SIDES).map(consumer).collect();
+    for producer in producers {
+        producer.await;
+    }
+    drop((sender, receiver));
+    let mut received = 0;
+    for consumer in consumers {
+        received += consumer.await;
+    }
+    let ns = ns_since(start, count);
+    assert_eq!(received, count / SIDES * SIDES, "no message is lost");
+    ns
+}
+
+/// ns per lock and unlock.
+async fn mutex(threads: u64, count: u64) -> f64 {
+    let share = count / threads;
+    let number = Arc::new(Mutex::new(0));
+    let start = Instant::now();
+    let adder = |_| {
+        let number = number.clone();
+        EXECUTOR.spawn(async move {
+            for _ in 0..share {
+                *number.lock().await += 1;
+            }
+        })
+    };
+    let adders: Vec<_> = (0..threads).map(adder).collect();
+    for adder in adders {
+        adder.await;
+    }
+    let ns = ns_since(start, share * threads);
+    assert_eq!(*number.lock().await, share * threads);
+    ns
+}
+
+async fn sleep_all(threads: u64) -> Metrics {
+    let all = Sleepers::new();
+    let spawn = |time| {
+        EXECUTOR.spawn(async move {
+            let start = Instant::now();
+            Timer::after(time).await;
+            late(start, time)
+        })
+    };
+    let sleepers: Vec<_> = times(threads).map(spawn).collect();
+    let mut lateness = Vec::new();
+    for sleeper in sleepers {
+        lateness.push(sleeper.await);
+    }
+    all.joined(lateness)
+}
+
+/// Returns when all sleep.
+async fn fall_asleep(crowd: &Crowd) {
+    for _ in 0..crowd.threads {
+        let sleeper = EXECUTOR.spawn(async {
+            PARKED.fetch_add(1, Relaxed);
+            Timer::after(LONG).await;
+        });
+        sleeper.detach();
+    }
+    while !crowd.is_there() {
+        Timer::after(Duration::from_millis(1)).await;
+    }
+    Timer::after(Duration::from_millis(20)).await;
+}
