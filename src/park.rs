@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::coroutine::{prefetch, stack_pointer};
+use crate::coroutine::stack_pointer;
 use crate::generator::Hold;
 use crate::scheduler::claim::{Epoch, Wake};
 use crate::scheduler::os_thread::OsThread;
@@ -256,12 +256,6 @@ pub(crate) fn count_operation() {
     if worker::is_budget_spent() {
         let_others_run();
     }
-}
-
-/// Brings the callers' frames into the cache, beyond those that the worker has brought there: for who is about to make a system call.
-#[inline(always)]
-pub(crate) fn prefetch_frames() {
-    prefetch::<16>(stack_pointer().wrapping_add(256));
 }
 
 /// A number for choices that are to be fair; in a simulation it follows from the seed.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use hebra::fs::{self, File, OpenOptions};
 use hebra::thread;
 
+use support::place::{Ball, on_another_worker};
 use support::{bounded, is_child, on_workers, passes_in_child, wait_until};
 
 mod support;
@@ -252,6 +253,36 @@ fn clones_have_one_position() {
         assert_eq!(&buf, b"345");
         drop(file);
         assert_eq!(clone.stream_position().unwrap(), 6);
+    });
+}
+
+#[test]
+fn a_file_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
+    on_workers(2, || {
+        let scratch = Scratch::new();
+        let play = |ball: &Ball<(File, u8)>, me: usize| {
+            for _ in 0..50 {
+                let (mut file, next) = ball.take(me);
+                file.write_all(&[next]).unwrap();
+                file.seek(SeekFrom::Start(next.into())).unwrap();
+                let mut last = [0];
+                file.read_exact(&mut last).unwrap();
+                assert_eq!(last, [next]);
+                ball.give(1 - me, (file, next + 1));
+            }
+        };
+        let ball = Ball::new();
+        ball.give(0, (open_both(scratch.file("file", b"")), 0));
+        let other = ball.clone();
+        let other = on_another_worker(move || play(&other, 1));
+        play(&ball, 0);
+        other.join().unwrap();
+        let other = ball.clone();
+        let other = std::thread::spawn(move || play(&other, 1));
+        play(&ball, 0);
+        other.join().unwrap();
+        drop(ball.take(0));
+        assert!(fs::read(scratch.path("file")).unwrap().into_iter().eq(0..200));
     });
 }
 

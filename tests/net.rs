@@ -14,8 +14,8 @@ use hebra::{Config, Runtime};
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
 use support::place::{
-    Ball, Guard, Handle, Place, SHORT, everywhere, on_another_worker, on_one_and_two, open_descriptors, pattern, read_pattern,
-    write_pattern,
+    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
+    pattern, read_pattern, write_pattern,
 };
 use support::{bounded, is_child, on_workers, passes_in_child};
 
@@ -605,6 +605,73 @@ fn acceptors_of_one_listener_all_get_connections() {
 }
 
 #[test]
+fn a_listener_may_be_used_by_one_worker_after_the_other() {
+    on_workers(2, || {
+        let listener = TcpListener::bind(LOCALHOST).unwrap();
+        let (address, ball) = (listener.local_addr().unwrap(), Ball::new());
+        let accept = move |ball: &Ball<TcpListener>, me: usize| {
+            for _ in 0..200 {
+                let listener = ball.take(me);
+                let client = thread::spawn(move || TcpStream::connect(address).unwrap());
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(b"x").unwrap();
+                assert_eq!(client.join().unwrap().read(&mut [0]).unwrap(), 1);
+                ball.give(1 - me, listener);
+            }
+        };
+        ball.give(0, listener);
+        let other = ball.clone();
+        let other = on_another_worker(move || accept(&other, 1));
+        accept(&ball, 0);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_waits_goes_on_when_a_clone_is_closed() {
+    everywhere(|place| {
+        let ((near, mut far), listener) = (pair(), TcpListener::bind(LOCALHOST).unwrap());
+        let (address, clones) = (listener.local_addr().unwrap(), (near.try_clone().unwrap(), listener.try_clone().unwrap()));
+        let reading = place.spawn_waiting(move || (&near).read(&mut [0; 8]).unwrap());
+        let accepting = place.spawn_waiting(move || listener.accept().unwrap().1);
+        drop(clones);
+        far.write_all(b"data").unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!((reading.join(), accepting.join()), (4, client.local_addr().unwrap()));
+    });
+}
+
+#[test]
+fn whoever_waits_can_be_cancelled_and_the_socket_goes_on() {
+    on_one_and_two(|place| {
+        let (near, mut far) = pair();
+        shrink_buffers([&near]);
+        let near = Arc::new(near);
+        let [reading, vectored, peeking] = [(); 3].map(|()| near.clone());
+        assert_cancelled(place, move || (&*reading).read(&mut [0; 8]));
+        assert_cancelled(place, move || (&*vectored).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]));
+        assert_cancelled(place, move || peeking.peek(&mut [0; 8]));
+        far.write_all(b"data").unwrap();
+        assert_eq!((&*near).read(&mut [0; 8]).unwrap(), 4, "nobody has taken it");
+        let (writing, vectored) = (near.clone(), near.clone());
+        assert_cancelled(place, move || write_pattern(&*writing, 64 << 20));
+        assert_cancelled(place, move || while (&*vectored).write_vectored(&[IoSlice::new(&[0; 1 << 16])]).is_ok() {});
+
+        let listener = Arc::new(TcpListener::bind(LOCALHOST).unwrap());
+        let address = listener.local_addr().unwrap();
+        let [accepting, connections, incoming] = [(); 3].map(|()| listener.clone());
+        assert_cancelled(place, move || accepting.accept().map(drop));
+        assert_cancelled(place, move || connections.connections().next().map(|connection| connection.map(drop)));
+        assert_cancelled(place, move || incoming.incoming().next().map(|connection| connection.map(drop)));
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+        let (_listener, address, _queued) = hanging_address();
+        assert_cancelled(place, move || TcpStream::connect(address));
+        assert_cancelled(place, move || TcpStream::connect_timeout(&address, Duration::from_secs(50)));
+    });
+}
+
+#[test]
 fn a_dropped_listener_refuses_connections() {
     everywhere(|_| {
         let listener = TcpListener::bind(LOCALHOST).unwrap();
@@ -703,6 +770,33 @@ fn each_byte_goes_to_one_of_the_readers() {
         drop(far);
         readers.into_iter().for_each(Handle::join);
         assert_eq!(*counts.lock().unwrap(), [20; 256]);
+    });
+}
+
+#[test]
+fn two_writers_and_two_readers_wait_on_one_stream() {
+    const LEN: usize = 300_000;
+    everywhere(|place| {
+        let (near, far) = pair();
+        shrink_buffers([&near]);
+        let (near, far, received) = (Arc::new(near), Arc::new(far), Arc::new(AtomicUsize::new(0)));
+        let writers = [(); 2].map(|()| {
+            let near = near.clone();
+            place.spawn_waiting(move || (&*near).write_all(&vec![0; LEN]).unwrap())
+        });
+        let readers = [(); 2].map(|()| {
+            let (far, received) = (far.clone(), received.clone());
+            place.spawn(move || {
+                let mut buffer = [0; 10_000];
+                while let n @ 1.. = (&*far).read(&mut buffer).unwrap() {
+                    received.fetch_add(n, SeqCst);
+                }
+            })
+        });
+        writers.into_iter().for_each(Handle::join);
+        near.shutdown(Shutdown::Write).unwrap();
+        readers.into_iter().for_each(Handle::join);
+        assert_eq!(received.load(SeqCst), 2 * LEN);
     });
 }
 

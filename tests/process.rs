@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use hebra::process::{Child, ChildStdout, Command, Stdio};
+use hebra::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hebra::thread;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
 
+use support::place::{Ball, everywhere as everywhere_and_on_two, on_another_worker};
 use support::{bounded, is_child, on_workers, passes_in_child, wait_until};
 
 mod support;
@@ -132,6 +133,86 @@ fn writing_to_a_child_that_is_gone_is_a_broken_pipe() {
         let mut stdin = child.stdin.take().unwrap();
         child.wait().unwrap();
         assert_eq!(stdin.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+/// Sends a number through a `cat`, and reads it.
+fn ask((input, output): &(ChildStdin, ChildStdout), question: u64) -> u64 {
+    let (mut input, mut output, mut answer) = (input, output, [0; 8]);
+    input.write_all(&question.to_ne_bytes()).unwrap();
+    output.read_exact(&mut answer).unwrap();
+    u64::from_ne_bytes(answer)
+}
+
+#[test]
+fn pipes_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
+    on_workers(2, || {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let pipes = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let play = |ball: &Ball<_>, me: usize| {
+            for n in 0..100 {
+                let pipes = ball.take(me);
+                assert_eq!(ask(&pipes, n), n);
+                ball.give(1 - me, pipes);
+            }
+        };
+        let ball = Ball::new();
+        ball.give(0, pipes);
+        let other = ball.clone();
+        let other = on_another_worker(move || play(&other, 1));
+        play(&ball, 0);
+        other.join().unwrap();
+        let other = ball.clone();
+        let other = std::thread::spawn(move || play(&other, 1));
+        play(&ball, 0);
+        other.join().unwrap();
+        drop(ball.take(0));
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn two_readers_and_two_writers_share_the_pipes_of_a_child() {
+    const LEN: usize = 300_000;
+    everywhere_and_on_two(|place| {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (Arc::new(child.stdin.take().unwrap()), Arc::new(child.stdout.take().unwrap()));
+        let writers = [(); 2].map(|()| {
+            let input = input.clone();
+            place.spawn(move || (&*input).write_all(&vec![0; LEN]).unwrap())
+        });
+        let readers = [(); 2].map(|()| {
+            let output = output.clone();
+            place.spawn(move || {
+                let (mut buffer, mut read) = ([0; 5000], 0);
+                while let n @ 1.. = (&*output).read(&mut buffer).unwrap() {
+                    read += n;
+                }
+                read
+            })
+        });
+        drop(input);
+        writers.into_iter().for_each(|writer| writer.join());
+        assert_eq!(readers.into_iter().map(|reader| reader.join()).sum::<usize>(), 2 * LEN);
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn a_read_from_a_child_that_is_silent_can_be_given_up() {
+    everywhere(|| {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let given_up = thread::timeout(Duration::from_millis(20), || (&output).read(&mut [0; 8]));
+        assert!(given_up.is_err());
+        (&input).write_all(b"words").unwrap();
+        assert_eq!((&output).read(&mut [0; 8]).unwrap(), 5, "nothing is lost");
+        // A pipe that is full, as nobody reads at the other end.
+        let given_up = thread::timeout(Duration::from_millis(20), || (&input).write_all(&vec![0; 1 << 20]));
+        assert!(given_up.is_err());
+        assert!(thread::timeout(Duration::from_millis(20), || child.wait()).is_err());
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
     });
 }
 

@@ -11,6 +11,7 @@ use hebra::signal::{self, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, S
 use hebra::thread;
 use rustix::process::{Signal, getpid, kill_process};
 
+use support::place::{Ball, on_another_worker};
 use support::{bounded, child, is_child, on_workers, passes_in_child, wait_until};
 
 mod support;
@@ -111,6 +112,33 @@ fn each_signal_goes_to_one_of_the_threads_that_wait() {
             assert_eq!(came, BTreeSet::from(wait_for));
         });
     }
+}
+
+#[test]
+fn a_listener_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
+    alone!(a_listener_may_be_used_by_one_worker_after_the_other_and_by_os_threads);
+    on_workers(2, || {
+        let play = |ball: &Ball<Signals>, me: usize| {
+            for _ in 0..100 {
+                let signals = ball.take(me);
+                let sender = thread::spawn(|| send(SIGUSR1));
+                assert_eq!(signals.wait().unwrap(), SIGUSR1);
+                sender.join().unwrap();
+                ball.give(1 - me, signals);
+            }
+        };
+        let ball = Ball::new();
+        ball.give(0, Signals::new([SIGUSR1]).unwrap());
+        let other = ball.clone();
+        let other = on_another_worker(move || play(&other, 1));
+        play(&ball, 0);
+        other.join().unwrap();
+        let signals = ball.take(0);
+        send(SIGUSR1);
+        let outside = std::thread::spawn(move || signals.wait().unwrap());
+        wait_until(|| outside.is_finished());
+        assert_eq!(outside.join().unwrap(), SIGUSR1);
+    });
 }
 
 #[test]

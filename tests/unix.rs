@@ -592,6 +592,31 @@ fn acceptors_of_one_listener_all_get_connections() {
 }
 
 #[test]
+fn a_listener_may_be_used_by_one_worker_after_the_other() {
+    on_workers(2, || {
+        let (name, ball) = (name(), Ball::new());
+        let accept = {
+            let name = name.clone();
+            move |ball: &Ball<UnixListener>, me: usize| {
+                for _ in 0..200 {
+                    let (listener, name) = (ball.take(me), name.clone());
+                    let client = thread::spawn(move || UnixStream::connect_addr(&name).unwrap());
+                    let (mut stream, _) = listener.accept().unwrap();
+                    stream.write_all(b"x").unwrap();
+                    assert_eq!(client.join().unwrap().read(&mut [0]).unwrap(), 1);
+                    ball.give(1 - me, listener);
+                }
+            }
+        };
+        ball.give(0, UnixListener::bind_addr(&name).unwrap());
+        let (other, there) = (ball.clone(), accept.clone());
+        let other = on_another_worker(move || there(&other, 1));
+        accept(&ball, 0);
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn a_listener_is_an_iterator_over_its_connections() {
     everywhere(|_| {
         let name = name();
@@ -754,6 +779,54 @@ fn sending_to_a_full_queue_keeps_to_its_time_out_and_can_be_cancelled() {
                 assert_cancelled(place, move || sender.send(b"x"));
             }
         }
+    });
+}
+
+#[test]
+fn a_datagram_socket_may_be_used_by_one_worker_after_the_other() {
+    on_workers(2, || {
+        let ((near, far), ball) = (UnixDatagram::pair().unwrap(), Ball::new());
+        let echo = thread::spawn(move || {
+            let mut buffer = [0; 8];
+            while far.recv(&mut buffer).unwrap() > 0 {
+                far.send(&buffer).unwrap();
+            }
+        });
+        let ask = |ball: &Ball<UnixDatagram>, me: usize| {
+            for n in 0..200_u64 {
+                let (socket, mut answer) = (ball.take(me), [0; 8]);
+                socket.send(&n.to_ne_bytes()).unwrap();
+                assert_eq!((socket.recv(&mut answer).unwrap(), u64::from_ne_bytes(answer)), (8, n));
+                ball.give(1 - me, socket);
+            }
+        };
+        ball.give(0, near);
+        let other = ball.clone();
+        let other = on_another_worker(move || ask(&other, 1));
+        ask(&ball, 0);
+        other.join().unwrap();
+        ball.take(0).send(b"").unwrap();
+        echo.join().unwrap();
+    });
+}
+
+#[test]
+fn two_senders_wait_for_one_full_queue_and_each_datagram_arrives() {
+    everywhere(|place| {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        let near = Arc::new(near);
+        let senders = [1_u8, 2].map(|who| {
+            let near = near.clone();
+            place.spawn_waiting(move || (0..300).for_each(|_| _ = near.send(&[who]).unwrap()))
+        });
+        let mut received = [0; 3];
+        for _ in 0..600 {
+            let mut buffer = [0];
+            far.recv(&mut buffer).unwrap();
+            received[usize::from(buffer[0])] += 1;
+        }
+        senders.into_iter().for_each(Handle::join);
+        assert_eq!(received, [0, 300, 300]);
     });
 }
 

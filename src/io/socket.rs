@@ -17,7 +17,6 @@ use rustix::net::{
 
 use super::descriptor::{Interest, Io, Limit, refuse_in_simulation};
 use crate::coroutine::prefetch;
-use crate::park;
 use crate::scheduler::task::Reason;
 use crate::thread;
 
@@ -53,8 +52,7 @@ impl Io {
     #[inline]
     pub(crate) fn recv_until_drained(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.read(buf.len(), |fd| {
-            // With thousands of connections both are in no near cache, and come while the system is on its way to the data.
-            park::prefetch_frames();
+            // With thousands of connections it is in no near cache, and comes while the system is on its way to the data.
             prefetch::<2>(buf.as_ptr().addr());
             rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT).map(|(n, _)| n)
         })

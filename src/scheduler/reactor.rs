@@ -367,7 +367,8 @@ mod backend {
     /// The key of the bell: no slab index goes that far.
     pub(super) const BELL: u64 = u64::MAX;
 
-    const BATCH: usize = 1024;
+    /// Few enough to be still in the cache, with what the kernel keeps of them, when it is their turn.
+    const BATCH: usize = 64;
 
     /// The buffer that one wait fills.
     pub(crate) struct Events {

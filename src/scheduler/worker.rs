@@ -74,6 +74,9 @@ const QUOTA: u32 = 64;
 const TURN: Nanos = 50_000;
 /// How old the last look at I/O may grow while there is always somebody to run.
 const POLL_INTERVAL: Nanos = 50_000;
+/// The same while some of those have not run yet that the last look has made ready. Looking sooner would take sockets from the kernel's
+/// list long before their turn, and so bring them into the cache twice.
+const PATIENT_INTERVAL: Nanos = 500_000;
 /// What operations that succeed without parking may cost before their thread has to let the others run.
 const BUDGET: u32 = 128;
 /// What an operation costs that is a system call. So a busy connection holds the others up for some tens of microseconds.
@@ -713,6 +716,8 @@ pub(crate) struct Worker {
     quota: u32,
     /// Resumes ahead for which prefetching pays: those that the last look at I/O has brought.
     cold: usize,
+    /// Resumes until all have run that the last look at I/O has made ready.
+    brought: usize,
     turn_began: Nanos,
     last_poll: Nanos,
     /// It may have been roused to look for unstarted threads, and has not looked yet.
@@ -759,6 +764,7 @@ impl Worker {
             spare: Vec::new(),
             quota: QUOTA,
             cold: 0,
+            brought: 0,
             turn_began: now,
             last_poll: now,
             roused: false,
@@ -821,6 +827,7 @@ impl Worker {
         for _ in 0..self.quota {
             let Some(slot) = queue.pop() else { break };
             self.sweep.set_active();
+            self.brought = self.brought.saturating_sub(1);
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
@@ -971,7 +978,8 @@ impl Worker {
 
     fn poll_if_due(&mut self) {
         let now = self.local.now.get();
-        if now - self.last_poll >= POLL_INTERVAL {
+        let interval = if self.brought > 0 { PATIENT_INTERVAL } else { POLL_INTERVAL };
+        if now - self.last_poll >= interval {
             self.last_poll = now;
             self.sweep.arm(now, self.table.len());
             self.poll(Some(0));
@@ -981,6 +989,7 @@ impl Worker {
     fn poll(&mut self, timeout: Option<Nanos>) {
         let edges = self.local.post().reactor.poll(&mut self.events, timeout);
         let ready = LocalQueue::with(LocalQueue::len);
+        self.brought = if edges == 0 { 0 } else { ready };
         self.cold = if edges == 0 || self.table.len() < MANY { 0 } else { ready };
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::plan::{self, Case, Origin, Peer, Size};
 use crate::report;
-use crate::results::{Metrics, Outcome, Results};
+use crate::results::{AS_WITH_FEWER, Metrics, Outcome, Results};
 use crate::{HELP, foreign};
 
 /// There is more to measure than the budget allowed.
@@ -162,7 +162,7 @@ fn progress(line: &str) {
 /// Why `peer` need not be asked: it could not do the same with fewer.
 fn fails_at_less(cases: &[Case], case: &Case, peer: &Peer, results: &Results) -> Option<String> {
     let fewer = cases.iter().filter(|other| other.is_less_than(case));
-    fewer.into_iter().find_map(|other| results.failure(&other.key(), peer.name)).map(|_| "as with fewer".to_owned())
+    fewer.into_iter().find_map(|other| results.failure(&other.key(), peer.name)).map(|_| AS_WITH_FEWER.to_owned())
 }
 
 /// One measurement, in a process of its own.

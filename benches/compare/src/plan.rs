@@ -73,6 +73,8 @@ pub const NOTES: &[&str] = &[
      the lock is an uncontended one of std's, that of sleepers a page and a heap entry each",
     "may's channels have no bound, it has no others",
     "tokio sends through its own `mpsc`, 4 to 4 through async-channel; smol through `smol::channel`, run by one `Executor`",
+    "with two workers hebra used hardly more than one CPU in spawn, ping-pong, 4 to 4 and lock, by its CPU time: its threads stay where \
+     they start",
     "OS threads use crossbeam-channel and std's `Mutex`",
     "Go's generators are `iter.Pull`, its joins a channel each, its time-outs a `Timer` that is set again",
 ];

@@ -53,6 +53,9 @@ pub struct Results {
     cases: BTreeMap<String, BTreeMap<String, Vec<Outcome>>>,
 }
 
+/// The reason of a peer that was not asked, as it fails at less.
+pub const AS_WITH_FEWER: &str = "as with fewer";
+
 const FAILS: &str = "fails";
 
 impl Results {

@@ -7,7 +7,7 @@ use std::{fs, io};
 use super::about::FACTS;
 use crate::parameters::WORKERS;
 use crate::plan::{Case, NOTES, PEERS, Peer, TWO_WORKERS, peer_named};
-use crate::results::Results;
+use crate::results::{AS_WITH_FEWER, Results};
 use crate::support::stats::figure;
 
 const BEGIN: &str = "<!-- compare: begin -->";
@@ -62,9 +62,9 @@ type Reasons = BTreeMap<(&'static str, String), Vec<String>>;
 fn by_table(cases: &[Case]) -> Vec<(&'static str, Vec<&Case>)> {
     let title = |case: &Case| match case.group {
         "generators" => "Generators",
-        "echo" | "http" | "churn" => "Servers on one CPU: CPU time per request, and the 99th percentile of the latency",
+        "echo" | "http" | "churn" => "Servers on one CPU: CPU time per request",
         _ if case.parameters.get_or(WORKERS, 1) > 1 => "Green threads, two workers",
-        "sleepers" | "memory" => "Crowds, one worker; of sleepers also how late the 99th percentile wakes",
+        "sleepers" | "memory" => "Crowds, one worker",
         _ => "Green threads, one worker",
     };
     let mut tables: Vec<(&'static str, Vec<&Case>)> = Vec::new();
@@ -114,6 +114,7 @@ fn table(cases: &[&Case], results: &Results, reasons: &mut Reasons) -> String {
                     value + &second.map_or_else(String::new, |us| format!(" · {}", time(us)))
                 }
                 None => match results.failure(&key, peer.name) {
+                    Some(AS_WITH_FEWER) => "fails".to_owned(),
                     Some(reason) => {
                         let titles = reasons.entry((peer.shown, reason.to_owned())).or_default();
                         titles.push(format!("“{}”", case.title));
