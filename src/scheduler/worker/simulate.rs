@@ -68,7 +68,7 @@ impl Worker {
             if oracle.comes_to(Way::Starting, &task) {
                 local.cancel_for_audit(&task);
             }
-            self.start_unstarted();
+            self.start_unstarted(queue);
             let mut kept = local.local_starts.borrow_mut();
             put_off.append(&mut kept);
             *kept = put_off;
