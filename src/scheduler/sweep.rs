@@ -69,10 +69,10 @@ impl Sweep {
                 continue;
             }
             task.set_swept();
-            dead.extend(stack::dead_below(task.stack_end()));
+            // SAFETY: the thread is parked, and is resumed on this OS thread only (law 2): not before this function returns.
+            dead.extend(unsafe { stack::dead_below(task.stack_end()) });
         }
-        // SAFETY: the threads are parked, and run on this OS thread only; nothing of theirs lies that far below where they parked.
-        unsafe { stack::discard(&dead) };
+        stack::discard(&dead);
         self.hand = end;
         if end == slots {
             self.hand = 0;

@@ -201,21 +201,13 @@ thread_local! {
 /// Neither reference may be kept across a suspension; `f` cannot return them, and must not suspend.
 #[inline]
 pub(crate) fn with<T>(f: impl FnOnce(&Local, &TaskRef) -> T) -> Option<T> {
-    with_local(|local| {
-        let task = local.running.get()?;
-        // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
-        let task = unsafe { task.as_ref() };
-        Some(f(local, task))
-    })
-    .flatten()
-}
-
-/// Runs `f` with the worker that this OS thread is, if it is one; as [`with`], also between two resumes.
-#[inline]
-fn with_local<T>(f: impl FnOnce(&Local) -> T) -> Option<T> {
     let local = LOCAL.get()?;
     // SAFETY: set by the loop of this OS thread's worker, which owns the `Local` and clears the pointer before it goes.
-    Some(f(unsafe { local.as_ref() }))
+    let local = unsafe { local.as_ref() };
+    let task = local.running.get()?;
+    // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
+    let task = unsafe { task.as_ref() };
+    Some(f(local, task))
 }
 
 /// Whether the caller runs on a green thread.
@@ -292,7 +284,9 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     if !run_queue::is_at(home) {
         return run_queue::push_cancelled(home);
     }
-    with_local(|local| local.deliver_cancellation(task, home.slot)).expect("this OS thread is its worker");
+    let local = LOCAL.get().expect("this OS thread is its worker");
+    // SAFETY: as in `with`, but it may be between two resumes.
+    unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
 /// Counts one operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and

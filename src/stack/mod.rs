@@ -58,6 +58,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::ptr;
@@ -360,6 +361,29 @@ impl Free {
     fn into_stack(self) -> Stack {
         Stack { slot: self.0 }
     }
+
+    /// All that is behind the guard (invariant 2).
+    fn pages(&self) -> DeadPages<'_> {
+        DeadPages::inside(self.0.limit(), self.0.end())
+    }
+}
+
+/// Whole pages of ours, from one address up to another, whose contents nobody needs: for as long as this lives. There may be none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeadPages<'a>(usize, usize, PhantomData<&'a Free>);
+
+impl DeadPages<'_> {
+    const NONE: DeadPages<'static> = DeadPages(0, 0, PhantomData);
+
+    /// The whole pages inside of a range that is as said.
+    fn inside(start: usize, end: usize) -> Self {
+        let start = start.next_multiple_of(page_size());
+        DeadPages(start, (end / page_size() * page_size()).max(start), PhantomData)
+    }
+
+    fn len(self) -> usize {
+        self.1 - self.0
+    }
 }
 
 /// How guard pages are made.
@@ -398,63 +422,57 @@ impl Guard {
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
-            let mut pages = [(0, 0); BATCH];
+            let mut pages = [DeadPages::NONE; BATCH];
             for (page, slot) in pages.iter_mut().zip(slots) {
-                *page = (slot.start(), slot.limit());
+                // Whoever owns the slot, its guard page never holds anything.
+                *page = DeadPages::inside(slot.start(), slot.limit());
             }
-            // SAFETY: a slot's guard page never holds anything, whoever owns the slot.
-            unsafe { advise(&pages[..slots.len().min(BATCH)], MADV_GUARD_INSTALL) }
+            advise(&pages[..slots.len().min(BATCH)], MADV_GUARD_INSTALL)
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         (0, Some(io::ErrorKind::Unsupported.into()))
     }
 }
 
-/// Gives the whole pages inside the address ranges `[start, end)` back to the kernel, in batches; guards stay.
+/// Gives pages back to the kernel, in batches; they read as zero afterwards. Guards stay.
 ///
 /// Best effort: where the kernel refuses (locked memory), the pages stay.
-///
-/// # Safety
-/// The ranges lie in the usable part of stacks, and nobody reads again what the pages hold now: they read as zero afterwards.
-pub(crate) unsafe fn discard(ranges: &[(usize, usize)]) {
-    let page = page_size();
-    for ranges in ranges.chunks(BATCH) {
-        let mut pages = [(0, 0); BATCH];
+pub(crate) fn discard(pages: &[DeadPages<'_>]) {
+    for pages in pages.chunks(BATCH) {
+        let mut batch = [DeadPages::NONE; BATCH];
         let mut count = 0;
-        for &(start, end) in ranges {
-            let (start, end) = (start.next_multiple_of(page), end / page * page);
-            if start < end {
-                pages[count] = (start, end);
-                count += 1;
-            }
+        for pages in pages.iter().filter(|pages| pages.len() > 0) {
+            batch[count] = *pages;
+            count += 1;
         }
-        let mut pages = &pages[..count];
-        while !pages.is_empty() {
-            // SAFETY: whole pages of memory whose contents nobody needs, by this function's own contract.
-            let (done, _) = unsafe { advise(pages, libc::MADV_DONTNEED) };
+        let mut left = &batch[..count];
+        while !left.is_empty() {
+            let (done, _) = advise(left, libc::MADV_DONTNEED);
             // Go on behind a range that was refused.
-            pages = &pages[pages.len().min(done + 1)..];
+            left = &left[left.len().min(done + 1)..];
         }
     }
 }
 
-/// The range of the stack at `end` that is dead while what runs on it is suspended with its stack ending there: all that lies more than
+/// The pages of the stack at `end` that are dead while what runs on it is suspended with its stack ending there: all that lies more than
 /// a page below, so that neither a red zone nor the last frames on the way out are in it. `None` if it is none of our stacks.
+///
+/// # Safety
+/// What runs there is suspended, and stays so as long as the returned value is used.
 #[cfg(feature = "runtime")]
-pub(crate) fn dead_below(end: usize) -> Option<(usize, usize)> {
+pub(crate) unsafe fn dead_below(end: usize) -> Option<DeadPages<'static>> {
     let slot = pool::slot_at(end)?;
-    Some((slot.limit(), end.saturating_sub(page_size()).max(slot.limit())))
+    Some(DeadPages::inside(slot.limit(), end.saturating_sub(page_size())))
 }
 
 /// [`discard`] for all pages of free stacks.
 fn discard_free(free: &[Free]) {
     for free in free.chunks(BATCH) {
-        let mut ranges = [(0, 0); BATCH];
-        for (range, Free(slot)) in ranges.iter_mut().zip(free) {
-            *range = (slot.limit(), slot.end());
+        let mut pages = [DeadPages::NONE; BATCH];
+        for (pages, free) in pages.iter_mut().zip(free) {
+            *pages = free.pages();
         }
-        // SAFETY: nobody uses the slot of a `Free` (invariant 2).
-        unsafe { discard(&ranges[..free.len()]) };
+        discard(&pages[..free.len()]);
     }
 }
 
@@ -508,10 +526,8 @@ fn map(length: usize, align: usize) -> io::Result<usize> {
         }
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: changes nothing that can be read; fails harmlessly in a kernel without huge pages.
-    unsafe {
-        advise(&[(start, start + length)], libc::MADV_NOHUGEPAGE)
-    };
+    // Fails harmlessly in a kernel without huge pages.
+    advise(&[DeadPages::inside(start, start + length)], libc::MADV_NOHUGEPAGE);
     Ok(start)
 }
 
@@ -525,35 +541,32 @@ fn protect(slot: Slot) -> io::Result<()> {
     }
 }
 
-/// `madvise` for at most [`BATCH`] ranges of whole pages, in order; returns how many are done, and why not all.
-///
-/// # Safety
-/// The ranges are memory of this module, and nobody relies on what the advice destroys.
-unsafe fn advise(ranges: &[(usize, usize)], advice: c_int) -> (usize, Option<io::Error>) {
+/// `madvise` for at most [`BATCH`] ranges of pages, in order; returns how many are done, and why not all.
+fn advise(ranges: &[DeadPages<'_>], advice: c_int) -> (usize, Option<io::Error>) {
     let mut done = 0;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if ranges.len() > 1 {
         let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
-        for (entry, &(start, end)) in vector.iter_mut().zip(ranges) {
-            entry.iov_base = ptr::with_exposed_provenance_mut(start);
-            entry.iov_len = end - start;
+        for (entry, pages) in vector.iter_mut().zip(ranges) {
+            entry.iov_base = ptr::with_exposed_provenance_mut(pages.0);
+            entry.iov_len = pages.len();
         }
         let count = ranges.len().min(BATCH);
-        // SAFETY: the vector has `count` entries; what the advice does to them is the caller's promise.
+        // SAFETY: the vector has `count` entries; whatever the advice does to the pages, nobody needs what they hold.
         let bytes = unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, vector.as_ptr(), count, advice, 0) };
         // It reports how far it came, in bytes; the rest, if any, goes one by one and then says why.
         let mut left = usize::try_from(bytes).unwrap_or(0);
-        for &(start, end) in ranges {
-            match left.checked_sub(end - start) {
+        for pages in ranges {
+            match left.checked_sub(pages.len()) {
                 Some(rest) => left = rest,
                 None => break,
             }
             done += 1;
         }
     }
-    for &(start, end) in &ranges[done..] {
-        // SAFETY: the caller's promise.
-        let result = unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), end - start, advice) };
+    for pages in &ranges[done..] {
+        // SAFETY: as above.
+        let result = unsafe { libc::madvise(ptr::with_exposed_provenance_mut(pages.0), pages.len(), advice) };
         if result != 0 {
             return (done, Some(io::Error::last_os_error()));
         }
@@ -693,9 +706,8 @@ mod tests {
                 write(stack.limit());
                 write(stack.base() - 1);
             }
-            let ranges: Vec<_> = stacks.iter().map(|stack| (stack.limit(), stack.slot.end())).collect();
-            // SAFETY: the stacks are not in use.
-            unsafe { discard(&ranges) };
+            let pages: Vec<_> = stacks.iter().map(|stack| DeadPages::inside(stack.limit(), stack.slot.end())).collect();
+            discard(&pages);
             for stack in &stacks {
                 for address in [stack.limit(), stack.base() - 1] {
                     assert!(!resident(address));
@@ -721,9 +733,8 @@ mod tests {
         let locked = ptr::with_exposed_provenance(refused.limit());
         // SAFETY: pins pages of a stack that is not in use.
         assert_eq!(unsafe { libc::mlock(locked, 4 * page) }, 0);
-        let ranges: Vec<_> = stacks.iter().map(|stack| (stack.limit() + 1, stack.limit() + 2 * page + 1)).collect();
-        // SAFETY: the stacks are not in use.
-        unsafe { discard(&ranges) };
+        let inside = |stack: &Stack| DeadPages::inside(stack.limit() + 1, stack.limit() + 2 * page + 1);
+        discard(&stacks.iter().map(inside).collect::<Vec<_>>());
         // SAFETY: as above.
         assert_eq!(unsafe { libc::munlock(locked, 4 * page) }, 0);
         for stack in &stacks {

@@ -245,7 +245,7 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: this guard has the baton, of which there is one, and exclusive references come from the guard by way of `&mut`. It
         // can be shared between threads only if `T` is `Sync`.
-        unsafe { self.mutex.value.get() }
+        unsafe { &*self.mutex.value.get() }
     }
 }
 
@@ -253,7 +253,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: this guard has the baton, of which there is one, and is borrowed exclusively.
-        unsafe { self.mutex.value.get_mut() }
+        unsafe { &mut *self.mutex.value.get() }
     }
 }
 

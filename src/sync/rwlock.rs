@@ -267,7 +267,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard is in as a reader, and no writer is in with it.
-        unsafe { self.lock.value.get() }
+        unsafe { &*self.lock.value.get() }
     }
 }
 
@@ -277,7 +277,7 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard is in alone, and exclusive references come from it by way of `&mut`.
-        unsafe { self.lock.value.get() }
+        unsafe { &*self.lock.value.get() }
     }
 }
 
@@ -285,7 +285,7 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: this guard is in alone, and is borrowed exclusively.
-        unsafe { self.lock.value.get_mut() }
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 

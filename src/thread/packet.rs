@@ -159,6 +159,15 @@ impl<F, T> Packet<F, T> {
         (ManuallyDrop::into_inner(closure), Place(self))
     }
 
+    /// Drops the closure if nobody has run it, or the result if it is there.
+    #[cold]
+    fn discard(&self) {
+        match self.begun.load(Ordering::Relaxed) {
+            false => drop(self.begin()),
+            true => drop(self.take_result()),
+        }
+    }
+
     /// Takes the result out, if it is there, for whoever changes the word.
     #[inline]
     fn take_result(&self) -> Option<Result<T>> {
@@ -218,11 +227,10 @@ impl<T> Outcome<T> {
 
 impl<F, T> Drop for Packet<F, T> {
     fn drop(&mut self) {
-        let chain = Chain(*self.word.get_mut());
-        // The closure if it has not run, or the result if nobody has taken it.
-        match *self.begun.get_mut() {
-            false => drop(self.begin()),
-            true => drop(self.take_result()),
+        let word = *self.word.get_mut();
+        let chain = Chain(word);
+        if !*self.begun.get_mut() || word == ENDED {
+            self.discard();
         }
         drop(chain);
     }
