@@ -6,6 +6,8 @@
 //! A green thread is enlisted with the source, as who reads is, and the reactor wakes it. An OS thread polls a duplicate of the
 //! descriptor, together with its own bell, and is enlisted here to be told of the end. As long as its wait lasts that duplicate lives;
 //! closing the descriptor ends the wait.
+//!
+//! Its lock comes before all of the reactor's.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
