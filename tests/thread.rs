@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hebra::thread::{self, Builder, Cancelled, JoinHandle, Thread, ThreadId};
 use hebra::{Config, Runtime};
 
-use support::{bounded, child, is_child, on_workers};
+use support::{bounded, child, is_child, on_workers, passes_in_child};
 
 mod support;
 
@@ -1225,5 +1225,35 @@ fn workers_are_named_after_the_configuration() {
             name.lock().unwrap().take()
         });
         assert_eq!(name.as_deref(), Some("otter-1"));
+    });
+}
+
+// A sanitizer needs more address space than all that could be refused.
+#[cfg(not(hebra_sanitizer))]
+#[test]
+fn a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_second_one() {
+    if !is_child() {
+        return passes_in_child("a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_second_one");
+    }
+    let limit = rustix::process::Rlimit { current: Some(8 << 30), maximum: None };
+    rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+    on_workers(1, || {
+        let mutex = Arc::new(hebra::sync::Mutex::new(0));
+        let (report, reported) = hebra::sync::oneshot::channel();
+        let mut report = Some(report);
+        let shared = mutex.clone();
+        let held = mutex.lock().unwrap();
+        let dropped = OnDrop(move || {
+            // Not in the name of the green thread that has run last, which holds it.
+            assert!(shared.try_lock().is_err());
+            let refused = panic::catch_unwind(|| hebra::run(|| ())).unwrap_err();
+            report.take().unwrap().send(*refused.downcast_ref::<&str>().unwrap()).unwrap();
+        });
+        // Where stacks are scarce it is refused already here.
+        let Ok(handle) = Builder::new().stack_size(1 << 40).spawn(move || drop(dropped)) else { return };
+        let message = reported.recv().unwrap();
+        assert!(message.contains("on a green thread of another"), "{message}");
+        drop(held);
+        assert!(handle.join().unwrap_err().is::<io::Error>());
     });
 }
