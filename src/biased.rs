@@ -44,14 +44,15 @@ thread_local! {
     static NUMBER: Cell<u32> = const { Cell::new(UNNUMBERED) };
 }
 
-/// See the module.
+/// See the module. What the owner needs of it lies first.
+#[repr(C)]
 pub(crate) struct BiasedLock<T> {
     /// The number of the OS thread that it is biased to. It is written under the plain lock.
     owner: AtomicU32,
     /// The owner is in the critical section, or about to find out that it is the owner no more.
     inside: AtomicBool,
-    plain: Lock<History>,
     value: Guarded<false, T>,
+    plain: Lock<History>,
 }
 
 /// Who has come by the plain lock.
