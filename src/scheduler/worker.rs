@@ -54,6 +54,7 @@ use crate::stack::{self, Label, Stack, What};
 
 mod deadlock;
 mod local;
+mod pace;
 mod shared;
 mod simulate;
 
@@ -62,6 +63,7 @@ pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent, is_green, is_worker, random, seed,
     spend, suspend, tell_cancelled, with,
 };
+use pace::Pace;
 pub(crate) use shared::Shared;
 use shared::{Post, Unstarted, forget_burst};
 
@@ -111,6 +113,7 @@ pub(crate) struct Worker {
     /// It may have been roused to look for unstarted threads, and has not looked yet.
     roused: bool,
     sweep: Sweep,
+    pace: Pace,
     /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
     doubts: u32,
     stop: Stop,
@@ -140,6 +143,7 @@ impl Worker {
             last_poll: now,
             roused: false,
             sweep: Sweep::default(),
+            pace: Pace::default(),
             doubts: 0,
             stop: Stop::No,
         }
@@ -331,9 +335,13 @@ impl Worker {
 
     fn expire_timers(&mut self) {
         let mut timers = self.local.timers.borrow_mut();
-        timers.expire(self.local.now.get(), |slot| {
+        let now = self.local.now.get();
+        let mut passed = 0;
+        timers.expire(now, |slot| {
+            passed += 1;
             end_wait(&self.table[slot as usize].task, slot, Wake::TimedOut);
         });
+        self.pace.note(passed, now);
     }
 
     fn sweep(&mut self) {
@@ -432,8 +440,10 @@ impl Worker {
             Stop::No | Stop::Reported => None,
         };
         let grace = grace.map(|instant| self.local.shared.clock.at(instant));
+        let now = self.local.shared.clock.now();
+        let deadline = deadline.map(|deadline| self.pace.wake_at(deadline, now));
         let next = deadline.into_iter().chain(grace).chain(self.sweep.due()).min()?;
-        Some(next.saturating_sub(self.local.shared.clock.now()))
+        Some(next.saturating_sub(now))
     }
 
     fn must_wind_down(&self) -> bool {
