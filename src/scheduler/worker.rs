@@ -53,11 +53,13 @@ use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 
 mod deadlock;
+mod linger;
 mod local;
 mod pace;
 mod shared;
 mod simulate;
 
+use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent, is_green, is_worker, random, seed,
@@ -71,6 +73,10 @@ use shared::{Post, Unstarted, forget_burst};
 const QUOTA: u32 = 64;
 /// A turn that took longer than this halves the quota, a shorter one doubles it.
 const TURN: Nanos = 50_000;
+/// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch the line back each time.
+const LOOK_INTERVAL: Nanos = 500;
+/// How often it does so between two looks at I/O.
+const LOOKS: u32 = 8;
 /// How old the last look at I/O may grow while there is always somebody to run.
 const POLL_INTERVAL: Nanos = 50_000;
 /// The same while some of those have not run yet that the last look has made ready. Looking sooner would take sockets from the kernel's
@@ -114,6 +120,7 @@ pub(crate) struct Worker {
     roused: bool,
     sweep: Sweep,
     pace: Pace,
+    linger: Linger,
     /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
     doubts: u32,
     stop: Stop,
@@ -144,6 +151,7 @@ impl Worker {
             roused: false,
             sweep: Sweep::default(),
             pace: Pace::default(),
+            linger: Linger::new(),
             doubts: 0,
             stop: Stop::No,
         }
@@ -408,7 +416,7 @@ impl Worker {
         }
         let shared = self.local.shared.clone();
         let inbox = &shared.posts[self.local.index].inbox;
-        if !inbox.begin_sleep() {
+        if self.look_out() || !inbox.begin_sleep() {
             return;
         }
         shared.searching.store(false, Ordering::Release);
@@ -427,9 +435,52 @@ impl Worker {
         shared.sleepers.wake_up();
         inbox.end_sleep();
         self.roused = shared.searching.load(Ordering::Relaxed);
-        self.read_clock();
-        self.turn_began = self.local.now.get();
-        self.last_poll = self.turn_began;
+        self.wake_up(inbox.may_have_mail());
+    }
+
+    /// Begins a turn after an idle time.
+    fn wake_up(&mut self, by_mail: bool) {
+        let now = self.local.shared.clock.now();
+        self.linger.note_idle(now - self.turn_began, by_mail);
+        self.local.now.set(now);
+        self.turn_began = now;
+        self.last_poll = now;
+    }
+
+    /// Looks out for mail for a while, if it is likely to come; see [`Linger`]. Returns whether there is something to do.
+    fn look_out(&mut self) -> bool {
+        let shared = &self.local.shared;
+        let Some(time) = self.linger.time().filter(|_| shared.may_linger) else { return false };
+        let came = self.look_out_for(time);
+        self.linger.note_attempt(came);
+        if came {
+            self.wake_up(true);
+        }
+        came
+    }
+
+    fn look_out_for(&mut self, time: Nanos) -> bool {
+        let shared = self.local.shared.clone();
+        let inbox = &shared.posts[self.local.index].inbox;
+        let deadline = self.local.timers.borrow_mut().next_deadline();
+        let until = deadline.unwrap_or(Nanos::MAX).min(shared.clock.now() + time);
+        let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
+        while shared.clock.now() < until && !shared.is_stopping() {
+            self.poll(Some(0));
+            if !LocalQueue::with(LocalQueue::is_empty) || shared.posts.iter().any(unstarted) {
+                return true;
+            }
+            for _ in 0..LOOKS {
+                let next_look = shared.clock.now() + LOOK_INTERVAL;
+                while shared.clock.now() < next_look {
+                    std::hint::spin_loop();
+                }
+                if inbox.may_have_mail() {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn time_to_next_event(&mut self) -> Option<Nanos> {
