@@ -632,6 +632,38 @@ fn what_a_crowd_has_sent_arrives() {
 
 // Fairness
 
+/// Sends numbers and receives others, as many; returns the sum of what has come.
+fn exchange(sender: &Sender<u64>, receiver: &Receiver<u64>, numbers: std::ops::Range<u64>) -> u64 {
+    numbers.map(|number| sender.send(number).and_then(|()| Ok(receiver.recv().unwrap())).unwrap()).sum()
+}
+
+/// A channel is quick for the OS thread that has long used it alone, and then somebody else comes, again and again.
+#[test]
+fn nothing_is_lost_when_a_channel_changes_hands_between_os_threads() {
+    const ALONE: u64 = 20_000;
+    const TOGETHER: u64 = 5_000;
+    within_bounds(|| {
+        // There must be a runtime, or there has been one: only then the quick way exists.
+        hebra::run(|| ());
+        let (sender, receiver) = bounded(8);
+        let sum = |count: u64| count * (count - 1) / 2;
+        for _ in 0..10 {
+            assert_eq!(exchange(&sender, &receiver, 0..ALONE), sum(ALONE));
+            let theirs = (sender.clone(), receiver.clone());
+            let other = std::thread::spawn(move || {
+                let together = exchange(&theirs.0, &theirs.1, 0..TOGETHER);
+                (together, theirs)
+            });
+            let ours = exchange(&sender, &receiver, 0..TOGETHER);
+            let (together, theirs) = other.join().unwrap();
+            assert_eq!(ours + together, 2 * sum(TOGETHER));
+            let alone = std::thread::spawn(move || exchange(&theirs.0, &theirs.1, 0..ALONE));
+            assert_eq!(alone.join().unwrap(), sum(ALONE));
+        }
+        assert!(receiver.is_empty());
+    });
+}
+
 #[test]
 fn a_firehose_lets_the_others_run() {
     on_workers(1, || {
