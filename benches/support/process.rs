@@ -70,6 +70,11 @@ impl Server {
     pub fn cpu_time(&self) -> io::Result<Duration> {
         machine::cpu_time_of(self.process.id())
     }
+
+    /// How long its first OS thread, all that a server of one worker has, has wanted a CPU so far and had none.
+    pub fn waited_for_cpu(&self) -> io::Result<Duration> {
+        machine::waited_for_cpu(self.process.id())
+    }
 }
 
 impl Drop for Server {
