@@ -36,7 +36,7 @@ const PACE: Duration = Duration::from_micros(500);
 const SLOW: Duration = Duration::from_secs(1);
 /// A window is repeated if the server has waited for its CPU for more than this part of it: less hardly moves the p99.
 const DISTURBED: f64 = 0.005;
-/// How often a window is repeated at most.
+/// How often a window is repeated at most; then the one that was disturbed least counts, and the wait is printed.
 const REPEATS: usize = 3;
 
 fn main() -> io::Result<()> {
@@ -77,7 +77,10 @@ fn compare(options: &Options) -> io::Result<()> {
                     break;
                 }
                 repeated += 1;
-                measured = Window::measure(&mut honest, &server, window)?;
+                let again = Window::measure(&mut honest, &server, window)?;
+                if again.waited < measured.waited {
+                    measured = again;
+                }
             }
             windows.push(measured);
         }
