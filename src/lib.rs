@@ -8,9 +8,17 @@ compile_error!("hebra is written for Unix");
 
 // L1: memory and switching
 #[cfg(feature = "runtime")]
+mod asymmetric;
+#[cfg(feature = "runtime")]
 mod atomic;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
+mod biased;
 #[allow(unsafe_code)]
 mod coroutine;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)]
+mod guarded;
 #[cfg(feature = "runtime")]
 mod lock;
 #[cfg(feature = "runtime")]

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// `std::sync::Mutex` whose `lock` cannot fail.
 pub(crate) struct Lock<T: ?Sized>(Mutex<T>);
 
+pub(crate) type LockGuard<'a, T> = MutexGuard<'a, T>;
+
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Lock<T> {
         Lock(Mutex::new(value))
@@ -17,7 +19,7 @@ impl<T> Lock<T> {
 }
 
 impl<T: ?Sized> Lock<T> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

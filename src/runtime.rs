@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::asymmetric;
 use crate::lock::Lock;
 use crate::park::{self, CancelUnwind, Mode, Wait, deadline_after};
 use crate::report::say;
@@ -172,6 +173,7 @@ impl Runtime {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         crate::stack::check_size(config.stack_size)?;
+        asymmetric::prepare();
         Ok(Runtime { core: Arc::new(Core { config, workers, door: Lock::default() }), started: Lock::default() })
     }
 

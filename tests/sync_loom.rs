@@ -151,6 +151,14 @@ mod waiter {
             self.thread.end(self.epoch, wake).then(|| Claimed(self.thread.clone()))
         }
 
+        pub(crate) fn spend(&mut self) {
+            self.epoch = 0;
+        }
+
+        pub(crate) fn is_spent(&self) -> bool {
+            self.epoch == 0
+        }
+
         pub(crate) fn thread_id(&self) -> u64 {
             self.thread.id
         }
@@ -223,6 +231,10 @@ mod park {
     impl Wait<'_> {
         pub(crate) fn waiter(&self) -> Waiter {
             Waiter { thread: self.thread.clone(), epoch: self.epoch }
+        }
+
+        pub(crate) fn renew(&self, _: &mut Waiter) -> bool {
+            false
         }
 
         pub(crate) fn is(&self, waiter: &Waiter) -> bool {

@@ -14,7 +14,6 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -22,7 +21,7 @@ use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySen
 
 use super::entries::{Fate, Key};
 use super::state::{Received, State};
-use crate::lock::Lock;
+use crate::biased::{BiasedGuard, BiasedLock};
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
@@ -32,7 +31,7 @@ const RECEIVABLE: u8 = 2;
 
 /// See the module.
 pub(super) struct Queue<T> {
-    state: Lock<State<T>>,
+    state: BiasedLock<State<T>>,
     /// [`SENDABLE`] and [`RECEIVABLE`], as they were when the lock was last released.
     prospects: AtomicU8,
     /// Set before anybody is woken for it.
@@ -48,7 +47,7 @@ impl<T> Queue<T> {
         let state = State::new(capacity.unwrap_or(usize::MAX));
         let prospects = AtomicU8::new(prospects(&state));
         Queue {
-            state: Lock::new(state),
+            state: BiasedLock::new(state),
             prospects,
             receivers_gone: AtomicBool::new(false),
             senders: AtomicUsize::new(1),
@@ -314,7 +313,7 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 
 /// The state of a channel, locked.
 pub(super) struct Locked<'a, T> {
-    state: MutexGuard<'a, State<T>>,
+    state: BiasedGuard<'a, State<T>>,
     prospects: &'a AtomicU8,
 }
 

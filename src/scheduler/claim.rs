@@ -41,6 +41,11 @@ pub(crate) enum Wake {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(u64);
 
+impl Epoch {
+    /// No wait: the first is number one.
+    pub(crate) const NONE: Epoch = Epoch(0);
+}
+
 /// One thread's claim word; see the module.
 #[derive(Debug)]
 pub(crate) struct Claim(AtomicU64);

@@ -122,6 +122,12 @@ impl Inbox {
         Mail { ready, cancelled }
     }
 
+    /// Home worker only: whether there seems to be mail.
+    #[inline]
+    pub(crate) fn may_have_mail(&self) -> bool {
+        self.len.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether there is mail that its worker has not taken.
     pub(crate) fn has_mail(&self) -> bool {
         self.mail.lock().len() > 0

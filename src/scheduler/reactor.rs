@@ -46,6 +46,7 @@ use super::clock::Nanos;
 use super::inbox::Bell;
 use super::wait_list::WaitList;
 use super::waiter::Wait;
+use crate::biased::BiasedLock;
 use crate::coroutine::prefetch;
 use crate::lock::Lock;
 
@@ -182,7 +183,7 @@ pub(crate) struct Source {
     drained: AtomicU64,
     /// The address of the record of who waits, for prefetching alone.
     waiter: AtomicUsize,
-    state: Lock<State>,
+    state: BiasedLock<State>,
     /// Held by who registers it: between two steps of that it is in a poller and in no state, and a second one would add it again.
     moving: Lock<()>,
 }
@@ -219,7 +220,7 @@ impl Source {
             drained: AtomicU64::new(u64::MAX),
             waiter: AtomicUsize::new(0),
             hung_up: AtomicBool::new(false),
-            state: Lock::default(),
+            state: BiasedLock::default(),
             moving: Lock::default(),
         })
     }
@@ -264,7 +265,7 @@ impl Source {
             return Enlisted::TryAgain;
         }
         self.waiter.store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
-        state.waiters(interest).push(wait.waiter());
+        state.waiters(interest).push_again(wait);
         Enlisted::Waiting
     }
 
@@ -317,10 +318,10 @@ impl Source {
             count.store(count.load(Ordering::Relaxed) + u64::from(ready), Ordering::Release);
         }
         if edge.readable {
-            state.readers.wake_all();
+            state.readers.wake_all_again();
         }
         if edge.writable {
-            state.writers.wake_all();
+            state.writers.wake_all_again();
         }
     }
 }

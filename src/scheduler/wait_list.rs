@@ -10,7 +10,8 @@ use super::waiter::{Wait, Waiter};
 /// FIFO of the waiters of one object.
 #[derive(Debug)]
 pub(crate) struct WaitList {
-    /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others.
+    /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others. What has been spent is
+    /// no longer in the list: it is left for a thread that comes again.
     first: Option<Waiter>,
     /// Boxed, as most lists never need it and thousands of them should stay small.
     #[expect(clippy::box_collection, reason = "a word instead of four in every socket")]
@@ -23,7 +24,7 @@ impl WaitList {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none() && self.others.as_ref().is_none_or(|others| others.is_empty())
+        self.first.as_ref().is_none_or(Waiter::is_spent) && self.others.as_ref().is_none_or(|others| others.is_empty())
     }
 
     pub(crate) fn push(&mut self, waiter: Waiter) {
@@ -34,9 +35,18 @@ impl WaitList {
         }
     }
 
+    /// As [`push`](WaitList::push), for lists on which the same thread stands again and again.
+    #[inline]
+    pub(crate) fn push_again(&mut self, wait: &Wait<'_>) {
+        let renewed = self.is_empty() && self.first.as_mut().is_some_and(|first| wait.renew(first));
+        if !renewed {
+            self.push(wait.waiter());
+        }
+    }
+
     /// For whoever has been the first already.
     pub(crate) fn push_front(&mut self, waiter: Waiter) {
-        if let Some(second) = self.first.replace(waiter) {
+        if let Some(second) = self.first.replace(waiter).filter(|first| !first.is_spent()) {
             self.others.get_or_insert_default().push_front(second);
         }
     }
@@ -60,7 +70,7 @@ impl WaitList {
 
     /// Takes the first waiter out.
     pub(crate) fn pop(&mut self) -> Option<Waiter> {
-        self.first.take().or_else(|| self.others.as_mut()?.pop_front())
+        self.first.take().filter(|first| !first.is_spent()).or_else(|| self.others.as_mut()?.pop_front())
     }
 
     #[allow(dead_code)] // As `pop`.
@@ -78,8 +88,16 @@ impl WaitList {
     /// Wakes everybody.
     #[inline]
     pub(crate) fn wake_all(&mut self) {
-        if let Some(first) = self.first.take() {
+        self.wake_all_again();
+        self.first = None;
+    }
+
+    /// Wakes everybody. The first is expected [again](WaitList::push_again): what counts the references to its record stays as it is.
+    #[inline]
+    pub(crate) fn wake_all_again(&mut self) {
+        if let Some(first) = self.first.as_mut().filter(|first| !first.is_spent()) {
             first.wake(Wake::Woken);
+            first.spend();
         }
         if let Some(others) = &mut self.others {
             for waiter in others.drain(..) {

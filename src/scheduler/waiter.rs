@@ -38,6 +38,17 @@ impl Waiter {
         Waiter { who: Who::Os(thread), epoch }
     }
 
+    /// Makes it end no wait at all, for whoever keeps it; see [`Wait::renew`].
+    #[inline]
+    pub(crate) fn spend(&mut self) {
+        self.epoch = Epoch::NONE;
+    }
+
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.epoch == Epoch::NONE
+    }
+
     /// The id of the thread that waits.
     pub(crate) fn thread_id(&self) -> u64 {
         match &self.who {

@@ -53,15 +53,19 @@ use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 
 mod deadlock;
+mod linger;
 mod local;
+mod pace;
 mod shared;
 mod simulate;
 
+use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent, is_green, is_worker, random, seed,
     spend, suspend, tell_cancelled, with,
 };
+use pace::Pace;
 pub(crate) use shared::Shared;
 use shared::{Post, Unstarted, forget_burst};
 
@@ -73,6 +77,10 @@ const TURN: Nanos = 50_000;
 /// System calls of green threads after which a turn is over: what one of them may do before it lets the others run. The quota follows
 /// from turns that are past; this ends one at once in which that has begun to be too many.
 const TURN_CALLS: u32 = BUDGET / SYSTEM_CALL;
+/// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch the line back each time.
+const LOOK_INTERVAL: Nanos = 500;
+/// How often it does so between two looks at I/O.
+const LOOKS: u32 = 8;
 /// How old the last look at I/O may grow while there is always somebody to run.
 const POLL_INTERVAL: Nanos = 50_000;
 /// The same while some of those have not run yet that the last look has made ready. Looking sooner would take sockets from the kernel's
@@ -117,6 +125,8 @@ pub(crate) struct Worker {
     /// It may have been roused to look for unstarted threads, and has not looked yet.
     roused: bool,
     sweep: Sweep,
+    pace: Pace,
+    linger: Linger,
     /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
     doubts: u32,
     stop: Stop,
@@ -155,6 +165,8 @@ impl Worker {
             last_poll: now,
             roused: false,
             sweep: Sweep::default(),
+            pace: Pace::default(),
+            linger: Linger::new(),
             doubts: 0,
             stop: Stop::No,
         }
@@ -374,9 +386,13 @@ impl Worker {
 
     fn expire_timers(&mut self) {
         let mut timers = self.local.timers.borrow_mut();
-        timers.expire(self.local.now.get(), |slot| {
+        let now = self.local.now.get();
+        let mut passed = 0;
+        timers.expire(now, |slot| {
+            passed += 1;
             end_wait(&self.table[slot as usize].task, slot, Wake::TimedOut);
         });
+        self.pace.note(passed, now);
     }
 
     fn sweep(&mut self) {
@@ -443,7 +459,7 @@ impl Worker {
         }
         let shared = self.local.shared.clone();
         let inbox = &shared.posts[self.local.index].inbox;
-        if !inbox.begin_sleep() {
+        if self.look_out() || !inbox.begin_sleep() {
             return;
         }
         shared.searching.store(false, Ordering::Release);
@@ -462,8 +478,51 @@ impl Worker {
         shared.sleepers.wake_up();
         inbox.end_sleep();
         self.roused = shared.searching.load(Ordering::Relaxed);
+        self.wake_up(inbox.may_have_mail());
+    }
+
+    /// Begins a turn after an idle time.
+    fn wake_up(&mut self, by_mail: bool) {
+        let idle_since = self.turn_began;
         self.begin_turn();
+        self.linger.note_idle(self.turn_began - idle_since, by_mail);
         self.last_poll = self.turn_began;
+    }
+
+    /// Looks out for mail for a while, if it is likely to come; see [`Linger`]. Returns whether there is something to do.
+    fn look_out(&mut self) -> bool {
+        let shared = &self.local.shared;
+        let Some(time) = self.linger.time().filter(|_| shared.may_linger) else { return false };
+        let came = self.look_out_for(time);
+        self.linger.note_attempt(came);
+        if came {
+            self.wake_up(true);
+        }
+        came
+    }
+
+    fn look_out_for(&mut self, time: Nanos) -> bool {
+        let shared = self.local.shared.clone();
+        let inbox = &shared.posts[self.local.index].inbox;
+        let deadline = self.local.timers.borrow_mut().next_deadline();
+        let until = deadline.unwrap_or(Nanos::MAX).min(shared.clock.now() + time);
+        let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
+        while shared.clock.now() < until && !shared.is_stopping() {
+            self.poll(Some(0));
+            if !LocalQueue::with(LocalQueue::is_empty) || shared.posts.iter().any(unstarted) {
+                return true;
+            }
+            for _ in 0..LOOKS {
+                let next_look = shared.clock.now() + LOOK_INTERVAL;
+                while shared.clock.now() < next_look {
+                    std::hint::spin_loop();
+                }
+                if inbox.may_have_mail() {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn time_to_next_event(&mut self) -> Option<Nanos> {
@@ -474,8 +533,10 @@ impl Worker {
             Stop::No | Stop::Reported => None,
         };
         let grace = grace.map(|instant| self.local.shared.clock.at(instant));
+        let now = self.local.shared.clock.now();
+        let deadline = deadline.map(|deadline| self.pace.wake_at(deadline, now));
         let next = deadline.into_iter().chain(grace).chain(self.sweep.due()).min()?;
-        Some(next.saturating_sub(self.local.shared.clock.now()))
+        Some(next.saturating_sub(now))
     }
 
     fn must_wind_down(&self) -> bool {

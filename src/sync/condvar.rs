@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
 use super::patience::{End, Patience};
-use crate::lock::Lock;
+use crate::biased::BiasedLock;
 use crate::park::{self, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
@@ -54,7 +54,7 @@ pub struct Condvar {
     /// Whether there is anybody in the queue; written under its lock. Whoever changes the condition under the mutex after a thread has
     /// begun to wait sees it: it was written before that thread released the mutex.
     occupied: AtomicBool,
-    queue: Lock<Queue>,
+    queue: BiasedLock<Queue>,
 }
 
 /// Who waits, first come first served: those in the seats, and then the others.
@@ -147,7 +147,7 @@ impl Queue {
 impl Condvar {
     /// Makes a condition variable that nobody waits on.
     pub const fn new() -> Condvar {
-        Condvar { occupied: AtomicBool::new(false), queue: Lock::new(Queue::new()) }
+        Condvar { occupied: AtomicBool::new(false), queue: BiasedLock::new(Queue::new()) }
     }
 
     /// Unlocks the mutex and waits to be notified, in one step: no notification in between is missed. Then locks the mutex again.

@@ -13,8 +13,6 @@
 
 mod barrier;
 mod baton;
-#[allow(unsafe_code)]
-mod cell;
 mod condvar;
 mod event;
 mod gate;

@@ -9,9 +9,9 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 use std::time::{Duration, Instant};
 
 use super::baton::Baton;
-use super::cell::Guarded;
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
+use crate::guarded::Guarded;
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green threads and OS threads alike.

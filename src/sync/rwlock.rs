@@ -8,10 +8,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, TryLockError, TryLockResult};
 use std::time::{Duration, Instant};
 
-use super::cell::Guarded;
 use super::gate::{Access, Gate};
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
+use crate::guarded::Guarded;
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for green threads and OS threads alike.

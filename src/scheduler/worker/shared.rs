@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(super) posts: Box<[Post]>,
     pub(super) clock: Clock,
     pub(super) stack_size: usize,
+    /// There is a processor for each worker, and more than one.
+    pub(super) may_linger: bool,
     /// What green threads get to end if the runtime fails.
     pub(super) shutdown_timeout: Duration,
     /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks there afterwards.
@@ -111,6 +113,14 @@ impl Post {
     }
 }
 
+/// How many processors the calling OS thread may run on.
+fn processors() -> usize {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count() as usize);
+    #[cfg(not(target_os = "linux"))]
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// Gives back the memory of a queue that was once very long, when it is empty.
 #[inline]
 pub(super) fn forget_burst(queue: &mut VecDeque<Unstarted>) {
@@ -142,6 +152,7 @@ impl Shared {
             posts: posts.collect::<io::Result<_>>()?,
             clock: if plan.is_some() { Clock::new_virtual() } else { Clock::new() },
             stack_size,
+            may_linger: plan.is_none() && workers > 1 && workers <= processors(),
             shutdown_timeout,
             sleepers: Sleepers::default(),
             standstill: Standstill::default(),

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 
 /// See the module. If it is `SHARED`, the lock lets several threads in at a time, none of them to change it.
-pub(super) struct Guarded<const SHARED: bool, T: ?Sized>(UnsafeCell<T>);
+pub(crate) struct Guarded<const SHARED: bool, T: ?Sized>(UnsafeCell<T>);
 
 // SAFETY: one thread at a time comes by a reference to the value this way, as whoever follows what `get` returns vouches for: so it has to be
 // fit to go from thread to thread.
@@ -14,23 +14,23 @@ unsafe impl<T: ?Sized + Send> Sync for Guarded<false, T> {}
 unsafe impl<T: ?Sized + Send + Sync> Sync for Guarded<true, T> {}
 
 impl<const SHARED: bool, T> Guarded<SHARED, T> {
-    pub(super) const fn new(value: T) -> Guarded<SHARED, T> {
+    pub(crate) const fn new(value: T) -> Guarded<SHARED, T> {
         Guarded(UnsafeCell::new(value))
     }
 
-    pub(super) fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.0.into_inner()
     }
 }
 
 impl<const SHARED: bool, T: ?Sized> Guarded<SHARED, T> {
-    pub(super) fn exclusive(&mut self) -> &mut T {
+    pub(crate) fn exclusive(&mut self) -> &mut T {
         self.0.get_mut()
     }
 
     /// Where the value is: for whoever holds the lock.
     #[inline]
-    pub(super) fn get(&self) -> *mut T {
+    pub(crate) fn get(&self) -> *mut T {
         self.0.get()
     }
 }
