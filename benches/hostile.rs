@@ -4,9 +4,13 @@
 //! `cargo bench --bench hostile -- [--quick] [CONNECTIONS]`, by default 10,000 slow clients. The server is one hebra worker
 //! on one CPU: a green thread per connection that reads 64-byte requests and echoes them, and one that answers datagrams. All
 //! others are on the other CPU: the honest client, which asks at a steady rate and never a question before the last answer, and
-//! the attackers, which have the least priority there: what they take from the server is to be seen, not what they take from
-//! the client. The windows alternate; quiet is the floor. On a machine that has other work `HEBRA_URGENT=1` gives the bench the right
-//! of way; that work comes to a halt meanwhile.
+//! the attackers: what they take from the server is to be seen, not what they take from the client. So the slow clients have the least
+//! priority there, and the flood, which never sleeps, runs only while nobody else wants to: else the client would wait for the end of its
+//! slice of time, and the slow clients would make up for lost time by sending to dozens of connections at once. The windows alternate;
+//! quiet is the floor.
+//!
+//! A window in which other programs have taken the server's CPU says nothing about the server, and is repeated. If that happens all the
+//! time `HEBRA_URGENT=1` gives the bench the right of way; that other work comes to a halt meanwhile.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -30,6 +34,10 @@ const DATAGRAM: usize = 64;
 const PACE: Duration = Duration::from_micros(500);
 /// How often a slow client sends a byte.
 const SLOW: Duration = Duration::from_secs(1);
+/// A window is repeated if the server has waited for its CPU for more than this part of it: less hardly moves the p99.
+const DISTURBED: f64 = 0.005;
+/// How often a window is repeated at most; then the one that was disturbed least counts, and the wait is printed.
+const REPEATS: usize = 3;
 
 fn main() -> io::Result<()> {
     let options = Options::from_args();
@@ -52,6 +60,7 @@ fn compare(options: &Options) -> io::Result<()> {
     let window = options.pick(Duration::from_secs(5), Duration::from_secs(1));
     let situations = ["quiet", "datagram flood", "slow clients", "both"];
     let mut windows = situations.map(|_| Vec::new());
+    let mut repeated = 0;
     for _ in 0..options.pick(5, 2) {
         for (situation, windows) in windows.iter_mut().enumerate() {
             let mut attackers = Vec::new();
@@ -62,24 +71,37 @@ fn compare(options: &Options) -> io::Result<()> {
                 attackers.push(Attacker::start("flood", &[server.address.to_string()], options)?);
             }
             honest.ask_for(window / 5)?;
-            windows.push(Window::measure(&mut honest, &server, window)?);
+            let mut measured = Window::measure(&mut honest, &server, window)?;
+            for _ in 0..REPEATS {
+                if measured.waited <= 100.0 * DISTURBED {
+                    break;
+                }
+                repeated += 1;
+                let again = Window::measure(&mut honest, &server, window)?;
+                if again.waited < measured.waited {
+                    measured = again;
+                }
+            }
+            windows.push(measured);
         }
     }
     let beside = if urgent { "priority over the machine's other work" } else { "no priority over the machine's other work" };
     println!(
-        "one request of {MESSAGE} B every {PACE:?}, {} slow clients, {beside}; p99 is to stay within 2 times of quiet",
+        "one request of {MESSAGE} B every {PACE:?}, {} slow clients, {beside}, {repeated} windows repeated; p99 is to stay within 2 times \
+         of quiet",
         thousands(connections)
     );
     let of = |windows: &[Window], f: fn(&Window) -> f64| windows.iter().map(f).collect::<Samples>();
     for (situation, windows_of) in situations.iter().zip(&windows) {
         let time = |f| duration(Duration::from_secs_f64(of(windows_of, f).median()));
         println!(
-            "  {situation:<15} p50 {}, p99 {}, p99.9 {}   p99 to that of quiet {:#}   server busy {} %",
+            "  {situation:<15} p50 {}, p99 {}, p99.9 {}   p99 to that of quiet {:#}   server busy {} %, waits for its CPU {} %",
             time(|window| window.latency[0]),
             time(|window| window.latency[1]),
             time(|window| window.latency[2]),
             of(windows_of, |window| window.latency[1]).ratios(&of(&windows[0], |window| window.latency[1])),
             figure(of(windows_of, |window| window.busy).median()),
+            figure(of(windows_of, |window| window.waited).median()),
         );
     }
     Ok(())
@@ -91,16 +113,20 @@ struct Window {
     latency: [f64; 3],
     /// Percent of the window that the server had a CPU.
     busy: f64,
+    /// Percent of the window that the server wanted one and others had it.
+    waited: f64,
 }
 
 impl Window {
     fn measure(honest: &mut Honest, server: &Server, window: Duration) -> io::Result<Window> {
-        let (start, before) = (Instant::now(), server.cpu_time()?);
+        let (start, cpu_before, waited_before) = (Instant::now(), server.cpu_time()?, server.waited_for_cpu()?);
         let latency = honest.ask_for(window)?;
-        let cpu = server.cpu_time()? - before;
+        let (cpu, waited) = (server.cpu_time()? - cpu_before, server.waited_for_cpu()? - waited_before);
+        let percent = |time: Duration| 100.0 * time.as_secs_f64() / start.elapsed().as_secs_f64();
         Ok(Window {
             latency: [0.5, 0.99, 0.999].map(|q| latency.quantile(q).as_secs_f64()),
-            busy: 100.0 * cpu.as_secs_f64() / start.elapsed().as_secs_f64(),
+            busy: percent(cpu),
+            waited: percent(waited),
         })
     }
 }
@@ -155,15 +181,10 @@ impl Drop for Attacker {
     }
 }
 
-/// The priority that nobody else's work suffers from.
-fn stand_back() -> io::Result<()> {
-    process::end_with_parent()?;
-    Ok(setpriority_process(None, 19)?)
-}
-
 /// Sends datagrams as fast as they go.
 fn flood(address: SocketAddr) -> io::Result<()> {
-    stand_back()?;
+    process::end_with_parent()?;
+    machine::give_way()?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(address)?;
     println!("{READY}{address}");
@@ -175,7 +196,8 @@ fn flood(address: SocketAddr) -> io::Result<()> {
 
 /// Opens connections, and sends a byte on each of them every [`SLOW`], evenly spread.
 fn loris(address: SocketAddr, connections: usize) -> io::Result<()> {
-    stand_back()?;
+    process::end_with_parent()?;
+    setpriority_process(None, 19)?;
     let mut sockets = Vec::with_capacity(connections);
     for nth in 0..connections {
         let mut socket = TcpStream::connect(address)?;

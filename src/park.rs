@@ -239,9 +239,21 @@ pub(crate) fn cancel_point() -> bool {
 /// Lets the others run. A cancel point, for green threads only.
 #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
 pub(crate) fn pause() -> bool {
+    pause_as(Suspend::Yield)
+}
+
+#[inline(always)]
+fn pause_as(why: Suspend) -> bool {
     let unwinding = is_unwinding();
-    worker::suspend(Suspend::Yield);
+    worker::suspend(why);
     is_cancelled() && raise(unwinding)
+}
+
+/// Counts a system call that is about to be made and does not wait, and lets the others run if the calling green thread has done many of
+/// them in a row. Then it is a cancel point, and `true` says that the thread is cancelled, but is unwinding already.
+#[inline(always)]
+pub(crate) fn count_system_call() -> bool {
+    worker::spend(worker::SYSTEM_CALL) && pause_as(Suspend::Spent)
 }
 
 /// Counts an operation that may not have to park, and lets the others run if the calling green thread has done many of them in a row.

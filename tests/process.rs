@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use hebra::channel::readable;
 use hebra::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hebra::thread;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
@@ -392,6 +393,7 @@ fn without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool() 
         for _ in 0..3 {
             assert!(thread::timeout(Duration::from_millis(5), || child.wait()).is_err());
         }
+        assert_eq!(readable(&child).recv(), Ok(()), "then it is for `wait` to wait");
         setrlimit(Resource::Nofile, limit).unwrap();
         drop(stdin);
         assert!(child.wait().unwrap().success());

@@ -203,6 +203,66 @@ fn a_signal_is_told_until_it_is_taken() {
 }
 
 #[test]
+fn the_end_of_a_child_is_told_until_it_has_been_waited_for() {
+    everywhere(|place| {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let ended = readable(&child);
+        assert_eq!((ended.try_recv(), ended.recv_timeout(SHORT)), (Err(TryRecvError::Empty), Err(RecvTimeoutError::Timeout)));
+        assert_eq!(writable(&child).try_recv(), Err(TryRecvError::Empty));
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let ended = ended.clone();
+                place.spawn_waiting(move || {
+                    select! { recv(ended) -> told => told, recv(after(LONG)) -> _ => panic!("nobody has told") }
+                })
+            })
+            .collect();
+        drop(child.stdin.take());
+        waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join(), Ok(())));
+        assert_eq!((readable(&child).recv(), ended.try_recv()), (Ok(()), Ok(())));
+        assert!(child.try_wait().unwrap().expect("it has ended").success());
+        assert_eq!((ended.recv(), readable(&child).recv()), (Err(RecvError), Ok(())));
+        assert_eq!(writable(&child).try_recv(), Err(TryRecvError::Empty));
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_end_of_a_child_is_told_when_another_has_waited_for_it() {
+    everywhere(|place| {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let ended = readable(&child);
+        let waiting = place.spawn_waiting(move || {
+            select! { recv(ended) -> told => told, recv(after(LONG)) -> _ => panic!("nobody has told") }
+        });
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        // Whichever of the two came first.
+        let _ = waiting.join();
+        let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let ended = readable(&child);
+        drop(child);
+        assert_eq!(ended.recv(), Err(RecvError), "nobody can ask for the end of a child that has been dropped");
+    });
+}
+
+#[test]
+fn of_many_children_each_is_waited_for_when_it_has_ended() {
+    everywhere(|_| {
+        let mut children: Vec<_> = (0..8).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
+        for nth in [3, 0, 5, 2, 1, 0, 1, 0] {
+            drop(children[nth].stdin.take());
+            let ended: Vec<_> = children.iter().map(readable).collect();
+            let mut select = Select::new();
+            ended.iter().for_each(|ended| _ = select.recv(ended));
+            let operation = select.select();
+            assert_eq!(operation.index(), nth);
+            operation.recv(&ended[nth]).unwrap();
+            assert!(children.remove(nth).wait().unwrap().success());
+        }
+    });
+}
+
+#[test]
 fn a_socket_in_non_blocking_mode_is_told_of_as_well() {
     everywhere(|place| {
         let (near, far) = pair();

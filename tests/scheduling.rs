@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hebra::net::{TcpListener, TcpStream};
+use hebra::os::unix::net::{UnixDatagram, UnixStream};
 #[cfg(not(hebra_sanitizer))]
 use hebra::thread::Builder;
 use hebra::thread::{self, Cancelled, JoinHandle, Thread};
@@ -163,6 +164,32 @@ fn a_listener_that_always_has_connections_does_not_starve_its_neighbours() {
 }
 
 #[test]
+fn who_has_begun_to_talk_without_end_does_not_keep_what_has_come_for_others_waiting() {
+    // Far more than go into the time after which a busy worker looks at its sockets, and far fewer than go into a turn of its loop in
+    // which everybody makes as many as one may in a row.
+    const ENOUGH: usize = 1_000;
+    on_workers(1, || {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let (talker, other_end) = UnixDatagram::pair().unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let so_far = calls.clone();
+        let reader = thread::spawn(move || {
+            near.read_exact(&mut [0]).unwrap();
+            so_far.load(SeqCst)
+        });
+        // Now the worker knows of short turns only.
+        support::run_the_others();
+        far.write_all(b"x").unwrap();
+        while !reader.is_finished() {
+            talker.send(b"x").unwrap();
+            other_end.recv(&mut [0]).unwrap();
+            calls.fetch_add(2, SeqCst);
+        }
+        assert!(reader.join().unwrap() < ENOUGH);
+    });
+}
+
+#[test]
 fn threads_that_yield_for_ever_do_not_keep_others_from_starting() {
     for workers in [1, 2] {
         on_workers(workers, || {
@@ -182,6 +209,19 @@ fn threads_that_yield_for_ever_do_not_keep_others_from_starting() {
             done.store(true, SeqCst);
         });
     }
+}
+
+#[test]
+fn who_talks_for_ever_does_not_keep_others_from_starting() {
+    on_workers(1, || {
+        let (talker, other_end) = UnixDatagram::pair().unwrap();
+        let others: Vec<_> = (0..100).map(|n| thread::spawn(move || n)).collect();
+        while !others.iter().all(JoinHandle::is_finished) {
+            talker.send(b"x").unwrap();
+            other_end.recv(&mut [0]).unwrap();
+        }
+        assert!(others.into_iter().map(|other| other.join().unwrap()).eq(0..100));
+    });
 }
 
 // Placement

@@ -41,17 +41,22 @@ pub fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// A server in a process of its own, on [`machine::SERVER_CPU`]. Dropping it ends the process.
+/// A server in a process of its own. Dropping it ends the process.
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts `command` and waits until it has printed [`READY`] and an address.
+    /// Starts `command` on [`machine::SERVER_CPU`] and waits until it has printed [`READY`] and an address.
     pub fn start(command: &mut Command) -> io::Result<Self> {
+        machine::pinned(machine::SERVER_CPU, || Self::start_anywhere(command))
+    }
+
+    /// As `start`, on whatever CPUs the caller may use.
+    pub fn start_anywhere(command: &mut Command) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = machine::pinned(machine::SERVER_CPU, || command.spawn())?;
+        let mut process = command.spawn()?;
         let stdout = process.stdout.take().expect("stdout was set to a pipe above");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -69,6 +74,11 @@ impl Server {
     /// CPU time that the server has used so far.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         machine::cpu_time_of(self.process.id())
+    }
+
+    /// How long its first OS thread, all that a server of one worker has, has wanted a CPU so far and had none.
+    pub fn waited_for_cpu(&self) -> io::Result<Duration> {
+        machine::waited_for_cpu(self.process.id())
     }
 }
 

@@ -31,7 +31,6 @@ use rustix::io::Errno;
 use crate::blocking::{Lane, Turn, unblock};
 use crate::fs::on_path;
 use crate::park;
-use crate::scheduler::worker;
 
 /// The most that one read or write moves.
 const CHUNK: usize = 256 << 10;
@@ -143,10 +142,8 @@ fn read_at_once(_: &std::fs::File, _: &mut [u8], _: Option<u64>) -> rustix::io::
 
 /// Lets the others run now and then, where nobody has to wait.
 fn take_turns() {
-    if worker::spend(worker::SYSTEM_CALL) {
-        // It may tell that the thread is cancelled and unwinds: then it reads all the same.
-        park::pause();
-    }
+    // It may tell that the thread is cancelled and unwinds: then it reads all the same.
+    park::count_system_call();
 }
 
 impl Buffers {

@@ -260,7 +260,7 @@ impl Io {
     #[inline]
     fn attempt<T, E: Failure>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, E>) -> io::Result<Option<T>> {
         // Before the operation: what it has done could not be taken back.
-        if worker::spend(worker::SYSTEM_CALL) && park::pause() {
+        if park::count_system_call() {
             return Err(cancelled());
         }
         loop {

@@ -12,6 +12,7 @@ mod pollable;
 mod readiness;
 mod socket;
 
+pub(crate) use self::readiness::always;
 pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use socket::{accept_steadily, socket, socket_pair};

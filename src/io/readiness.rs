@@ -54,6 +54,29 @@ impl Outlook {
     }
 }
 
+/// Makes a channel that always has a message.
+pub(crate) fn always() -> Receiver<()> {
+    Receiver::of_object(Arc::new(Always))
+}
+
+struct Always;
+
+impl Object<()> for Always {
+    fn look(&self) -> Look {
+        Look::Ready
+    }
+
+    fn enlist(&self, _: &Wait<'_>) -> bool {
+        false
+    }
+
+    fn delist(&self, _: &Wait<'_>) -> bool {
+        false
+    }
+
+    fn message(&self, _: Option<Instant>) {}
+}
+
 /// One direction of a descriptor.
 struct Direction {
     outlook: Arc<Outlook>,

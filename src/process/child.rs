@@ -1,18 +1,22 @@
 //! [`Child`]: a process that was started, and its end.
+//!
+//! The end is told by a descriptor of the process. Where there is none a thread of the blocking pool waits in the kernel: for each
+//! [`wait`](Child::wait) of its own, and for those who ask for the [readiness](Child::until_readable) it closes a pipe afterwards.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::panic;
 use std::process::{ExitStatus, Output};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
-use crate::blocking::{self, Lane, try_unblock};
-use crate::io::{Interest, Io};
+use crate::blocking::{self, Lane, Pending, try_unblock};
+use crate::channel::{Readiness, Receiver, never};
+use crate::io::{Interest, Io, always};
 use crate::scheduler::task::Reason;
 use crate::scheduler::worker;
 use crate::thread;
@@ -21,6 +25,28 @@ use crate::thread;
 ///
 /// Dropping it does nothing to the process, as in std: it runs on, and when it has ended it is left to the system as a zombie, until this
 /// process ends. So [`wait`](Child::wait) for it.
+///
+/// A `select!` waits for its end, too: [`readable`](crate::channel::readable) is a channel that has a message from then on, until the
+/// process has been waited for. Then it is disconnected, and what `readable` makes from there on has a message at once. There is nothing to
+/// be written: what [`writable`](crate::channel::writable) makes never has a message. If the system is out of descriptors there is a message
+/// at once, and [`wait`](Child::wait) waits all the same.
+///
+/// ```
+/// use std::time::Duration;
+/// use hebra::channel::{after, readable, select};
+/// use hebra::process::Command;
+///
+/// hebra::run(|| -> std::io::Result<()> {
+///     let mut child = Command::new("sleep").arg("60").spawn()?;
+///     select! {
+///         recv(readable(&child)) -> _ => {}
+///         recv(after(Duration::from_millis(10))) -> _ => child.kill()?,
+///     }
+///     assert!(!child.wait()?.success());
+///     Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Child {
     /// Where the process reads from, if that is a pipe.
     pub stdin: Option<ChildStdin>,
@@ -30,7 +56,7 @@ pub struct Child {
     pub stderr: Option<ChildStderr>,
     process: std::process::Child,
     /// How its end is waited for; made when that is first done.
-    end: Option<End>,
+    end: OnceLock<End>,
     /// It has been killed: its end is near.
     killed: bool,
 }
@@ -38,8 +64,17 @@ pub struct Child {
 enum End {
     /// A descriptor of the process, which is readable when that has ended.
     Descriptor(Io),
-    /// For a thread of the pool, one at a time.
-    Pool(Arc<Lane<()>>),
+    /// For a thread of the pool, one at a time, and one more that tells; `None` if there are no descriptors for a pipe.
+    Pool(Arc<Lane<()>>, OnceLock<Option<Teller>>),
+    /// Not any more: its number may be another's already.
+    Over,
+}
+
+/// A pipe that a thread of the pool closes when the process has ended.
+struct Teller {
+    told: Io,
+    /// What does that, unless it is dropped before.
+    _call: Pending<Box<dyn FnOnce() + Send>, ()>,
 }
 
 impl Child {
@@ -66,7 +101,7 @@ impl Child {
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.process.try_wait()?;
         if status.is_some() {
-            self.end = None;
+            self.end = OnceLock::from(End::Over);
         }
         Ok(status)
     }
@@ -84,20 +119,24 @@ impl Child {
             return Ok(status);
         }
         let status = if self.killed { thread::shield(|| self.wait_for_end()) } else { self.wait_for_end() }?;
-        self.end = None;
+        self.end = OnceLock::from(End::Over);
         Ok(status)
     }
 
+    fn pid(&self) -> rustix::io::Result<Pid> {
+        Pid::from_raw(self.id().cast_signed()).ok_or(Errno::CHILD)
+    }
+
     fn wait_for_end(&mut self) -> io::Result<ExitStatus> {
-        let pid = Pid::from_raw(self.id().cast_signed()).ok_or(Errno::CHILD)?;
+        let pid = self.pid()?;
         let process = &mut self.process;
-        match self.end.get_or_insert_with(|| End::of(pid)) {
+        match self.end.get_or_init(|| End::of(pid)) {
             End::Descriptor(io) => io.retry(Interest::Read, Reason::Child, |_| match process.try_wait() {
                 Ok(None) => Err(Errno::AGAIN),
                 Ok(Some(status)) => Ok(Ok(status)),
                 Err(error) => Ok(Err(error)),
             })?,
-            End::Pool(lane) => loop {
+            End::Pool(lane, _) => loop {
                 // Somebody may have waited before, and given up; then that call is still under way.
                 let turn = lane.enter_unless_cancelled()?;
                 if let Some(status) = process.try_wait()? {
@@ -105,10 +144,11 @@ impl Child {
                 }
                 try_unblock(move || {
                     // Whether it fails or is interrupted: the next look at the process says what to do.
-                    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+                    let _ = wait_in_kernel(pid);
                     drop(turn);
                 })?;
             },
+            End::Over => Ok(process.wait()?),
         }
     }
 
@@ -138,9 +178,47 @@ impl End {
         match open(pid) {
             Ok(fd) => End::Descriptor(Io::new(fd)),
             // No such descriptors on this system, or none left.
-            Err(_) => End::Pool(Arc::new(Lane::new(()))),
+            Err(_) => End::pool(),
         }
     }
+
+    fn pool() -> End {
+        End::Pool(Arc::new(Lane::new(())), OnceLock::new())
+    }
+}
+
+impl Teller {
+    fn of(pid: Pid) -> Option<Teller> {
+        let (told, teller) = io::pipe().ok()?;
+        let call: Box<dyn FnOnce() + Send> = Box::new(move || {
+            while wait_in_kernel(pid) == Err(Errno::INTR) {}
+            drop(teller);
+        });
+        Some(Teller { told: Io::new(told.into()), _call: blocking::begin(call) })
+    }
+}
+
+impl Readiness for Child {
+    fn until_readable(&self) -> Receiver<()> {
+        let Ok(pid) = self.pid() else { return always() };
+        match self.end.get_or_init(|| End::of(pid)) {
+            End::Descriptor(io) => io.readiness(Interest::Read),
+            End::Pool(_, teller) => match teller.get_or_init(|| Teller::of(pid)) {
+                Some(teller) => teller.told.readiness(Interest::Read),
+                None => always(),
+            },
+            End::Over => always(),
+        }
+    }
+
+    fn until_writable(&self) -> Receiver<()> {
+        never()
+    }
+}
+
+/// Waits until the process has ended, and leaves it to be waited for.
+fn wait_in_kernel(pid: Pid) -> rustix::io::Result<()> {
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).map(drop)
 }
 
 /// The process is ours and not waited for yet, so the number is still its own.
@@ -182,7 +260,7 @@ impl From<std::process::Child> for Child {
             stdout: process.stdout.take().map(ChildStdout::from),
             stderr: process.stderr.take().map(ChildStderr::from),
             process,
-            end: None,
+            end: OnceLock::new(),
             killed: false,
         }
     }
@@ -221,5 +299,56 @@ impl Drop for KillOnDrop {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::channel::{after, readable, select};
+
+    /// A process that ends when its input does, of which no descriptor tells.
+    fn cat() -> Child {
+        let mut child = crate::process::Command::new("cat").stdin(crate::process::Stdio::piped()).spawn().unwrap();
+        child.end = OnceLock::from(End::pool());
+        child
+    }
+
+    fn go_both_ways() {
+        let mut child = cat();
+        select! {
+            recv(readable(&child)) -> _ => panic!("it has not ended"),
+            recv(after(Duration::from_millis(5))) -> _ => {}
+        }
+        let ended = readable(&child);
+        drop(child.stdin.take());
+        select! {
+            recv(ended) -> told => assert_eq!(told, Ok(())),
+            recv(after(Duration::from_secs(50))) -> _ => panic!("nobody has told"),
+        }
+        assert_eq!(readable(&child).try_recv(), Ok(()));
+        assert!(child.try_wait().unwrap().unwrap().success());
+        assert!(ended.recv().is_err(), "what was told of is over");
+        assert_eq!(readable(&child).recv(), Ok(()));
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn where_no_descriptor_tells_of_the_end_a_thread_of_the_pool_does() {
+        crate::run(go_both_ways);
+        go_both_ways();
+    }
+
+    #[test]
+    fn it_may_be_waited_for_while_a_thread_of_the_pool_is_to_tell() {
+        crate::run(|| {
+            let mut child = cat();
+            let ended = readable(&child);
+            assert!(ended.try_recv().is_err());
+            assert!(child.wait().unwrap().success());
+            assert!(ended.recv().is_err());
+        });
     }
 }

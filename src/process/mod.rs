@@ -2,7 +2,8 @@
 //!
 //! A [`Command`] is started in the [blocking pool](crate::blocking), as starting a program takes a millisecond and may take a disk. Then
 //! nothing blocks any more: the pipes to a [`Child`] are waited for as sockets are, and so is its end, through a descriptor of the process.
-//! On a system without such descriptors a thread of the pool waits for it.
+//! On a system without such descriptors a thread of the pool waits for it. A `select!` waits for both, by
+//! [`readable`](crate::channel::readable).
 //!
 //! ```
 //! use hebra::process::Command;

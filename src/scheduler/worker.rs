@@ -19,9 +19,9 @@
 //!
 //! # One turn of the loop
 //!
-//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads run long; then look at the
-//! inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing to run: take unstarted threads from
-//! other workers, else announce sleep, look once more, and wait for I/O, the next deadline or the bell.
+//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads run long, and no further once they have
+//! made [`TURN_CALLS`] system calls; then look at the inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing
+//! to run: take unstarted threads from other workers, else announce sleep, look once more, and wait for I/O, the next deadline or the bell.
 //!
 //! In a simulation a turn resumes or starts one green thread, which the [`oracle`](super::oracle) has picked, and instead of sleeping
 //! it sets the clock; see [`simulate`].
@@ -71,8 +71,12 @@ use shared::{Post, Unstarted, forget_burst};
 
 /// Green threads resumed at most before the loop looks at anything else.
 const QUOTA: u32 = 64;
-/// A turn that took longer than this halves the quota, a shorter one doubles it.
+/// How long a turn should take. One that took longer cuts the quota to what would have gone into this time; one that had the whole quota
+/// run in less doubles it.
 const TURN: Nanos = 50_000;
+/// System calls of green threads after which a turn is over: what one of them may do before it lets the others run. The quota follows
+/// from turns that are past; this ends one at once in which that has begun to be too many.
+const TURN_CALLS: u32 = BUDGET / SYSTEM_CALL;
 /// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch the line back each time.
 const LOOK_INTERVAL: Nanos = 500;
 /// How often it does so between two looks at I/O.
@@ -110,6 +114,8 @@ pub(crate) struct Worker {
     /// An empty vector to swap against the inbox.
     spare: Vec<Slot>,
     quota: u32,
+    /// Green threads resumed in this turn.
+    resumed: u32,
     /// Resumes ahead for which prefetching pays: those that the last look at I/O has brought.
     cold: usize,
     /// Resumes until all have run that the last look at I/O has made ready.
@@ -124,6 +130,14 @@ pub(crate) struct Worker {
     /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
     doubts: u32,
     stop: Stop,
+}
+
+/// Whether a turn may resume another green thread.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    GoesOn,
+    /// Its system calls are [`TURN_CALLS`].
+    Over,
 }
 
 /// How far the end of the runtime has come on this worker.
@@ -144,6 +158,7 @@ impl Worker {
             events: Events::new(),
             spare: Vec::new(),
             quota: QUOTA,
+            resumed: 0,
             cold: 0,
             brought: 0,
             turn_began: now,
@@ -207,16 +222,21 @@ impl Worker {
     }
 
     fn resume_ready(&mut self, queue: &LocalQueue) {
-        for _ in 0..self.quota {
+        let mut left = self.quota;
+        while left > 0 {
             let Some(slot) = queue.pop() else { break };
+            left -= 1;
             self.sweep.set_active();
             self.brought = self.brought.saturating_sub(1);
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
             }
-            self.resume(slot, queue);
+            if self.resume(slot, queue) == Turn::Over {
+                break;
+            }
         }
+        self.resumed = self.quota - left;
     }
 
     /// Brings what the next ready threads need into the cache while this one runs: in three steps, as each leads to the next.
@@ -237,7 +257,7 @@ impl Worker {
     }
 
     #[inline(always)] // Saving the registers once more would cost a sixth of a yield.
-    fn resume(&mut self, slot: Slot, queue: &LocalQueue) {
+    fn resume(&mut self, slot: Slot, queue: &LocalQueue) -> Turn {
         let entry = &mut self.table[slot as usize];
         let local = &self.local;
         local.running.set(Some(NonNull::from(&entry.task)));
@@ -249,21 +269,32 @@ impl Worker {
         local.running.set(None);
         entry.suspender = local.suspender.get();
         match resumed {
+            Resumed::Suspended(Suspend::Yield) => {
+                queue.push(slot);
+                // Who does nothing else does it without system calls.
+                return Turn::GoesOn;
+            }
             Resumed::Suspended(Suspend::Park) => {}
-            Resumed::Suspended(Suspend::Yield) => queue.push(slot),
+            Resumed::Suspended(Suspend::Spent) => queue.push(slot),
             Resumed::Finished(()) => drop(self.table.remove(slot as usize)),
         }
+        if self.local.system_calls.get() < TURN_CALLS { Turn::GoesOn } else { Turn::Over }
     }
 
     fn start_unstarted(&mut self, queue: &LocalQueue) {
         self.local.take_posted();
-        for _ in 0..self.quota {
+        // Those who are ready, and always as busy, do not use up what these may do.
+        self.local.system_calls.set(0);
+        let mut left = self.quota;
+        while left > 0 && self.local.system_calls.get() < TURN_CALLS {
             let local = self.local.local_starts.borrow_mut().pop_front();
             if let Some(LocalStart { task, stack, body }) = local {
+                left -= 1;
                 self.start(task, stack, body, queue);
                 continue;
             }
             let Some(Unstarted { task, stack }) = self.next_unstarted() else { break };
+            left -= 1;
             // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
             let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
             let body = move |start| {
@@ -272,6 +303,7 @@ impl Worker {
             };
             self.start(task, stack.map(|stack| *stack), body, queue);
         }
+        self.resumed = self.resumed.max(self.quota - left);
     }
 
     fn next_unstarted(&self) -> Option<Unstarted> {
@@ -321,11 +353,22 @@ impl Worker {
     }
 
     fn read_clock(&mut self) {
-        let now = self.local.shared.clock.now();
-        let turn = now - self.turn_began;
-        self.turn_began = now;
-        self.local.now.set(now);
-        self.quota = if turn > TURN { (self.quota / 2).max(1) } else { (self.quota * 2).min(QUOTA) };
+        let began = self.turn_began;
+        self.begin_turn();
+        let turn = self.turn_began - began;
+        let resumed = mem::take(&mut self.resumed);
+        if turn > TURN {
+            let in_time = Nanos::from(resumed) * TURN / turn;
+            self.quota = in_time.clamp(1, QUOTA.into()) as u32;
+        } else if resumed >= self.quota {
+            self.quota = (self.quota * 2).min(QUOTA);
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        self.turn_began = self.local.shared.clock.now();
+        self.local.now.set(self.turn_began);
+        self.local.system_calls.set(0);
     }
 
     fn read_mail(&mut self, queue: &LocalQueue) {
@@ -440,11 +483,10 @@ impl Worker {
 
     /// Begins a turn after an idle time.
     fn wake_up(&mut self, by_mail: bool) {
-        let now = self.local.shared.clock.now();
-        self.linger.note_idle(now - self.turn_began, by_mail);
-        self.local.now.set(now);
-        self.turn_began = now;
-        self.last_poll = now;
+        let idle_since = self.turn_began;
+        self.begin_turn();
+        self.linger.note_idle(self.turn_began - idle_since, by_mail);
+        self.last_poll = self.turn_began;
     }
 
     /// Looks out for mail for a while, if it is likely to come; see [`Linger`]. Returns whether there is something to do.

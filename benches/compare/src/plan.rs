@@ -75,6 +75,9 @@ pub const NOTES: &[&str] = &[
     "tokio sends through its own `mpsc`, 4 to 4 through async-channel; smol through `smol::channel`, run by one `Executor`",
     "with two workers hebra used hardly more than one CPU in spawn, ping-pong, 4 to 4 and lock, by its CPU time: its threads stay where \
      they start",
+    "hebra has no timers by themselves: what moves a deadline is a green thread that is woken, and waits anew, with two switches; the others \
+     have their own kind of timer moved (`Sleep::reset`, `Timer::set_after`, `Timer.Reset`, cancel and `call_later`, libev's `again`)",
+    "two workers of a server and the load share the two CPUs, and none is pinned",
     "OS threads use crossbeam-channel and std's `Mutex`",
     "Go's generators are `iter.Pull`, its joins a channel each, its time-outs a `Timer` that is set again",
 ];
@@ -239,8 +242,11 @@ pub fn cases(size: Size) -> Vec<Case> {
 const GENERATORS: &[&str] = &["hebra", "generator", "go", "python", "greenlet"];
 const ALL: &[&str] = &["hebra", "may", "tokio", "tokio-multi", "smol", "std", "go", "asyncio", "gevent"];
 /// Those that can use two CPUs.
-const PARALLEL: &[&str] = &["hebra", "may", "tokio-multi", "smol", "std", "go"];
+pub const PARALLEL: &[&str] = &["hebra", "may", "tokio-multi", "smol", "std", "go"];
 const LIGHT: &[&str] = &["hebra", "may", "tokio", "tokio-multi", "smol", "go", "asyncio", "gevent"];
+
+/// What `timers` measures besides.
+pub const RESET: &str = "reset_ns";
 
 const LATENESS: [Figure; 2] = [figure("late_p50_ms", "ms", "late, median"), figure("late_p99_ms", "ms", "late, p99")];
 const WEIGHT: [Figure; 4] = [
@@ -354,6 +360,10 @@ fn crowds(size: Size) -> Vec<Case> {
     let title = format!("ping-pong with time-outs, {text} timers pending");
     let parameters = [("threads", pending), ("count", size.pick(500_000, 100_000)), ("workers", 1)];
     cases.push(Case::new("timers", "sleepers", title, &parameters).peers(LIGHT).without("may"));
+    // A second figure of the same measurement.
+    let title = format!("a deadline moved, {text} timers pending");
+    let moved = Case::new("timers", "sleepers", title, &parameters).peers(LIGHT).without("may");
+    cases.push(moved.figures(figure(RESET, "ns", ""), &[]));
     for case in &mut cases {
         case.floor = (case.parameters.get(WORKERS) == 1).then_some("corosensei");
         let large = case.parameters.get("threads") > 100_000;

@@ -42,6 +42,8 @@ pub(crate) const SYSTEM_CALL: u32 = 4;
 pub(crate) enum Suspend {
     /// It wants to run again after the others.
     Yield,
+    /// As `Yield`, because its [`BUDGET`] has gone into system calls.
+    Spent,
     /// Somebody will make it runnable.
     Park,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Local {
     pub(super) scopes: RefCell<Vec<Scopes>>,
     /// What is left of the running thread's [`BUDGET`].
     pub(super) budget: Cell<u32>,
+    /// System calls in this turn, of those that are counted.
+    pub(super) system_calls: Cell<u32>,
     /// The clock as read at the last turn.
     pub(super) now: Cell<Nanos>,
     /// Who says what runs next, in a simulation.
@@ -190,6 +194,9 @@ pub(crate) fn spend(cost: u32) -> bool {
     with(|local, _| {
         let left = local.budget.get();
         local.budget.set(left.saturating_sub(cost));
+        if cost >= SYSTEM_CALL {
+            local.system_calls.set(local.system_calls.get() + 1);
+        }
         left == 0
     }) == Some(true)
 }
@@ -236,6 +243,7 @@ impl Local {
             suspender: Cell::new(None),
             scopes: RefCell::default(),
             budget: Cell::new(0),
+            system_calls: Cell::new(0),
             now: Cell::new(now),
         }
     }

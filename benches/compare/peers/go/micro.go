@@ -48,7 +48,9 @@ func init() {
 	add("memory", weigh)
 	add("timers", func(p parameters) metrics {
 		fallAsleep(p["threads"])
-		return warm(p["count"], func(count int) float64 { return pingPong(count, timedReceiver) })
+		both := warm(p["count"], func(count int) float64 { return pingPong(count, timedReceiver) })
+		both["reset_ns"] = warm(p["count"], reset)["ns"]
+		return both
 	})
 }
 
@@ -219,6 +221,17 @@ func pingPong(count int, receiver func(chan uint64) func() (uint64, bool)) float
 	close(there)
 	<-ended
 	return ns
+}
+
+// reset moves the deadline of a timer.
+func reset(count int) float64 {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	return nsEach(count, func() {
+		for range count {
+			timer.Reset(timeout)
+		}
+	})
 }
 
 func mpmc(count int) float64 {

@@ -1,6 +1,6 @@
 //! The floors: corosensei alone, with a run queue where there must be one; without other threads, cancellation or safety.
 //!
-//! The floor of locks is a lock of std's that nobody else wants; that of sleepers, a page and an entry of a heap for each.
+//! The floor of a deadline that is moved is a switch to whoever has it, and back. The floor of locks is a lock of std's that nobody else wants; that of sleepers, a page and an entry of a heap for each.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::mem;
 use std::sync::Mutex;
 
-use super::{COLD_TURNS, Crowd, Measured, Metrics, machine, slab, times, twice, warm};
+use super::{COLD_TURNS, Crowd, Measured, Metrics, machine, slab, timers, times, twice, warm};
 use crate::parameters::Parameters;
 use crate::support::stats::ns_each;
 use crate::support::{floor, hand_over};
@@ -24,7 +24,8 @@ pub fn measure(workload: &str, parameters: &Parameters) -> Measured {
         "cold" => cold(threads),
         "spawn" => twice(|| floor::spawn_boxed(threads)),
         "yield" => yields(threads, parameters.count()),
-        "ping-pong" | "timers" => warm(parameters.count(), hand_over::ping_pong),
+        "ping-pong" => warm(parameters.count(), hand_over::ping_pong),
+        "timers" => timers(parameters.count(), hand_over::ping_pong, floor::round_trip),
         "mpmc" => warm(parameters.count(), hand_over::many),
         "mutex" => warm(parameters.count(), uncontended),
         "sleepers" => touch_and_sort(threads),

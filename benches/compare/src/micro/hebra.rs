@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 use std::mem;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hebra::channel::{self, Receiver};
@@ -11,7 +12,7 @@ use hebra::{Config, Generator, Runtime, thread};
 
 use super::{
     COLD_TURNS, Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, count_yield, late,
-    times, twice, warm, yields_go_on,
+    timers, times, twice, warm, yields_go_on,
 };
 use crate::parameters::Parameters;
 use crate::support::stats::ns_each;
@@ -41,7 +42,7 @@ pub fn measure(workload: &str, parameters: &Parameters) -> Measured {
         }),
         "timers" => on(&|| {
             fall_asleep(&Crowd::new(threads));
-            warm(count, |count| ping_pong(count, |from| from.recv_timeout(TIMEOUT).ok())).print_and_exit()
+            timers(count, |count| ping_pong(count, |from| from.recv_timeout(TIMEOUT).ok()), reset).print_and_exit()
         }),
         _ => return None,
     })
@@ -143,6 +144,26 @@ fn ping_pong(count: u64, recv: impl Fn(&Receiver<u64>) -> Option<u64> + Copy + S
     });
     drop(to);
     echo.join().expect("it does not panic");
+    ns
+}
+
+/// ns to end a wait and begin it anew.
+fn reset(count: u64) -> f64 {
+    let resets = Arc::new(AtomicU64::new(0));
+    let done = resets.clone();
+    let sleeper = thread::spawn(move || {
+        while done.fetch_add(1, Relaxed) < count {
+            thread::park_timeout(TIMEOUT);
+        }
+    });
+    thread::yield_now();
+    let ns = ns_each(count, || {
+        while resets.load(Relaxed) <= count {
+            sleeper.thread().unpark();
+            thread::yield_now();
+        }
+    });
+    sleeper.join().expect("it does not panic");
     ns
 }
 

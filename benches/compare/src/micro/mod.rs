@@ -13,7 +13,7 @@
 //! | `mutex` | `threads` add one to a number under a lock |
 //! | `sleepers` | `threads` sleep up to a second each: CPU time of each, from the first spawn to the last join, and by how much they oversleep |
 //! | `memory` | `threads` that are asleep: what the process has grown by |
-//! | `timers` | `ping-pong` with a time-out of 10 s at each receive, while `threads` others are asleep |
+//! | `timers` | `ping-pong` with a time-out of 10 s at each receive, while `threads` others are asleep; and a deadline that is moved, over and over |
 //!
 //! Each does its work, or a tenth of it, once before it is measured, unless it is the first time that counts.
 
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::foreign;
 use crate::parameters::Parameters;
+use crate::plan::RESET;
 use crate::results::Metrics;
 use crate::support::machine::{self, Memory};
 use crate::support::stats::Samples;
@@ -74,6 +75,19 @@ fn warm(count: u64, work: impl Fn(u64) -> f64) -> Metrics {
 fn twice(work: impl Fn() -> f64) -> Metrics {
     work();
     Metrics::ns(work())
+}
+
+/// As `warm`, for the two kinds of work of the workload `timers`.
+fn timers(count: u64, ping_pong: impl Fn(u64) -> f64, reset: impl Fn(u64) -> f64) -> Metrics {
+    let each = |work: &dyn Fn(u64) -> f64| {
+        work(count / 10 + 1);
+        work(count)
+    };
+    both(each(&ping_pong), each(&reset))
+}
+
+fn both(ping_pong: f64, reset: f64) -> Metrics {
+    Metrics::new(&[("ns", ping_pong), (RESET, reset)])
 }
 
 /// How many turns in a row make one figure of `cold`.

@@ -1,10 +1,12 @@
 //! smol, one `Executor`, run by as many OS threads as there are workers: `smol::channel`, `smol::lock`, `smol::Timer`; a time-out is a
 //! `Timer` in a race with the receive.
 
-use std::future;
+use std::future::{self, Future, poll_fn};
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use smol::Timer;
@@ -13,7 +15,7 @@ use smol::future::{FutureExt, yield_now};
 use smol::lock::Mutex;
 
 use super::{
-    Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, count_yield, late, ns_since,
+    Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, both, count_yield, late, ns_since,
     times, yields_go_on,
 };
 use crate::parameters::Parameters;
@@ -57,7 +59,9 @@ pub fn measure(workload: &str, parameters: &Parameters) -> Measured {
         "timers" => run!(async move {
             fall_asleep(&Crowd::new(threads)).await;
             ping_pong::<true>(tenth).await;
-            Metrics::ns(ping_pong::<true>(count).await).print_and_exit()
+            let ping_pong = ping_pong::<true>(count).await;
+            reset(tenth).await;
+            both(ping_pong, reset(count).await).print_and_exit()
         }),
         _ => return None,
     })
@@ -125,6 +129,17 @@ async fn recv<const TIMED: bool>(from: &Receiver<u64>) -> Option<u64> {
         None
     };
     async { from.recv().await.ok() }.or(timed_out).await
+}
+
+/// ns to move the deadline of a timer that has been waited for.
+async fn reset(count: u64) -> f64 {
+    let mut timer = Timer::after(TIMEOUT);
+    let start = Instant::now();
+    for _ in 0..count {
+        timer.set_after(TIMEOUT);
+        assert!(poll_fn(|context| Poll::Ready(Pin::new(&mut timer).poll(context).is_pending())).await);
+    }
+    ns_since(start, count)
 }
 
 /// ns per message.

@@ -1,9 +1,12 @@
 //! tokio, both of its schedulers: `tokio::spawn`, `tokio::sync`, `tokio::time`. Its own channels have one receiver, so `mpmc` takes
 //! async-channel's.
 
+use std::future::{Future, poll_fn};
 use std::hint::black_box;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -12,7 +15,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, count_yield, late, ns_since,
+    Crowd, LONG, MPMC_CAPACITY, Measured, Metrics, PARKED, SIDES, Sleepers, TIMEOUT, Window, both, count_yield, late, ns_since,
     times, yields_go_on,
 };
 use crate::parameters::Parameters;
@@ -67,7 +70,9 @@ pub fn measure(flavor: Flavor, workload: &str, parameters: &Parameters) -> Measu
         "timers" => run!(async move {
             fall_asleep(&Crowd::new(threads)).await;
             ping_pong::<true>(tenth).await;
-            Metrics::ns(ping_pong::<true>(count).await).print_and_exit()
+            let ping_pong = ping_pong::<true>(count).await;
+            reset(tenth).await;
+            both(ping_pong, reset(count).await).print_and_exit()
         }),
         _ => return None,
     })
@@ -127,6 +132,17 @@ async fn ping_pong<const TIMED: bool>(count: u64) -> f64 {
 #[inline(always)]
 async fn recv<const TIMED: bool>(from: &mut mpsc::Receiver<u64>) -> Option<u64> {
     if TIMED { timeout(TIMEOUT, from.recv()).await.ok().flatten() } else { from.recv().await }
+}
+
+/// ns to move the deadline of a timer that has been waited for.
+async fn reset(count: u64) -> f64 {
+    let mut timer = pin!(sleep(TIMEOUT));
+    let start = Instant::now();
+    for _ in 0..count {
+        timer.as_mut().reset(tokio::time::Instant::now() + TIMEOUT);
+        assert!(poll_fn(|context| Poll::Ready(timer.as_mut().poll(context).is_pending())).await);
+    }
+    ns_since(start, count)
 }
 
 /// ns per message.

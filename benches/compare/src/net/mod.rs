@@ -3,6 +3,9 @@
 //! A measurement is the load: it starts the peer's server on one CPU and asks it from the other. Every server does the same: one `read`
 //! of the same size, one `write` of the answer, `TCP_NODELAY` on, no time-outs. What is compared is the server's CPU time per request,
 //! which the load disturbs least, as it never sleeps and so is never woken by the server; how busy both sides were is told beside it.
+//!
+//! A server with two workers and its load share two CPUs: nobody is pinned, and the load sleeps when there is nothing to do, else it would take
+//! half of what the server needs. It hardly ever does; but latencies are then those of three OS threads that wait for two CPUs.
 
 mod blocking;
 mod churn;
@@ -92,18 +95,23 @@ pub fn measure(peer: &str, workload: &str, parameters: &Parameters) -> Option<Re
 
 fn load(peer: &str, workload: &str, parameters: &Parameters) -> io::Result<Metrics> {
     machine::raise_fd_limit()?;
-    machine::pin(machine::LOAD_CPU);
+    let alone = parameters.workers() == 1;
+    if alone {
+        machine::pin(machine::LOAD_CPU);
+    }
     let service = if workload == HTTP { HTTP } else { ECHO };
     let mut command = program(peer)?;
     command.args(["serve", peer, service, &format!("{WORKERS}={}", parameters.workers())]);
-    let server = Server::start(&mut command)?;
+    let server = if alone { Server::start(&mut command) } else { Server::start_anywhere(&mut command) }?;
     let [warm_up, window] = [WARM_UP, WINDOW].map(|name| Duration::from_millis(parameters.get(name)));
     let connections = parameters.get(CONNECTIONS) as usize;
     let window = if workload == CHURN {
         churn::Load::new(server.address, connections, MESSAGE)?.window(&server, warm_up, window)?
     } else {
         let exchange = if workload == HTTP { batch(parameters.get(DEPTH) as usize) } else { message() };
-        Load::connect(server.address, connections, exchange)?.spinning().window(&server, warm_up, window)?
+        let load = Load::connect(server.address, connections, exchange)?;
+        let mut load = if alone { load.spinning() } else { load };
+        load.window(&server, warm_up, window)?
     };
     if window.requests == 0 {
         return Err(io::Error::other(format!("no answer in {:?}, {} errors", window.elapsed, window.errors)));

@@ -2,7 +2,7 @@
 
 use super::{CHURN, CONNECTIONS, DEPTH, ECHO, HTTP, WARM_UP, WINDOW};
 use crate::parameters::WORKERS;
-use crate::plan::{Case, Figure, Size, figure};
+use crate::plan::{Case, Figure, PARALLEL, Size, TWO_WORKERS, figure};
 use crate::support::stats::thousands;
 
 const PEERS: &[&str] = &["hebra", "may", "tokio", "tokio-multi", "smol", "std", "go", "asyncio", "gevent"];
@@ -39,14 +39,33 @@ pub fn cases(size: Size) -> Vec<Case> {
     }
     let title = format!("connect, one echo, close; {CHURNING} at once");
     cases.push(Case::new(CHURN, "churn", title, &[(CONNECTIONS, CHURNING)]));
+    let on_two: Vec<_> =
+        cases.iter().filter(|case| size == Size::Full || is_enough(case)).filter_map(with_two_workers).collect();
     let (warm_up, window) = size.pick((300, 800), (100, 250));
-    let timed = |case: Case| {
+    let timed = |case: Case, workers, peers| {
         let (rounds, of_slow) = size.pick((3, 1), (1, 1));
-        let mut case = case.peers(PEERS).floor(FLOOR).figures(COST, BESIDE).rounds(rounds, of_slow).limit(15);
-        case.parameters = case.parameters.with(WORKERS, 1).with(WARM_UP, warm_up).with(WINDOW, window);
+        let mut case = case.peers(peers).floor(FLOOR).figures(COST, BESIDE).rounds(rounds, of_slow).limit(15);
+        case.parameters = case.parameters.with(WORKERS, workers).with(WARM_UP, warm_up).with(WINDOW, window);
         case
     };
-    cases.into_iter().map(timed).collect()
+    let on_one = cases.into_iter().map(|case| timed(case, 1, PEERS));
+    on_one.chain(on_two.into_iter().map(|case| timed(case, 2, PARALLEL))).collect()
+}
+
+/// The same case for two workers, if it is one for them: not too few connections, and not so many that the load is slower still.
+fn with_two_workers(case: &Case) -> Option<Case> {
+    let connections = case.parameters.get(CONNECTIONS);
+    let fits = matches!((case.workload, connections), (ECHO, 100 | 1_000) | (HTTP, 64));
+    fits.then(|| {
+        let mut case = case.clone();
+        case.title += TWO_WORKERS;
+        case
+    })
+}
+
+/// Whether this case will do where there is no time for all: one of each service.
+fn is_enough(case: &Case) -> bool {
+    case.parameters.get(CONNECTIONS) <= 100 && case.parameters.get_or(DEPTH, 1) == 1
 }
 
 fn plural(connections: u64) -> String {

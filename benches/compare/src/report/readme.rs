@@ -62,6 +62,7 @@ type Reasons = BTreeMap<(&'static str, String), Vec<String>>;
 fn by_table(cases: &[Case]) -> Vec<(&'static str, Vec<&Case>)> {
     let title = |case: &Case| match case.group {
         "generators" => "Generators",
+        "echo" | "http" | "churn" if case.parameters.get_or(WORKERS, 1) > 1 => "Servers with two workers: CPU time per request",
         "echo" | "http" | "churn" => "Servers on one CPU: CPU time per request",
         _ if case.parameters.get_or(WORKERS, 1) > 1 => "Green threads, two workers",
         "sleepers" | "memory" => "Crowds, one worker",
