@@ -634,7 +634,7 @@ fn what_a_crowd_has_sent_arrives() {
 
 /// Sends numbers and receives others, as many; returns the sum of what has come.
 fn exchange(sender: &Sender<u64>, receiver: &Receiver<u64>, numbers: std::ops::Range<u64>) -> u64 {
-    numbers.map(|number| sender.send(number).and_then(|()| Ok(receiver.recv().unwrap())).unwrap()).sum()
+    numbers.map(|number| sender.send(number).map(|()| receiver.recv().unwrap()).unwrap()).sum()
 }
 
 /// A channel is quick for the OS thread that has long used it alone, and then somebody else comes, again and again.
