@@ -74,9 +74,9 @@ const QUOTA: u32 = 64;
 /// How long a turn should take. One that took longer cuts the quota to what would have gone into this time; one that had the whole quota
 /// run in less doubles it.
 const TURN: Nanos = 50_000;
-/// System calls of green threads after which a turn is over: what one of them may do before it lets the others run. The quota follows
-/// from turns that are past; this ends one at once in which that has begun to be too many.
-const TURN_CALLS: u32 = BUDGET / SYSTEM_CALL;
+/// System calls of green threads after which a turn is over, some hundred microseconds' worth. The quota follows from turns that are past;
+/// this ends one at once in which it has turned out to be too many. A turn that answers a request for each of its quota makes no more.
+const TURN_CALLS: u32 = 2 * QUOTA;
 /// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch the line back each time.
 const LOOK_INTERVAL: Nanos = 500;
 /// How often it does so between two looks at I/O.
