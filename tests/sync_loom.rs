@@ -111,9 +111,6 @@ mod claim {
 }
 
 mod task {
-    pub(crate) const OWNER_BITS: u32 = 48;
-    pub(crate) const NO_OWNER: u64 = 1 << 62;
-
     pub(crate) enum Reason {
         Lock,
     }

@@ -84,8 +84,8 @@ pub(super) fn recv<T>(object: &dyn Object<T>, deadline: Option<Instant>) -> Resu
     }
 }
 
-/// What [`readable`](super::readable) and [`writable`](super::writable) take: the sockets, [`io::Pollable`](crate::io::Pollable), the pipes
-/// of child processes, [`Signals`](crate::signal::Signals).
+/// What [`readable`](super::readable) and [`writable`](super::writable) take: the sockets, [`io::Pollable`](crate::io::Pollable), child
+/// processes and their pipes, [`Signals`](crate::signal::Signals).
 ///
 /// Implement it for a type that wraps one of them, by asking that.
 ///

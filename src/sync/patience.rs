@@ -33,7 +33,7 @@ impl Patience {
     /// Waits in line, once. `enter` looks at the object under its lock, and enlists the waiter; or returns `false` if there is no need
     /// to wait. `leave` takes the waiter out again, unless a wake by way of it has ended the wait.
     ///
-    /// `owner` is what dumps and deadlock reports follow; see [`owner_id`](crate::scheduler::task::owner_id).
+    /// `owner` is what dumps and deadlock reports follow: the id of the thread that is waited for, or 0.
     #[inline(always)] // As `park`.
     pub(super) fn wait_once(
         self,

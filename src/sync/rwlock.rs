@@ -256,7 +256,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     /// ```
     pub fn downgrade(this: RwLockWriteGuard<'a, T>) -> RwLockReadGuard<'a, T> {
         let this = ManuallyDrop::new(this);
-        this.lock.gate.downgrade(this.holder.id());
+        this.lock.gate.downgrade();
         this.lock.reader()
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};
-use super::super::task::{Reason, TaskRef, owner_id};
+use super::super::task::{Reason, TaskRef};
 use super::{Entry, Shared, Stop, Worker};
 use crate::report::say;
 
@@ -139,7 +139,7 @@ fn owner(task: &TaskRef) -> u64 {
         // SAFETY: the word was lent to `park_insistently` by a frame of the task's stack, which is parked: nobody else resumes
         // it (law 2) or unwinds it (law 3), so what the frame has borrowed is alive.
         let word = unsafe { word.as_ref() };
-        owner_id(word.load(Ordering::Relaxed))
+        word.load(Ordering::Relaxed)
     })
 }
 
