@@ -18,6 +18,9 @@
 //! At least one of the two sees what the other has written. Who leaves looks at the owner again in the same way, and wakes whoever
 //! sleeps. (The idea is that of Vasudevan, Namjoshi and Namjoshi, *Simple and Fast Biased Locks*, 2010.)
 //!
+//! Each bias has its own word `inside`: its owner may be interrupted before it writes, and go on when the lock is biased to another, whose
+//! word it must not touch. So there is a small number of them to a lock, for its whole life.
+//!
 //! It is for what [`Lock`] is for: short sections without user code, under which nothing parks.
 
 use std::cell::Cell;
@@ -33,12 +36,14 @@ use crate::lock::{Lock, LockGuard};
 /// No OS thread has this number.
 const NOBODY: u32 = 0;
 /// The number of OS threads that have none, or for which there was none left. No lock has it for its owner.
-const UNNUMBERED: u32 = u32::MAX;
+const UNNUMBERED: u32 = u32::MAX - (BIASES - 1);
+/// How many times a lock is biased. The numbers of OS threads are multiples of it.
+const BIASES: u32 = 4;
 /// How many times in a row the same OS thread takes a lock before it is biased. To revoke that costs as much as some hundred. Few where a
 /// model checker has to get there.
 const ENOUGH: u32 = if cfg!(test) { 1 } else { 256 };
 /// Each revocation makes so many times as many necessary.
-const MORE: u32 = 16;
+const MORE: u32 = if cfg!(test) { 1 } else { 16 };
 
 thread_local! {
     static NUMBER: Cell<u32> = const { Cell::new(UNNUMBERED) };
@@ -47,10 +52,10 @@ thread_local! {
 /// See the module. What the owner needs of it lies first.
 #[repr(C)]
 pub(crate) struct BiasedLock<T> {
-    /// The number of the OS thread that it is biased to. It is written under the plain lock.
+    /// The number of the OS thread that it is biased to, plus that of the bias. It is written under the plain lock.
     owner: AtomicU32,
-    /// The owner is in the critical section, or about to find out that it is the owner no more.
-    inside: AtomicBool,
+    /// For each bias: its owner is in the critical section, or about to find out that it is the owner no more.
+    inside: [AtomicBool; BIASES as usize],
     value: Guarded<false, T>,
     plain: Lock<History>,
 }
@@ -62,43 +67,50 @@ struct History {
     times: u32,
     /// How many are enough.
     enough: u32,
+    /// How many biases have been revoked.
+    revoked: u32,
 }
 
 impl<T> BiasedLock<T> {
     pub(crate) const fn new(value: T) -> BiasedLock<T> {
         BiasedLock {
             owner: AtomicU32::new(NOBODY),
-            inside: AtomicBool::new(false),
-            plain: Lock::new(History { last: NOBODY, times: 0, enough: ENOUGH }),
+            inside: [const { AtomicBool::new(false) }; BIASES as usize],
+            plain: Lock::new(History { last: NOBODY, times: 0, enough: ENOUGH, revoked: 0 }),
             value: Guarded::new(value),
         }
     }
 
     #[inline(always)]
     pub(crate) fn lock(&self) -> BiasedGuard<'_, T> {
-        let plain = if self.enter() { None } else { Some(self.lock_plain()) };
-        BiasedGuard { lock: self, plain }
+        let entry = match self.enter() {
+            Some(inside) => Entry::Owner { inside },
+            None => Entry::Plain { _guard: self.lock_plain() },
+        };
+        BiasedGuard { lock: self, entry }
     }
 
-    /// Enters as the owner, if the caller is the owner.
+    /// Enters as the owner, if the caller is the owner. Returns the word that says so.
     #[inline(always)]
-    fn enter(&self) -> bool {
-        let me = NUMBER.with(Cell::get);
-        if self.owner.load(Ordering::Relaxed) != me {
-            return false;
+    fn enter(&self) -> Option<&AtomicBool> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        let bias = owner ^ NUMBER.with(Cell::get);
+        if bias >= BIASES {
+            return None;
         }
-        self.inside.store(true, Ordering::Relaxed);
+        let inside = &self.inside[bias as usize];
+        inside.store(true, Ordering::Relaxed);
         light_fence();
-        if self.owner.load(Ordering::Relaxed) == me {
-            return true;
+        if self.owner.load(Ordering::Relaxed) == owner {
+            return Some(inside);
         }
-        self.leave();
-        false
+        self.leave(inside);
+        None
     }
 
     #[inline(always)]
-    fn leave(&self) {
-        self.inside.store(false, Ordering::Release);
+    fn leave(&self, inside: &AtomicBool) {
+        inside.store(false, Ordering::Release);
         light_fence();
         if self.owner.load(Ordering::Relaxed) == NOBODY {
             announce();
@@ -109,27 +121,29 @@ impl<T> BiasedLock<T> {
     fn lock_plain(&self) -> LockGuard<'_, History> {
         let mut history = self.plain.lock();
         let me = number();
-        if self.owner.load(Ordering::Relaxed) != NOBODY {
-            self.revoke();
-            *history = History { last: me, times: 0, enough: history.enough.saturating_mul(MORE) };
+        let owner = self.owner.load(Ordering::Relaxed);
+        if owner != NOBODY {
+            self.revoke(owner % BIASES);
+            let History { enough, revoked, .. } = *history;
+            *history = History { last: me, times: 0, enough: enough.saturating_mul(MORE), revoked: revoked + 1 };
         } else if history.last != me {
             history.last = me;
             history.times = 0;
         } else {
             history.times = history.times.saturating_add(1);
-            if history.times >= history.enough && me != UNNUMBERED && is_available() {
-                self.owner.store(me, Ordering::Relaxed);
+            if history.times >= history.enough && history.revoked < BIASES && me != UNNUMBERED && is_available() {
+                self.owner.store(me + history.revoked, Ordering::Relaxed);
             }
         }
         history
     }
 
-    /// Makes nobody the owner, and waits until the last one has left. The caller holds the plain lock.
+    /// Makes nobody the owner, and waits until the last one, that of this bias, has left. The caller holds the plain lock.
     #[cold]
-    fn revoke(&self) {
+    fn revoke(&self, bias: u32) {
         self.owner.store(NOBODY, Ordering::Relaxed);
         heavy_fence();
-        wait_until(|| !self.inside.load(Ordering::Acquire));
+        wait_until(|| !self.inside[bias as usize].load(Ordering::Acquire));
     }
 }
 
@@ -145,22 +159,29 @@ impl<T: Default> Default for BiasedLock<T> {
 
 impl<T> fmt::Debug for BiasedLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BiasedLock { .. }")
+        let inside = self.inside.each_ref().map(|inside| inside.load(Ordering::Relaxed));
+        let owner = self.owner.load(Ordering::Relaxed);
+        f.debug_struct("BiasedLock").field("owner", &owner).field("inside", &inside).finish_non_exhaustive()
     }
 }
 
 /// The right to reach what a [`BiasedLock`] guards.
 pub(crate) struct BiasedGuard<'a, T> {
     lock: &'a BiasedLock<T>,
-    /// `None`: by the owner. (As it may be here, a guard is not `Send`.)
-    plain: Option<LockGuard<'a, History>>,
+    entry: Entry<'a>,
+}
+
+/// How somebody has come in. (As the plain lock's guard may be here, it is not `Send`.)
+enum Entry<'a> {
+    Owner { inside: &'a AtomicBool },
+    Plain { _guard: LockGuard<'a, History> },
 }
 
 impl<T> Drop for BiasedGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.plain.is_none() {
-            self.lock.leave();
+        if let Entry::Owner { inside } = self.entry {
+            self.lock.leave(inside);
         }
     }
 }
@@ -184,7 +205,7 @@ impl<T> DerefMut for BiasedGuard<'_, T> {
     }
 }
 
-/// The number of the calling OS thread.
+/// The number of the calling OS thread, which no other has ever had.
 fn number() -> u32 {
     match NUMBER.with(Cell::get) {
         UNNUMBERED => {
@@ -199,8 +220,8 @@ fn number() -> u32 {
 #[cold]
 fn next_number() -> u32 {
     static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(NOBODY);
-    let next = |last: u32| last.checked_add(1).filter(|next| *next != UNNUMBERED);
-    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(UNNUMBERED, |last| last + 1)
+    let next = |last: u32| last.checked_add(BIASES).filter(|next| *next != UNNUMBERED);
+    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(UNNUMBERED, |last| last + BIASES)
 }
 
 #[cfg(test)]
@@ -211,7 +232,8 @@ mod tests {
     use crate::asymmetric;
 
     fn owner<T>(lock: &BiasedLock<T>) -> u32 {
-        lock.owner.load(Ordering::Relaxed)
+        let owner = lock.owner.load(Ordering::Relaxed);
+        owner - owner % BIASES
     }
 
     #[test]
@@ -229,12 +251,22 @@ mod tests {
         *lock.lock() += 1;
         std::thread::scope(|s| s.spawn(|| *lock.lock() += 1).join().expect("no panic"));
         assert_eq!((owner(&lock), *lock.lock()), (NOBODY, 4));
-        // Now it takes more.
-        for _ in 0..MORE * ENOUGH {
-            assert_eq!(owner(&lock), NOBODY);
-            *lock.lock() += 1;
+    }
+
+    #[test]
+    fn it_is_biased_a_number_of_times_and_then_never_again() {
+        asymmetric::prepare();
+        if !is_available() {
+            return; // It never is.
         }
-        assert_eq!(owner(&lock), number());
+        let lock = BiasedLock::new(0);
+        let take = || *lock.lock() += 1;
+        for bias in 0..=BIASES {
+            (0..=ENOUGH * MORE.pow(bias)).for_each(|_| take());
+            assert_eq!(owner(&lock), if bias < BIASES { number() } else { NOBODY });
+            std::thread::scope(|s| s.spawn(take).join().expect("no panic"));
+            take();
+        }
     }
 
     #[test]
