@@ -284,6 +284,12 @@ fn signals_disturb_nobody_who_reads_writes_or_sleeps() {
 #[test]
 fn the_first_ctrl_c_is_told_and_the_second_ends_the_process() {
     if is_child() {
+        // What started this may ignore it, as a shell does for its jobs in the background.
+        // SAFETY: there is no handler whose code could run at a bad moment.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::signal(SIGINT, libc::SIG_DFL)
+        };
         on_workers(1, || {
             let told = thread::spawn(signal::ctrl_c);
             // Until it is listened for it would end the process.
