@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use hebra::net::{TcpListener, TcpStream};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use support::machine::{self, Memory};
 use support::process::{self, READY, Server};
@@ -234,35 +234,32 @@ fn in_memory(
     client.writer().write_all(MESSAGE)?;
     let (mut wire, mut message) = (Vec::new(), [0; MESSAGE.len()]);
     while client.is_handshaking() || client.wants_write() {
-        while client.wants_write() {
-            client.write_tls(&mut wire)?;
-        }
-        let mut rest = &wire[..];
-        while !rest.is_empty() {
-            server.read_tls(&mut rest)?;
-            server.process_new_packets()?;
-        }
-        wire.clear();
-        while server.wants_write() {
-            server.write_tls(&mut wire)?;
-        }
-        let mut rest = &wire[..];
-        while !rest.is_empty() {
-            client.read_tls(&mut rest)?;
-            client.process_new_packets()?;
-        }
-        wire.clear();
+        carry(&mut client, &mut server, &mut wire)?;
+        carry(&mut server, &mut client, &mut wire)?;
     }
     server.reader().read_exact(&mut message)?;
     server.writer().write_all(&message)?;
-    server.write_tls(&mut wire)?;
-    let mut rest = &wire[..];
-    while !rest.is_empty() {
-        client.read_tls(&mut rest)?;
-        client.process_new_packets()?;
-    }
+    carry(&mut server, &mut client, &mut wire)?;
     client.reader().read_exact(&mut message)?;
     Ok(server)
+}
+
+/// Carries what one end has to say to the other.
+fn carry<F, T>(
+    from: &mut ConnectionCommon<F>,
+    to: &mut ConnectionCommon<T>,
+    wire: &mut Vec<u8>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    while from.wants_write() {
+        from.write_tls(wire)?;
+    }
+    let mut rest = &wire[..];
+    while !rest.is_empty() {
+        to.read_tls(&mut rest)?;
+        to.process_new_packets()?;
+    }
+    wire.clear();
+    Ok(())
 }
 
 /// A certificate for `localhost` that nobody has signed, and its key.
