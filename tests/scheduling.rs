@@ -631,3 +631,31 @@ fn a_mix_of_everything_on_two_workers_comes_out_right() {
         assert_eq!(*total.lock().unwrap(), (0..500).sum());
     });
 }
+
+#[test]
+fn who_is_roused_for_its_own_thread_leaves_no_other_worker_asleep_beside_the_next_one() {
+    let runtime = hebra::Runtime::new(hebra::Config::default().workers(2)).unwrap();
+    let handle = runtime.handle();
+    bounded(|| {
+        runtime.run(|| {
+            hebra::blocking::unblock(move || {
+                // Both workers sleep sooner or later, and each is the one whose turn it is.
+                for _ in 0..3 {
+                    std::thread::sleep(Duration::from_millis(100));
+                    let (done, is_done) = std::sync::mpsc::channel();
+                    let (begun, has_begun) = std::sync::mpsc::channel();
+                    let first = handle.spawn(move || {
+                        begun.send(()).unwrap();
+                        // It keeps its worker from everybody else.
+                        is_done.recv().unwrap();
+                    });
+                    has_begun.recv().unwrap();
+                    let second = handle.spawn(move || done.send(()).unwrap());
+                    first.join().unwrap();
+                    second.join().unwrap();
+                    handle.spawn(|| ()).join().unwrap();
+                }
+            });
+        });
+    });
+}

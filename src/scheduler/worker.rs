@@ -428,8 +428,11 @@ impl Worker {
     fn pass_on_search(&mut self) {
         if std::mem::take(&mut self.roused) {
             let shared = &self.local.shared;
-            let has_unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
-            if shared.searching.swap(false, Ordering::AcqRel) && shared.posts.iter().any(has_unstarted) {
+            // The first of its own it starts itself, if nobody comes before that.
+            let at_once = LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
+            let own = |index| usize::from(at_once && index == self.local.index);
+            let has_unstarted = |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);
+            if shared.searching.swap(false, Ordering::AcqRel) && shared.posts.iter().enumerate().any(has_unstarted) {
                 shared.rouse_one(Some(self.local.index));
             }
         }
@@ -479,6 +482,10 @@ impl Worker {
         inbox.end_sleep();
         self.roused = shared.searching.load(Ordering::Relaxed);
         self.wake_up(inbox.may_have_mail());
+        // Before anybody runs, who may take long: until then nobody else is roused.
+        if LocalQueue::with(|queue| self.has_work(queue)) {
+            self.pass_on_search();
+        }
     }
 
     /// Begins a turn after an idle time.
