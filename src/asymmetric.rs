@@ -62,16 +62,20 @@ pub(crate) fn announce() {
 mod system {
     use rustix::thread::{MembarrierCommand, membarrier};
 
+    use crate::report::say;
+
     /// The system may be too old, or a filter of system calls in the way.
     pub(super) fn register() -> bool {
         membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
     }
 
     pub(super) fn fence() {
-        // Whoever forks after all, or is filtered from now on, must not go on as if there had been a fence.
-        if membarrier(MembarrierCommand::PrivateExpedited).is_err() {
-            membarrier(MembarrierCommand::RegisterPrivateExpedited).expect("it could be had before");
-            membarrier(MembarrierCommand::PrivateExpedited).expect("it has just been registered for");
+        // Whoever forks after all has to register again. Who is filtered from now on must not go on as if there had been a fence; nor may it
+        // unwind, as others would go on.
+        let again = || register() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+        if membarrier(MembarrierCommand::PrivateExpedited).is_err() && !again() {
+            say(format_args!("the system call membarrier worked before and does not any more (is there a seccomp filter?)"));
+            std::process::abort();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Layer of a top-level module, and its order among those of the same layer where that is fixed.
 const LAYERS: &[(&str, u32)] = &[
-    ("asymmetric", 0),
+    ("asymmetric", 1),
     ("atomic", 0),
     ("guarded", 0),
     ("lock", 1),
