@@ -12,7 +12,7 @@ use hebra::os::unix::net::{UnixDatagram, UnixStream};
 use hebra::thread::Builder;
 use hebra::thread::{self, Cancelled, JoinHandle, Thread};
 
-use support::{bounded, child, is_child, on_workers, wait_until};
+use support::{bounded, child, is_child, on_workers, passes_in_child, wait_until};
 
 mod support;
 
@@ -632,30 +632,43 @@ fn a_mix_of_everything_on_two_workers_comes_out_right() {
     });
 }
 
+/// Whether all other OS threads of this process sleep.
+fn all_others_sleep() -> bool {
+    let me = rustix::thread::gettid().to_string();
+    std::fs::read_dir("/proc/self/task").unwrap().all(|task| {
+        let path = task.unwrap().path();
+        // One that ends meanwhile does not sleep yet.
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        path.ends_with(&me) || stat.rsplit(')').next().unwrap().starts_with(" S")
+    })
+}
+
 #[test]
 fn who_is_roused_for_its_own_thread_leaves_no_other_worker_asleep_beside_the_next_one() {
+    if !is_child() {
+        return bounded(|| {
+            passes_in_child("who_is_roused_for_its_own_thread_leaves_no_other_worker_asleep_beside_the_next_one")
+        });
+    }
     let runtime = hebra::Runtime::new(hebra::Config::default().workers(2)).unwrap();
     let handle = runtime.handle();
-    bounded(|| {
-        runtime.run(|| {
-            hebra::blocking::unblock(move || {
-                // Both workers sleep sooner or later, and each is the one whose turn it is.
-                for _ in 0..3 {
-                    std::thread::sleep(Duration::from_millis(100));
-                    let (done, is_done) = std::sync::mpsc::channel();
-                    let (begun, has_begun) = std::sync::mpsc::channel();
-                    let first = handle.spawn(move || {
-                        begun.send(()).unwrap();
-                        // It keeps its worker from everybody else.
-                        is_done.recv().unwrap();
-                    });
-                    has_begun.recv().unwrap();
-                    let second = handle.spawn(move || done.send(()).unwrap());
-                    first.join().unwrap();
-                    second.join().unwrap();
-                    handle.spawn(|| ()).join().unwrap();
-                }
+    let outside = move || {
+        // Once for each worker: it is their turn one after the other.
+        for _ in 0..2 {
+            wait_until(all_others_sleep);
+            let (done, is_done) = std::sync::mpsc::channel();
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            let first = handle.spawn(move || {
+                begun.send(()).unwrap();
+                // It keeps its worker from everybody else.
+                is_done.recv().unwrap();
             });
-        });
-    });
+            has_begun.recv().unwrap();
+            let second = handle.spawn(move || done.send(()).unwrap());
+            first.join().unwrap();
+            second.join().unwrap();
+            handle.spawn(|| ()).join().unwrap();
+        }
+    };
+    bounded(|| runtime.run(|| hebra::blocking::unblock(outside)));
 }
