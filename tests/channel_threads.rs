@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use hebra::channel::{self, Receiver, RecvError, Select, SendError, Sender, TryRecvError, bounded, never, select, unbounded};
 use hebra::{sim, thread};
 
-use support::{bounded as within_bounds, on_workers, wait_until};
+use support::{bounded as within_bounds, child, is_child, on_workers, stderr, wait_until};
 
 mod support;
 
@@ -662,6 +663,45 @@ fn nothing_is_lost_when_a_channel_changes_hands_between_os_threads() {
         }
         assert!(receiver.is_empty());
     });
+}
+
+/// There is no other way left to keep two from being inside at a time.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_process() {
+    if is_child() {
+        hebra::run(|| ());
+        let (sender, receiver) = bounded(8);
+        exchange(&sender, &receiver, 0..20_000);
+        let other = std::thread::spawn(move || {
+            refuse_membarrier();
+            sender.send(0)
+        });
+        println!("it was sent: {:?}", other.join());
+        return;
+    }
+    let output =
+        within_bounds(|| child("a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_process", &[]));
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    assert!(stderr(&output).contains("membarrier"), "{output:?}");
+}
+
+/// Has the system refuse that one call to the calling OS thread from now on.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn refuse_membarrier() {
+    let step = |code: u32, if_not: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: if_not, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_membarrier as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: steps.as_mut_ptr() };
+    // SAFETY: takes no pointer.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is there, and of that length.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
 #[test]

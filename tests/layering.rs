@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// Layer of a top-level module, and its order among those of the same layer where that is fixed.
 const LAYERS: &[(&str, u32)] = &[
-    ("asymmetric", 1),
     ("atomic", 0),
     ("guarded", 0),
+    ("asymmetric", 1),
     ("lock", 1),
     ("biased", 2),
     ("report", 0),
