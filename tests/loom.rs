@@ -222,6 +222,25 @@ fn mail_reaches_a_worker_that_goes_to_sleep() {
     sender.join().expect("no panic");
 }
 
+/// A worker that was rung sees, when it has woken for whatever reason, what it was rung for.
+fn who_was_rung_sees_what_for() {
+    let inbox = Arc::new(Inbox::new());
+    inbox.open(Arc::new(Rung(Notify::new())));
+    let reason = Arc::new(Data::new(0));
+    let ringer = {
+        let (inbox, reason) = (inbox.clone(), reason.clone());
+        thread::spawn(move || {
+            reason.store(1, RELAXED);
+            inbox.rouse()
+        })
+    };
+    assert!(inbox.begin_sleep(), "there is no mail");
+    inbox.end_sleep();
+    let seen = reason.load(RELAXED) == 1;
+    let rung = ringer.join().expect("no panic");
+    assert!(seen || !rung, "it was rung and goes on as if it had not been");
+}
+
 /// A thread that is put down for whoever is idle is seen by a worker that goes to sleep, or rouses it.
 fn an_idle_worker_sees_what_is_put_down() {
     let sleepers = Arc::new(Sleepers::default());
@@ -299,10 +318,11 @@ fn main() {
         println!("not run: the sanitizer does not know loom's coroutines");
         return;
     }
-    let models: [(&str, fn()); 5] = [
+    let models: [(&str, fn()); 6] = [
         ("a wait ends once and its end publishes", a_wait_ends_once_and_its_end_publishes),
         ("an unpark is not lost", an_unpark_is_not_lost),
         ("mail reaches a worker that goes to sleep", mail_reaches_a_worker_that_goes_to_sleep),
+        ("who was rung sees what for", who_was_rung_sees_what_for),
         ("an idle worker sees what is put down", an_idle_worker_sees_what_is_put_down),
         ("a standstill is found at the end and not before", a_standstill_is_found_at_the_end_and_not_before),
     ];

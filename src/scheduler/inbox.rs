@@ -143,9 +143,9 @@ impl Inbox {
         may_sleep
     }
 
-    /// Home worker only: it is awake again.
+    /// Home worker only: it is awake again. Whatever somebody did before it rang can be seen now.
     pub(crate) fn end_sleep(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.swap(false, Ordering::AcqRel);
     }
 }
 
