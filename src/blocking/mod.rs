@@ -105,11 +105,21 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let call = Arc::new(Call(Lock::new(State { stage: Stage::Queued(f), waiter: None })));
+    let call = Call::queued(f);
     if !POOL.submit(call.clone()) {
         call.run();
     }
     Pending { call }
+}
+
+/// As [`begin`]; `None`, and `f` is dropped, if the system refuses the pool its first thread.
+pub(crate) fn try_begin<F, T>(f: F) -> Option<Pending<F, T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let call = Call::queued(f);
+    POOL.submit(call.clone()).then(|| Pending { call })
 }
 
 /// Sets how many OS threads the pool may have; 512 unless set. They sleep in the kernel most of the time, so the number of processors
@@ -165,6 +175,10 @@ enum Stage<F, T> {
 }
 
 impl<F, T> Call<F, T> {
+    fn queued(f: F) -> Arc<Call<F, T>> {
+        Arc::new(Call(Lock::new(State { stage: Stage::Queued(f), waiter: None })))
+    }
+
     /// Takes the result, if it is there.
     fn take(&self) -> Option<Result<T>> {
         let mut state = self.0.lock();

@@ -28,8 +28,8 @@ use crate::thread;
 ///
 /// A `select!` waits for its end, too: [`readable`](crate::channel::readable) is a channel that has a message from then on, until the
 /// process has been waited for. Then it is disconnected, and what `readable` makes from there on has a message at once. There is nothing to
-/// be written: what [`writable`](crate::channel::writable) makes never has a message. If the system is out of descriptors there is a message
-/// at once, and [`wait`](Child::wait) waits all the same.
+/// be written: what [`writable`](crate::channel::writable) makes never has a message. If the system is out of descriptors or threads there
+/// is a message at once, and [`wait`](Child::wait) waits all the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,7 +64,7 @@ pub struct Child {
 enum End {
     /// A descriptor of the process, which is readable when that has ended.
     Descriptor(Io),
-    /// For a thread of the pool, one at a time, and one more that tells; `None` if there are no descriptors for a pipe.
+    /// For a thread of the pool, one at a time, and one more that tells; `None` if there is no such thread, or no pipe.
     Pool(Arc<Lane<()>>, OnceLock<Option<Teller>>),
     /// Not any more: its number may be another's already.
     Over,
@@ -194,7 +194,7 @@ impl Teller {
             while wait_in_kernel(pid) == Err(Errno::INTR) {}
             drop(teller);
         });
-        Some(Teller { told: Io::new(told.into()), _call: blocking::begin(call) })
+        Some(Teller { told: Io::new(told.into()), _call: blocking::try_begin(call)? })
     }
 }
 
@@ -259,8 +259,11 @@ impl From<std::process::Child> for Child {
             stdin: process.stdin.take().map(ChildStdin::from),
             stdout: process.stdout.take().map(ChildStdout::from),
             stderr: process.stderr.take().map(ChildStderr::from),
+            end: match process.try_wait() {
+                Ok(Some(_)) => OnceLock::from(End::Over),
+                Ok(None) | Err(_) => OnceLock::new(),
+            },
             process,
-            end: OnceLock::new(),
             killed: false,
         }
     }
