@@ -6,12 +6,13 @@
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
 
-use std::hint::black_box;
-use std::sync::Mutex;
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hebra::channel::{self, Receiver, Sender, select};
-use hebra::thread;
+use hebra::thread::{self, JoinHandle};
 use support::stats::{figure, interleave, ns_each, report};
 use support::{Options, hand_over, machine};
 
@@ -44,6 +45,9 @@ fn main() {
     let pair = interleave(rounds, || support::runtime(2).run(move || many(messages)), || crossbeam_many(messages));
     report("4 producers and 4 consumers, capacity 128, two workers, a message", "ns", &pair, "crossbeam, eight OS threads");
     println!("  that is {} million messages a second", figure(1e3 / pair.0.median()));
+    let pair = interleave(rounds, || support::runtime(2).run(move || many_apart(messages)), || crossbeam_many(messages));
+    report("the same with a worker for each side, a message", "ns", &pair, "crossbeam, eight OS threads");
+    println!("  that is {} million messages a second", figure(1e3 / pair.0.median()));
 
     weigh(options.pick(1_000_000, 100_000));
     close(100_000);
@@ -75,34 +79,67 @@ fn echo(from: &Receiver<u64>, to: &Sender<u64>) {
     }
 }
 
-/// ns per message.
+/// ns per message, with the threads where the runtime puts them.
 fn many(messages: u64) -> f64 {
     let (sender, receiver) = channel::bounded(128);
     let start = Instant::now();
-    let producers: Vec<_> = (0..4)
-        .map(|_| {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                for i in 0..messages / 4 {
-                    sender.send(i).expect("there are consumers");
-                }
-            })
-        })
-        .collect();
+    let producers = [(); 4].map(|()| {
+        let sender = sender.clone();
+        thread::spawn(move || produce(&sender, messages / 4))
+    });
     drop(sender);
-    let consumers: Vec<_> = (0..4)
-        .map(|_| {
-            let receiver = receiver.clone();
-            thread::spawn(move || {
-                let mut count = 0_u64;
-                while let Ok(message) = receiver.recv() {
-                    black_box(message);
-                    count += 1;
-                }
-                count
-            })
+    let consumers = [(); 4].map(|()| {
+        let receiver = receiver.clone();
+        thread::spawn(move || consume(&receiver))
+    });
+    until_all_are_received(messages, start, producers, consumers)
+}
+
+/// ns per message, with the producers on this worker and the consumers on another.
+fn many_apart(messages: u64) -> f64 {
+    let (sender, receiver) = channel::bounded(128);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let consumers = [(); 4].map(|()| {
+        let (receiver, begun) = (receiver.clone(), begun.clone());
+        thread::spawn(move || {
+            begun.fetch_add(1, SeqCst);
+            consume(&receiver)
         })
-        .collect();
+    });
+    // This worker has no time for them, so another takes them.
+    while begun.load(SeqCst) < consumers.len() {
+        spin_loop();
+    }
+    let start = Instant::now();
+    let producers = [(); 4].map(|()| {
+        let sender = sender.clone();
+        thread::spawn_local(move || produce(&sender, messages / 4))
+    });
+    drop(sender);
+    until_all_are_received(messages, start, producers, consumers)
+}
+
+fn produce(sender: &Sender<u64>, count: u64) {
+    for i in 0..count {
+        sender.send(i).expect("there are consumers");
+    }
+}
+
+fn consume(receiver: &Receiver<u64>) -> u64 {
+    let mut count = 0;
+    while let Ok(message) = receiver.recv() {
+        black_box(message);
+        count += 1;
+    }
+    count
+}
+
+fn until_all_are_received(
+    messages: u64,
+    start: Instant,
+    producers: [JoinHandle<()>; 4],
+    consumers: [JoinHandle<u64>; 4],
+) -> f64 {
     producers.into_iter().for_each(|producer| producer.join().expect("it does not panic"));
     let received: u64 = consumers.into_iter().map(|consumer| consumer.join().expect("it does not panic")).sum();
     let ns = start.elapsed().as_nanos() as f64 / messages as f64;
