@@ -644,31 +644,34 @@ fn all_others_sleep() -> bool {
 }
 
 #[test]
-fn who_is_roused_for_its_own_thread_leaves_no_other_worker_asleep_beside_the_next_one() {
+fn who_is_roused_for_a_thread_leaves_no_other_worker_asleep_beside_the_next_one() {
     if !is_child() {
-        return bounded(|| {
-            passes_in_child("who_is_roused_for_its_own_thread_leaves_no_other_worker_asleep_beside_the_next_one")
-        });
+        return bounded(|| passes_in_child("who_is_roused_for_a_thread_leaves_no_other_worker_asleep_beside_the_next_one"));
     }
-    let runtime = hebra::Runtime::new(hebra::Config::default().workers(2)).unwrap();
-    let handle = runtime.handle();
-    let outside = move || {
-        // Once for each worker: it is their turn one after the other.
-        for _ in 0..2 {
-            wait_until(all_others_sleep);
-            let (done, is_done) = std::sync::mpsc::channel();
-            let (begun, has_begun) = std::sync::mpsc::channel();
-            let first = handle.spawn(move || {
-                begun.send(()).unwrap();
-                // It keeps its worker from everybody else.
-                is_done.recv().unwrap();
-            });
-            has_begun.recv().unwrap();
-            let second = handle.spawn(move || done.send(()).unwrap());
-            first.join().unwrap();
-            second.join().unwrap();
-            handle.spawn(|| ()).join().unwrap();
-        }
-    };
-    bounded(|| runtime.run(|| hebra::blocking::unblock(outside)));
+    for workers in [2, 3] {
+        let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers)).unwrap();
+        let handle = runtime.handle();
+        let outside = move || {
+            // It is one worker's turn after the other; and they race if the second does not wait for the first to have begun.
+            for round in 0..200 * workers {
+                let race = round / workers % 2 == 1;
+                wait_until(all_others_sleep);
+                let (done, is_done) = std::sync::mpsc::channel();
+                let (begun, has_begun) = std::sync::mpsc::channel();
+                let first = handle.spawn(move || {
+                    let _ = begun.send(());
+                    // It keeps its worker from everybody else.
+                    is_done.recv().unwrap();
+                });
+                if !race {
+                    has_begun.recv().unwrap();
+                }
+                let second = handle.spawn(move || done.send(()).unwrap());
+                first.join().unwrap();
+                second.join().unwrap();
+                (1..workers).for_each(|_| handle.spawn(|| ()).join().unwrap());
+            }
+        };
+        bounded(|| runtime.run(|| hebra::blocking::unblock(outside)));
+    }
 }

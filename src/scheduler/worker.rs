@@ -426,34 +426,34 @@ impl Worker {
 
     /// Whoever was roused to look for unstarted threads and has work of its own lets another look.
     fn pass_on_search(&mut self) {
-        if std::mem::take(&mut self.roused) {
-            let shared = &self.local.shared;
-            // The first of its own it starts itself, if nobody comes before that.
-            let at_once = LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
-            let own = |index| usize::from(at_once && index == self.local.index);
-            let has_unstarted = |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);
-            if shared.searching.swap(false, Ordering::AcqRel) && shared.posts.iter().enumerate().any(has_unstarted) {
-                shared.rouse_one(Some(self.local.index));
-            }
+        if mem::take(&mut self.roused) {
+            self.let_another_look();
+        }
+    }
+
+    /// Ends a search, and rouses another worker if there are unstarted threads left, wherever. While there was a search nobody has roused
+    /// anybody for those that came.
+    fn let_another_look(&self) {
+        let shared = &self.local.shared;
+        shared.searching.swap(false, Ordering::AcqRel);
+        // The first of its own it starts itself, if nobody comes before that.
+        let at_once = LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
+        let own = |index| usize::from(at_once && index == self.local.index);
+        let has_unstarted = |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);
+        if shared.posts.iter().enumerate().any(has_unstarted) {
+            shared.rouse_one(Some(self.local.index));
         }
     }
 
     fn take_from_others(&mut self) -> bool {
         let shared = &self.local.shared;
         let workers = shared.posts.len();
-        for other in (1..workers).map(|step| &shared.posts[(self.local.index + step) % workers]) {
-            let stolen = other.steal();
-            if !stolen.is_empty() {
-                let more = other.unstarted_len.load(Ordering::Relaxed) > 0 || stolen.len() > 1;
-                self.local.post().push_unstarted(stolen);
-                shared.searching.store(false, Ordering::Release);
-                if more {
-                    shared.rouse_one(Some(self.local.index));
-                }
-                return true;
-            }
-        }
-        false
+        let others = (1..workers).map(|step| &shared.posts[(self.local.index + step) % workers]);
+        let Some(stolen) = others.map(Post::steal).find(|stolen| !stolen.is_empty()) else { return false };
+        self.local.post().push_unstarted(stolen);
+        self.roused = false;
+        self.let_another_look();
+        true
     }
 
     fn sleep(&mut self) {
