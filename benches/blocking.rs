@@ -1,8 +1,10 @@
-//! Blocking calls: what a trip to the pool costs, and what those who do not block notice of those who do.
+//! Blocking calls: what a trip to the pool costs, and what those who do not block notice of those
+//! who do.
 //!
-//! `cargo bench --bench blocking -- [--quick]`. The trips are measured against the same call made on the spot. Then an echo server of
-//! 1,000 green threads on one worker answers with and without a neighbour that reads a slow disk (each read takes 10 ms) or looks
-//! names up; and, to see that this would be noticed, with one that does the former on the spot, blocking the worker.
+//! `cargo bench --bench blocking -- [--quick]`. The trips are measured against the same call made
+//! on the spot. Then an echo server of 1,000 green threads on one worker answers with and without a
+//! neighbour that reads a slow disk (each read takes 10 ms) or looks names up; and, to see that
+//! this would be noticed, with one that does the former on the spot, blocking the worker.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -34,7 +36,9 @@ fn main() -> io::Result<()> {
         None => {
             process::run_in_role("trips", &[], &options)?;
             machine::pin(machine::LOAD_CPU);
-            ["disk", "names", "on-the-spot"].into_iter().try_for_each(|neighbour| compare(neighbour, &options))
+            ["disk", "names", "on-the-spot"]
+                .into_iter()
+                .try_for_each(|neighbour| compare(neighbour, &options))
         }
     }
 }
@@ -44,12 +48,20 @@ fn trips(options: &Options) -> io::Result<()> {
     let (rounds, calls) = options.pick((15, 5_000), (5, 1_000));
     let path = std::env::temp_dir().join(format!("hebra-bench-{}", std::process::id()));
     std::fs::write(&path, vec![0; BLOCK])?;
-    let repeat =
-        |call: &mut dyn FnMut() -> io::Result<()>| ns_each(calls, || (0..calls).for_each(|_| call().expect("the call works")));
+    let repeat = |call: &mut dyn FnMut() -> io::Result<()>| {
+        ns_each(calls, || {
+            (0..calls).for_each(|_| call().expect("the call works"))
+        })
+    };
     support::runtime(1).run(|| -> io::Result<()> {
         let call = || unblock(|| black_box(Ok(())));
         let floor = || black_box(Ok(()));
-        report("a trip to the pool", "ns", &interleave(rounds, || repeat(&mut { call }), || repeat(&mut { floor })), "no call");
+        report(
+            "a trip to the pool",
+            "ns",
+            &interleave(rounds, || repeat(&mut { call }), || repeat(&mut { floor })),
+            "no call",
+        );
 
         let (mut ours, mut std) = (hebra::fs::File::open(&path)?, std::fs::File::open(&path)?);
         let mut buffer = vec![0; BLOCK];
@@ -62,11 +74,25 @@ fn trips(options: &Options) -> io::Result<()> {
             std.rewind()?;
             std.read_exact(&mut buffer)
         };
-        report("a read of 4 KiB in memory", "ns", &interleave(rounds, || repeat(&mut read), || repeat(&mut floor)), "std");
+        report(
+            "a read of 4 KiB in memory",
+            "ns",
+            &interleave(rounds, || repeat(&mut read), || repeat(&mut floor)),
+            "std",
+        );
 
         let metadata = || hebra::fs::metadata(&path).map(drop);
         let floor = || std::fs::metadata(&path).map(drop);
-        report("metadata", "ns", &interleave(rounds, || repeat(&mut { metadata }), || repeat(&mut { floor })), "std");
+        report(
+            "metadata",
+            "ns",
+            &interleave(
+                rounds,
+                || repeat(&mut { metadata }),
+                || repeat(&mut { floor }),
+            ),
+            "std",
+        );
         Ok(())
     })?;
     std::fs::remove_file(path)
@@ -83,9 +109,18 @@ impl Side {
     fn start(neighbour: &str, options: &Options) -> io::Result<Side> {
         let server = Server::start(&mut process::myself(neighbour, options)?)?;
         let message = vec![b'x'; MESSAGE];
-        let exchange = Exchange { request: message.clone(), response: message, requests: 1, stamped: true };
+        let exchange = Exchange {
+            request: message.clone(),
+            response: message,
+            requests: 1,
+            stamped: true,
+        };
         let load = Load::connect(server.address, CONNECTIONS, exchange)?;
-        Ok(Side { server, load, windows: Vec::new() })
+        Ok(Side {
+            server,
+            load,
+            windows: Vec::new(),
+        })
     }
 }
 
@@ -96,10 +131,12 @@ fn compare(neighbour: &str, options: &Options) -> io::Result<()> {
     let (warm_up, window) = options.pick((ms(1000), ms(2000)), (ms(300), ms(700)));
     for _ in 0..options.pick(7, 3) {
         for side in [&mut busy, &mut quiet] {
-            side.windows.push(side.load.window(&side.server, warm_up, window)?);
+            side.windows
+                .push(side.load.window(&side.server, warm_up, window)?);
         }
     }
-    let what = format!("echo {MESSAGE} B, 1,000 connections, with and without a neighbour: {neighbour}");
+    let what =
+        format!("echo {MESSAGE} B, 1,000 connections, with and without a neighbour: {neighbour}");
     service::report(&what, ("with", &busy.windows), ("quiet", &quiet.windows));
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! What a time-out costs around a call that is healthy, and what it costs to cancel a crowd.
 //!
-//! `cargo bench --bench cancel -- [--quick]`. The floor of a call in a time-out is the same call bare, in the same run; that of a
-//! cancelled sleeper is a panic that is caught at the bottom of a stack of its own.
+//! `cargo bench --bench cancel -- [--quick]`. The floor of a call in a time-out is the same call
+//! bare, in the same run; that of a cancelled sleeper is a panic that is caught at the bottom of a
+//! stack of its own.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -27,7 +28,11 @@ fn main() -> io::Result<()> {
         Some(role) => panic!("cancel has no role {role}"),
         None => {
             process::run_in_role("time-out", &[], &options)?;
-            process::run_in_role("crowd", &[options.pick(100_000, 10_000).to_string()], &options)?;
+            process::run_in_role(
+                "crowd",
+                &[options.pick(100_000, 10_000).to_string()],
+                &options,
+            )?;
         }
     }
     Ok(())
@@ -39,12 +44,25 @@ fn time_out(options: &Options) {
     let rounds = options.pick(501, 51);
     let count = 20_000;
     let compare = |what: &str, call: fn()| {
-        let with = || ns_each(count, || (0..count).for_each(|_| timeout(LIMIT, || black_box(call)()).expect("it is in time")));
+        let with = || {
+            ns_each(count, || {
+                (0..count)
+                    .for_each(|_| timeout(LIMIT, || black_box(call)()).expect("it is in time"))
+            })
+        };
         let bare = || ns_each(count, || (0..count).for_each(|_| black_box(call)()));
         let pair = interleave(rounds, with, bare);
-        report(&format!("a time-out around a call that {what}"), "ns", &pair, "the call bare");
+        report(
+            &format!("a time-out around a call that {what}"),
+            "ns",
+            &pair,
+            "the call bare",
+        );
         let (with, bare) = (pair.0.quantile(0.0), pair.1.quantile(0.0));
-        println!("    it adds, by the best rounds, {} ns", figure(with - bare));
+        println!(
+            "    it adds, by the best rounds, {} ns",
+            figure(with - bare)
+        );
     };
     support::runtime(1).run(|| {
         compare("does not park", || ());
@@ -92,7 +110,9 @@ fn crowd(count: usize, options: &Options) {
                 thread::yield_now();
             }
             BEGUN.store(0, Relaxed);
-            let asked = cpu_ns_each(count, || sleepers.iter().for_each(thread::JoinHandle::cancel));
+            let asked = cpu_ns_each(count, || {
+                sleepers.iter().for_each(thread::JoinHandle::cancel)
+            });
             let joined = cpu_ns_each(count, || {
                 for sleeper in sleepers {
                     sleeper.join().expect_err("it was cancelled");
@@ -104,7 +124,12 @@ fn crowd(count: usize, options: &Options) {
         let pair = interleave(rounds, ours, || catch_panics(count));
         (cancel, pair)
     });
-    report(&format!("cancelling and joining {} sleepers, CPU", thousands(count)), "ns each", &pair, "an unwinding caught");
+    report(
+        &format!("cancelling and joining {} sleepers, CPU", thousands(count)),
+        "ns each",
+        &pair,
+        "an unwinding caught",
+    );
     println!("    of it to ask for it {} ns", figure(cancel.median()));
 }
 

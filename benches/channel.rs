@@ -1,7 +1,8 @@
 //! Channels: what it costs to hand a message over, and what a channel weighs.
 //!
-//! `cargo bench --bench channel -- [--quick]`. The floor of the hand-overs is the least imaginable: coroutines of corosensei, a run
-//! queue and a `VecDeque` on one OS thread, without locks, cancellation or safety. That of a ready select is one lock of std's.
+//! `cargo bench --bench channel -- [--quick]`. The floor of the hand-overs is the least imaginable:
+//! coroutines of corosensei, a run queue and a `VecDeque` on one OS thread, without locks,
+//! cancellation or safety. That of a ready select is one lock of std's.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -24,30 +25,107 @@ fn main() {
     let trips = options.pick(1_000_000, 100_000);
     let messages = options.pick(4_000_000, 400_000);
 
-    let pair = interleave(rounds, || one_worker(move || ping_pong(1, trips)), || hand_over::ping_pong(trips));
-    report("ping-pong over two channels of capacity 1, one worker, a round trip", "ns", &pair, hand_over::NAME);
-    let pair = interleave(rounds, || one_worker(move || ping_pong(0, trips)), || hand_over::ping_pong(trips));
-    report("ping-pong over two channels of capacity 0, one worker, a round trip", "ns", &pair, hand_over::NAME);
-    let pair = interleave(rounds, || one_worker(move || many(messages)), || hand_over::many(messages));
-    report("4 producers and 4 consumers, capacity 128, one worker, a message", "ns", &pair, hand_over::NAME);
-    println!("  that is {} million messages a second", figure(1e3 / pair.0.median()));
-    let pair = interleave(rounds, || one_worker(move || select_of_four(trips)), || lock(trips));
-    report("select! of four that are ready, and a send", "ns", &pair, "a lock of std's");
+    let pair = interleave(
+        rounds,
+        || one_worker(move || ping_pong(1, trips)),
+        || hand_over::ping_pong(trips),
+    );
+    report(
+        "ping-pong over two channels of capacity 1, one worker, a round trip",
+        "ns",
+        &pair,
+        hand_over::NAME,
+    );
+    let pair = interleave(
+        rounds,
+        || one_worker(move || ping_pong(0, trips)),
+        || hand_over::ping_pong(trips),
+    );
+    report(
+        "ping-pong over two channels of capacity 0, one worker, a round trip",
+        "ns",
+        &pair,
+        hand_over::NAME,
+    );
+    let pair = interleave(
+        rounds,
+        || one_worker(move || many(messages)),
+        || hand_over::many(messages),
+    );
+    report(
+        "4 producers and 4 consumers, capacity 128, one worker, a message",
+        "ns",
+        &pair,
+        hand_over::NAME,
+    );
+    println!(
+        "  that is {} million messages a second",
+        figure(1e3 / pair.0.median())
+    );
+    let pair = interleave(
+        rounds,
+        || one_worker(move || select_of_four(trips)),
+        || lock(trips),
+    );
+    report(
+        "select! of four that are ready, and a send",
+        "ns",
+        &pair,
+        "a lock of std's",
+    );
     let pair = interleave(rounds, || uncontended(trips), || lock(trips));
-    report("send and recv, capacity 128, OS thread", "ns", &pair, "a lock of std's");
+    report(
+        "send and recv, capacity 128, OS thread",
+        "ns",
+        &pair,
+        "a lock of std's",
+    );
 
     if let Ok(everywhere) = everywhere {
-        rustix::thread::sched_setaffinity(None, &everywhere).expect("the set was this thread's a moment ago");
+        rustix::thread::sched_setaffinity(None, &everywhere)
+            .expect("the set was this thread's a moment ago");
     }
-    let pair =
-        interleave(rounds, || support::runtime(2).run(move || ping_pong(1, trips / 4)), || crossbeam_ping_pong(trips / 100));
-    report("ping-pong over two channels of capacity 1, two workers, a round trip", "ns", &pair, "crossbeam, two OS threads");
-    let pair = interleave(rounds, || support::runtime(2).run(move || many(messages)), || crossbeam_many(messages));
-    report("4 producers and 4 consumers, capacity 128, two workers, a message", "ns", &pair, "crossbeam, eight OS threads");
-    println!("  that is {} million messages a second", figure(1e3 / pair.0.median()));
-    let pair = interleave(rounds, || support::runtime(2).run(move || many_apart(messages)), || crossbeam_many(messages));
-    report("the same with a worker for each side, a message", "ns", &pair, "crossbeam, eight OS threads");
-    println!("  that is {} million messages a second", figure(1e3 / pair.0.median()));
+    let pair = interleave(
+        rounds,
+        || support::runtime(2).run(move || ping_pong(1, trips / 4)),
+        || crossbeam_ping_pong(trips / 100),
+    );
+    report(
+        "ping-pong over two channels of capacity 1, two workers, a round trip",
+        "ns",
+        &pair,
+        "crossbeam, two OS threads",
+    );
+    let pair = interleave(
+        rounds,
+        || support::runtime(2).run(move || many(messages)),
+        || crossbeam_many(messages),
+    );
+    report(
+        "4 producers and 4 consumers, capacity 128, two workers, a message",
+        "ns",
+        &pair,
+        "crossbeam, eight OS threads",
+    );
+    println!(
+        "  that is {} million messages a second",
+        figure(1e3 / pair.0.median())
+    );
+    let pair = interleave(
+        rounds,
+        || support::runtime(2).run(move || many_apart(messages)),
+        || crossbeam_many(messages),
+    );
+    report(
+        "the same with a worker for each side, a message",
+        "ns",
+        &pair,
+        "crossbeam, eight OS threads",
+    );
+    println!(
+        "  that is {} million messages a second",
+        figure(1e3 / pair.0.median())
+    );
 
     weigh(options.pick(1_000_000, 100_000));
     close(100_000);
@@ -140,8 +218,13 @@ fn until_all_are_received(
     producers: [JoinHandle<()>; 4],
     consumers: [JoinHandle<u64>; 4],
 ) -> f64 {
-    producers.into_iter().for_each(|producer| producer.join().expect("it does not panic"));
-    let received: u64 = consumers.into_iter().map(|consumer| consumer.join().expect("it does not panic")).sum();
+    producers
+        .into_iter()
+        .for_each(|producer| producer.join().expect("it does not panic"));
+    let received: u64 = consumers
+        .into_iter()
+        .map(|consumer| consumer.join().expect("it does not panic"))
+        .sum();
     let ns = start.elapsed().as_nanos() as f64 / messages as f64;
     assert_eq!(received, messages, "no message is lost");
     ns
@@ -151,7 +234,9 @@ fn until_all_are_received(
 fn select_of_four(count: u64) -> f64 {
     let channels: [_; 4] = std::array::from_fn(|_| channel::bounded(1));
     let [a, b, c, d] = channels.each_ref().map(|(_, receiver)| receiver);
-    channels.iter().for_each(|(sender, _)| sender.send(0).expect("there is room"));
+    channels
+        .iter()
+        .for_each(|(sender, _)| sender.send(0).expect("there is room"));
     ns_each(count, || {
         for i in 0..count {
             let sender = select! {
@@ -188,7 +273,11 @@ fn crossbeam_ping_pong(trips: u64) -> f64 {
     let (to, from_us) = crossbeam_channel::bounded::<u64>(1);
     let (to_us, from) = crossbeam_channel::bounded(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || from_us.iter().for_each(|message| to_us.send(message).expect("who sends receives")));
+        scope.spawn(move || {
+            from_us
+                .iter()
+                .for_each(|message| to_us.send(message).expect("who sends receives"))
+        });
         ns_each(trips, || {
             for i in 0..trips {
                 to.send(i).expect("it echoes until we are gone");
@@ -205,7 +294,9 @@ fn crossbeam_many(messages: u64) -> f64 {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let (sender, receiver) = (sender.clone(), receiver.clone());
-                scope.spawn(move || (0..messages / 4).for_each(|i| sender.send(i).expect("there are consumers")));
+                scope.spawn(move || {
+                    (0..messages / 4).for_each(|i| sender.send(i).expect("there are consumers"))
+                });
                 scope.spawn(move || {
                     receiver.iter().for_each(|message| {
                         black_box(message);
@@ -228,11 +319,16 @@ fn weigh(count: usize) {
         receiver.recv().expect("there is a message");
     }
     let used = heap() - before;
-    println!("an idle channel with its handles: {} bytes; after one message {} bytes", fresh / count, used / count);
+    println!(
+        "an idle channel with its handles: {} bytes; after one message {} bytes",
+        fresh / count,
+        used / count
+    );
     drop(channels);
 }
 
-/// How long it takes until all of so many blocked green threads have seen that their channel is closed.
+/// How long it takes until all of so many blocked green threads have seen that their channel is
+/// closed.
 fn close(count: usize) {
     let ns = one_worker(move || {
         let (sender, receiver) = channel::bounded::<u64>(0);
@@ -254,8 +350,12 @@ fn close(count: usize) {
         let closed = start.elapsed();
         assert_eq!(all.iter().take(count).count(), count);
         let seen = start.elapsed();
-        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
-        println!("closing a channel with {count} blocked green threads: {closed:?}, until all have seen it {seen:?}");
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("it does not panic"));
+        println!(
+            "closing a channel with {count} blocked green threads: {closed:?}, until all have seen it {seen:?}"
+        );
         0.0
     });
     black_box(ns);

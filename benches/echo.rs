@@ -1,8 +1,8 @@
 //! Echo of 64-byte messages: one green thread per connection against a hand-written epoll server.
 //!
-//! `cargo bench --bench echo -- [--quick] [CONNECTIONS…]`, by default 1, 100, 1,000 and 8,000. Both servers are this
-//! program in another role, on one CPU; the load is on the other. Both keep their connections through all windows, and
-//! the windows alternate.
+//! `cargo bench --bench echo -- [--quick] [CONNECTIONS…]`, by default 1, 100, 1,000 and 8,000. Both
+//! servers are this program in another role, on one CPU; the load is on the other. Both keep their
+//! connections through all windows, and the windows alternate.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -30,7 +30,9 @@ fn main() -> io::Result<()> {
         None => {
             machine::pin(machine::LOAD_CPU);
             let counts = options.numbers(options.pick(&[1, 100, 1_000, 8_000], &[1, 100, 1_000]));
-            counts.into_iter().try_for_each(|count| compare(count, &options))
+            counts
+                .into_iter()
+                .try_for_each(|count| compare(count, &options))
         }
     }
 }
@@ -46,10 +48,19 @@ impl Side {
     fn start(role: &str, connections: usize, options: &Options) -> io::Result<Self> {
         let server = Server::start(&mut process::myself(role, options)?)?;
         let message = vec![b'x'; MESSAGE];
-        let exchange = Exchange { request: message.clone(), response: message, requests: 1, stamped: true };
+        let exchange = Exchange {
+            request: message.clone(),
+            response: message,
+            requests: 1,
+            stamped: true,
+        };
         let load = Load::connect(server.address, connections, exchange)?;
         let windows = Vec::new();
-        Ok(Self { server, load, windows })
+        Ok(Self {
+            server,
+            load,
+            windows,
+        })
     }
 }
 
@@ -60,10 +71,14 @@ fn compare(connections: usize, options: &Options) -> io::Result<()> {
     let (warm_up, window) = options.pick((ms(1000), ms(2000)), (ms(300), ms(700)));
     for _ in 0..options.pick(7, 3) {
         for side in [&mut hebra, &mut epoll] {
-            side.windows.push(side.load.window(&side.server, warm_up, window)?);
+            side.windows
+                .push(side.load.window(&side.server, warm_up, window)?);
         }
     }
-    let what = format!("echo {MESSAGE} B, {} connections", stats::thousands(connections));
+    let what = format!(
+        "echo {MESSAGE} B, {} connections",
+        stats::thousands(connections)
+    );
     service::report(&what, ("hebra", &hebra.windows), ("epoll", &epoll.windows));
     Ok(())
 }

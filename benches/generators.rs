@@ -1,11 +1,15 @@
 //! Generators at depth, in chains and in crowds.
 //!
-//! `cargo bench --bench generators -- [--quick] [GENERATORS…]`, by default a million that live at once.
+//! `cargo bench --bench generators -- [--quick] [GENERATORS…]`, by default a million that live at
+//! once.
 //!
-//! - *Depth*: an item that is yielded from below 100 or 1,000 calls. The floor is one call; Python pays for each level.
-//! - *Chain*: an item that passes 10 to 1,000 delegations by `yield_from`. The floor is a generator that yields itself.
-//! - *Crowd*: generators that are all suspended, each on a guarded stack: their memory, and the time to make and to drop one, a
-//!   process for each figure. The floor is raw corosensei, which ends at about 32,000 guarded stacks; 10,000 are measured.
+//! - *Depth*: an item that is yielded from below 100 or 1,000 calls. The floor is one call; Python
+//!   pays for each level.
+//! - *Chain*: an item that passes 10 to 1,000 delegations by `yield_from`. The floor is a generator
+//!   that yields itself.
+//! - *Crowd*: generators that are all suspended, each on a guarded stack: their memory, and the
+//!   time to make and to drop one, a process for each figure. The floor is raw corosensei, which
+//!   ends at about 32,000 guarded stacks; 10,000 are measured.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -32,16 +36,36 @@ fn main() -> io::Result<()> {
     let items = options.pick(5_000_000, 500_000);
     for depth in [100, 1_000] {
         let what = format!("item from {} nested calls", thousands(depth));
-        compare(&what, rounds, || items_of(nested(depth), items), || items_of(nested(1), items), "one call");
+        compare(
+            &what,
+            rounds,
+            || items_of(nested(depth), items),
+            || items_of(nested(1), items),
+            "one call",
+        );
     }
     for depth in [10, 100, 1_000] {
         let what = format!("item through {} delegations", thousands(depth));
-        compare(&what, rounds, || items_of(chain(depth), items), || items_of(chain(0), items), "none");
+        compare(
+            &what,
+            rounds,
+            || items_of(chain(depth), items),
+            || items_of(chain(0), items),
+            "none",
+        );
     }
-    counts.iter().try_for_each(|count| process::run_in_role("crowd", &[count.to_string()], &options))
+    counts
+        .iter()
+        .try_for_each(|count| process::run_in_role("crowd", &[count.to_string()], &options))
 }
 
-fn compare(what: &str, rounds: usize, ours: impl FnMut() -> f64, floor: impl FnMut() -> f64, floor_name: &str) {
+fn compare(
+    what: &str,
+    rounds: usize,
+    ours: impl FnMut() -> f64,
+    floor: impl FnMut() -> f64,
+    floor_name: &str,
+) {
     let pair: (Samples, Samples) = interleave(rounds, ours, floor);
     report(what, "ns", &pair, floor_name);
 }

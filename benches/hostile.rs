@@ -1,16 +1,20 @@
-//! What an honest client notices of hostile ones: its latency on a quiet server, under a flood of datagrams, beside slow
-//! clients by the thousand ("slow loris": each sends one byte of its request a second), and under both.
+//! What an honest client notices of hostile ones: its latency on a quiet server, under a flood of
+//! datagrams, beside slow clients by the thousand ("slow loris": each sends one byte of its request
+//! a second), and under both.
 //!
-//! `cargo bench --bench hostile -- [--quick] [CONNECTIONS]`, by default 10,000 slow clients. The server is one hebra worker
-//! on one CPU: a green thread per connection that reads 64-byte requests and echoes them, and one that answers datagrams. All
-//! others are on the other CPU: the honest client, which asks at a steady rate and never a question before the last answer, and
-//! the attackers: what they take from the server is to be seen, not what they take from the client. So the slow clients have the least
-//! priority there, and the flood, which never sleeps, runs only while nobody else wants to: else the client would wait for the end of its
-//! slice of time, and the slow clients would make up for lost time by sending to dozens of connections at once. The windows alternate;
-//! quiet is the floor.
+//! `cargo bench --bench hostile -- [--quick] [CONNECTIONS]`, by default 10,000 slow clients. The
+//! server is one hebra worker on one CPU: a green thread per connection that reads 64-byte requests
+//! and echoes them, and one that answers datagrams. All others are on the other CPU: the honest
+//! client, which asks at a steady rate and never a question before the last answer, and
+//! the attackers: what they take from the server is to be seen, not what they take from the client.
+//! So the slow clients have the least priority there, and the flood, which never sleeps, runs only
+//! while nobody else wants to: else the client would wait for the end of its slice of time, and the
+//! slow clients would make up for lost time by sending to dozens of connections at once. The
+//! windows alternate; quiet is the floor.
 //!
-//! A window in which other programs have taken the server's CPU says nothing about the server, and is repeated. If that happens all the
-//! time `HEBRA_URGENT=1` gives the bench the right of way; that other work comes to a halt meanwhile.
+//! A window in which other programs have taken the server's CPU says nothing about the server, and
+//! is repeated. If that happens all the time `HEBRA_URGENT=1` gives the bench the right of way;
+//! that other work comes to a halt meanwhile.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -34,9 +38,11 @@ const DATAGRAM: usize = 64;
 const PACE: Duration = Duration::from_micros(500);
 /// How often a slow client sends a byte.
 const SLOW: Duration = Duration::from_secs(1);
-/// A window is repeated if the server has waited for its CPU for more than this part of it: less hardly moves the p99.
+/// A window is repeated if the server has waited for its CPU for more than this part of it: less
+/// hardly moves the p99.
 const DISTURBED: f64 = 0.005;
-/// How often a window is repeated at most; then the one that was disturbed least counts, and the wait is printed.
+/// How often a window is repeated at most; then the one that was disturbed least counts, and the
+/// wait is printed.
 const REPEATS: usize = 3;
 
 fn main() -> io::Result<()> {
@@ -45,7 +51,10 @@ fn main() -> io::Result<()> {
     match options.role.as_deref() {
         Some("serve") => serve(),
         Some("flood") => flood(options.words[0].parse().expect("an address")),
-        Some("loris") => loris(options.words[0].parse().expect("an address"), options.words[1].parse().expect("a number")),
+        Some("loris") => loris(
+            options.words[0].parse().expect("an address"),
+            options.words[1].parse().expect("a number"),
+        ),
         Some(role) => panic!("hostile has no role {role}"),
         None => compare(&options),
     }
@@ -65,10 +74,18 @@ fn compare(options: &Options) -> io::Result<()> {
         for (situation, windows) in windows.iter_mut().enumerate() {
             let mut attackers = Vec::new();
             if situation >= 2 {
-                attackers.push(Attacker::start("loris", &[server.address.to_string(), connections.to_string()], options)?);
+                attackers.push(Attacker::start(
+                    "loris",
+                    &[server.address.to_string(), connections.to_string()],
+                    options,
+                )?);
             }
             if situation % 2 == 1 {
-                attackers.push(Attacker::start("flood", &[server.address.to_string()], options)?);
+                attackers.push(Attacker::start(
+                    "flood",
+                    &[server.address.to_string()],
+                    options,
+                )?);
             }
             honest.ask_for(window / 5)?;
             let mut measured = Window::measure(&mut honest, &server, window)?;
@@ -85,7 +102,11 @@ fn compare(options: &Options) -> io::Result<()> {
             windows.push(measured);
         }
     }
-    let beside = if urgent { "priority over the machine's other work" } else { "no priority over the machine's other work" };
+    let beside = if urgent {
+        "priority over the machine's other work"
+    } else {
+        "no priority over the machine's other work"
+    };
     println!(
         "one request of {MESSAGE} B every {PACE:?}, {} slow clients, {beside}, {repeated} windows repeated; p99 is to stay within 2 times \
          of quiet",
@@ -99,7 +120,8 @@ fn compare(options: &Options) -> io::Result<()> {
             time(|window| window.latency[0]),
             time(|window| window.latency[1]),
             time(|window| window.latency[2]),
-            of(windows_of, |window| window.latency[1]).ratios(&of(&windows[0], |window| window.latency[1])),
+            of(windows_of, |window| window.latency[1])
+                .ratios(&of(&windows[0], |window| window.latency[1])),
             figure(of(windows_of, |window| window.busy).median()),
             figure(of(windows_of, |window| window.waited).median()),
         );
@@ -119,9 +141,13 @@ struct Window {
 
 impl Window {
     fn measure(honest: &mut Honest, server: &Server, window: Duration) -> io::Result<Window> {
-        let (start, cpu_before, waited_before) = (Instant::now(), server.cpu_time()?, server.waited_for_cpu()?);
+        let (start, cpu_before, waited_before) =
+            (Instant::now(), server.cpu_time()?, server.waited_for_cpu()?);
         let latency = honest.ask_for(window)?;
-        let (cpu, waited) = (server.cpu_time()? - cpu_before, server.waited_for_cpu()? - waited_before);
+        let (cpu, waited) = (
+            server.cpu_time()? - cpu_before,
+            server.waited_for_cpu()? - waited_before,
+        );
         let percent = |time: Duration| 100.0 * time.as_secs_f64() / start.elapsed().as_secs_f64();
         Ok(Window {
             latency: [0.5, 0.99, 0.999].map(|q| latency.quantile(q).as_secs_f64()),
@@ -160,14 +186,19 @@ impl Honest {
     }
 }
 
-/// A hostile client in a process of its own, which has said that it has begun. Dropping it ends the process.
+/// A hostile client in a process of its own, which has said that it has begun. Dropping it ends the
+/// process.
 struct Attacker(Child);
 
 impl Attacker {
     fn start(role: &str, words: &[String], options: &Options) -> io::Result<Attacker> {
-        let mut child = process::myself(role, options)?.args(words).stdout(Stdio::piped()).spawn()?;
+        let mut child = process::myself(role, options)?
+            .args(words)
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout was set to a pipe above")).read_line(&mut line)?;
+        BufReader::new(child.stdout.take().expect("stdout was set to a pipe above"))
+            .read_line(&mut line)?;
         assert!(line.starts_with(READY), "{role} could not begin: {line:?}");
         Ok(Attacker(child))
     }
@@ -213,7 +244,8 @@ fn loris(address: SocketAddr, connections: usize) -> io::Result<()> {
     let start = Instant::now();
     for turn in 0.. {
         let nth = turn % connections;
-        let due = start + SLOW * (turn / connections) as u32 + SLOW * nth as u32 / connections as u32;
+        let due =
+            start + SLOW * (turn / connections) as u32 + SLOW * nth as u32 / connections as u32;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         sockets[nth].write_all(b"x")?;
         if turn / connections % MESSAGE == MESSAGE - 1 {
@@ -251,7 +283,8 @@ fn echo(mut stream: impl Read + Write) -> io::Result<()> {
 fn answer(socket: &hebra::net::UdpSocket) {
     let mut buffer = [0; 1500];
     loop {
-        // Who floods does not stay for the answer, and that it is refused is told by the next receive.
+        // Who floods does not stay for the answer, and that it is refused is told by the next
+        // receive.
         if let Ok((len, peer)) = socket.recv_from(&mut buffer) {
             let _ = socket.send_to(&buffer[..len], peer);
         }

@@ -1,7 +1,9 @@
-//! HTTP/1.1 plaintext: the `http_server` example against a hand-written epoll server, both parsing with httparse.
+//! HTTP/1.1 plaintext: the `http_server` example against a hand-written epoll server, both parsing
+//! with httparse.
 //!
-//! `cargo bench --bench http -- [--quick] [CONNECTIONS…]`, by default 64 and 512, each plain and 16 requests deep.
-//! `wrk` is the load if it is installed, else our own. Both servers run on one CPU, the load on the other.
+//! `cargo bench --bench http -- [--quick] [CONNECTIONS…]`, by default 64 and 512, each plain and 16
+//! requests deep. `wrk` is the load if it is installed, else our own. Both servers run on one CPU,
+//! the load on the other.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -22,8 +24,10 @@ use support::{Options, machine, wrk};
 
 const PATH: &str = "/plaintext";
 const REQUEST: &str = "GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
-/// What the floor answers, and the example should: to the byte, or the ratio compares different work.
-const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+/// What the floor answers, and the example should: to the byte, or the ratio compares different
+/// work.
+const RESPONSE: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
 const PIPELINE: usize = 16;
 
 fn main() -> io::Result<()> {
@@ -38,9 +42,16 @@ fn main() -> io::Result<()> {
     let mut epoll = Side::start(&mut process::myself("serve-epoll", &options)?)?;
     if hebra.response != epoll.response {
         let lengths = (hebra.response.len(), epoll.response.len());
-        println!("the responses differ ({} and {} bytes): match RESPONSE in benches/http.rs", lengths.0, lengths.1);
+        println!(
+            "the responses differ ({} and {} bytes): match RESPONSE in benches/http.rs",
+            lengths.0, lengths.1
+        );
     }
-    let generator = if wrk::is_installed() { "wrk" } else { "own load" };
+    let generator = if wrk::is_installed() {
+        "wrk"
+    } else {
+        "own load"
+    };
     for connections in options.numbers(&[64, 512]) {
         for depth in [1, PIPELINE] {
             for _ in 0..options.pick(7, 3) {
@@ -48,7 +59,9 @@ fn main() -> io::Result<()> {
                     side.measure(connections, depth, &options)?;
                 }
             }
-            let what = format!("http plaintext, {connections} connections, {depth} in flight each, {generator}");
+            let what = format!(
+                "http plaintext, {connections} connections, {depth} in flight each, {generator}"
+            );
             service::report(&what, ("hebra", &hebra.windows), ("epoll", &epoll.windows));
             hebra.windows.clear();
             epoll.windows.clear();
@@ -70,7 +83,11 @@ impl Side {
         let server = Server::start(command)?;
         let response = probe(&server)?;
         let windows = Vec::new();
-        Ok(Self { server, response, windows })
+        Ok(Self {
+            server,
+            response,
+            windows,
+        })
     }
 
     fn measure(&mut self, connections: usize, depth: usize, options: &Options) -> io::Result<()> {
@@ -85,7 +102,11 @@ impl Side {
                 stamped: false,
             };
             let mut load = Load::connect(self.server.address, connections, exchange)?;
-            load.window(&self.server, Duration::from_millis(300), Duration::from_secs(seconds))?
+            load.window(
+                &self.server,
+                Duration::from_millis(300),
+                Duration::from_secs(seconds),
+            )?
         };
         self.windows.push(window);
         Ok(())
@@ -104,7 +125,9 @@ fn probe(server: &Server) -> io::Result<Vec<u8>> {
         return Ok(response);
     }
     let shown = String::from_utf8_lossy(&response);
-    Err(io::Error::other(format!("GET {PATH} was answered with {shown:?}")))
+    Err(io::Error::other(format!(
+        "GET {PATH} was answered with {shown:?}"
+    )))
 }
 
 /// The example's binary, built now if cargo runs this bench, so that it is never an old one.
@@ -120,7 +143,9 @@ fn example() -> io::Result<PathBuf> {
     // This program is target/release/deps/http-HASH.
     let program = std::env::current_exe()?;
     let release = program.parent().and_then(Path::parent);
-    Ok(release.unwrap_or(Path::new(".")).join("examples/http_server"))
+    Ok(release
+        .unwrap_or(Path::new("."))
+        .join("examples/http_server"))
 }
 
 fn serve_epoll() -> io::Result<()> {

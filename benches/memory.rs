@@ -1,9 +1,10 @@
 //! Memory of green threads that are all asleep at once, and the time to start, wake and end them.
 //!
-//! `cargo bench --bench memory -- [--quick] [THREADS…]`, by default 10,000, 100,000 and 1,000,000, each on one and two
-//! workers in a process of its own. A parked green thread that has done little should hold one page of stack, its share of
-//! the page tables, and its records in the heap. The floor is a suspended raw coroutine on a guarded stack of its own, which
-//! takes two mappings and so ends at about 32,000 of them; 10,000 are measured.
+//! `cargo bench --bench memory -- [--quick] [THREADS…]`, by default 10,000, 100,000 and 1,000,000,
+//! each on one and two workers in a process of its own. A parked green thread that has done little
+//! should hold one page of stack, its share of the page tables, and its records in the heap. The
+//! floor is a suspended raw coroutine on a guarded stack of its own, which takes two mappings and
+//! so ends at about 32,000 of them; 10,000 are measured.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -30,7 +31,9 @@ fn main() -> io::Result<()> {
         Some(role) => panic!("memory has no role {role}"),
         None => {
             let cases = counts.iter().flat_map(|count| [(count, "1"), (count, "2")]);
-            cases.into_iter().try_for_each(|(count, workers)| process::run_in_role(workers, &[count.to_string()], &options))
+            cases.into_iter().try_for_each(|(count, workers)| {
+                process::run_in_role(workers, &[count.to_string()], &options)
+            })
         }
     }
 }
@@ -65,7 +68,11 @@ fn measure(count: usize, workers: usize) -> io::Result<()> {
         figure(each(held.total())),
         figure(floor),
         figure(each(held.total()) / floor),
-        if crowd.all_at_once { "" } else { "   NOT ALL AT ONCE: the figure is too low" },
+        if crowd.all_at_once {
+            ""
+        } else {
+            "   NOT ALL AT ONCE: the figure is too low"
+        },
     );
     println!(
         "  resident {} (of it heap {}), page tables {}   mappings {}   start {} (CPU {})   wake, end and join {} (CPU {})",
@@ -90,10 +97,12 @@ fn floor_per_thread() -> io::Result<f64> {
     Ok(held.total() as f64 / FLOOR_COUNT as f64)
 }
 
-/// Has `count` green threads sleep until one common deadline. Nothing is allocated here but by spawn and join.
+/// Has `count` green threads sleep until one common deadline. Nothing is allocated here but by
+/// spawn and join.
 fn sleep_together(count: usize) -> io::Result<Crowd> {
     // Far more than a start takes, 2 to 5 µs each.
-    let deadline = Instant::now() + Duration::from_secs(2) + Duration::from_micros(15) * count as u32;
+    let deadline =
+        Instant::now() + Duration::from_secs(2) + Duration::from_micros(15) * count as u32;
     let started = Stopwatch::start();
     let spawn = |_| {
         hebra::thread::spawn(move || {
@@ -117,7 +126,12 @@ fn sleep_together(count: usize) -> io::Result<Crowd> {
     for sleeper in sleepers {
         sleeper.join().expect("sleeping does not panic");
     }
-    Ok(Crowd { asleep, start, end: woken.read(), all_at_once })
+    Ok(Crowd {
+        asleep,
+        start,
+        end: woken.read(),
+        all_at_once,
+    })
 }
 
 /// A moment, and the CPU time that this process had used by then.

@@ -1,7 +1,9 @@
-//! Simulation: how long an hour of virtual time takes in which green threads wake each second, and what a run costs that does nothing.
+//! Simulation: how long an hour of virtual time takes in which green threads wake each second, and
+//! what a run costs that does nothing.
 //!
-//! `cargo bench --bench sim -- [--quick] [THREADS…]`, by default 10, 100 and 1,000. The floor of the hour is a resume of a raw coroutine
-//! and a deadline pushed and popped for each wake; that of a run is the same on a runtime that simulates nothing.
+//! `cargo bench --bench sim -- [--quick] [THREADS…]`, by default 10, 100 and 1,000. The floor of
+//! the hour is a resume of a raw coroutine and a deadline pushed and popped for each wake; that of
+//! a run is the same on a runtime that simulates nothing.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -24,7 +26,10 @@ fn main() {
     for threads in options.numbers(&[10, 100, 1_000]) {
         let pair = interleave(rounds, || ms(|| hour(threads)), || ms(|| least(threads)));
         report(
-            &format!("an hour of {} threads that wake each second", thousands(threads)),
+            &format!(
+                "an hour of {} threads that wake each second",
+                thousands(threads)
+            ),
             "ms",
             &pair,
             "coroutines and a heap",
@@ -32,8 +37,17 @@ fn main() {
     }
     let runs = options.pick(1_000, 100);
     let simulated = || ns_each(runs, || sim::check(0..runs, work)) / 1e3;
-    let real = || ns_each(runs, || (0..runs).for_each(|_| support::runtime(1).run(work))) / 1e3;
-    report("a run that spawns and joins a thread", "µs", &interleave(rounds, simulated, real), "a runtime of its own");
+    let real = || {
+        ns_each(runs, || {
+            (0..runs).for_each(|_| support::runtime(1).run(work))
+        }) / 1e3
+    };
+    report(
+        "a run that spawns and joins a thread",
+        "µs",
+        &interleave(rounds, simulated, real),
+        "a runtime of its own",
+    );
 }
 
 fn work() {
@@ -57,7 +71,9 @@ fn hour(threads: usize) {
                 })
             })
             .collect();
-        sleepers.into_iter().for_each(|sleeper| sleeper.join().expect("sleeping does not panic"));
+        sleepers
+            .into_iter()
+            .for_each(|sleeper| sleeper.join().expect("sleeping does not panic"));
     });
 }
 

@@ -1,10 +1,13 @@
-//! The switch itself: a generator's resume/yield round trip, its items through `Iterator`, and its whole life.
+//! The switch itself: a generator's resume/yield round trip, its items through `Iterator`, and its
+//! whole life.
 //!
-//! `cargo bench --bench switch -- [--quick]`. The floor is corosensei, on which the generator is built, with the same values.
+//! `cargo bench --bench switch -- [--quick]`. The floor is corosensei, on which the generator is
+//! built, with the same values.
 //!
-//! A round trip is some fifty instructions, so where things lie decides as much as what they are: one and the same loop takes 1.9 or
-//! 2.3 ns, depending on which low bits the stacks have in common. Hence each round has its stacks elsewhere, ours and the floor's
-//! alike, and besides the medians the best rounds are compared.
+//! A round trip is some fifty instructions, so where things lie decides as much as what they are:
+//! one and the same loop takes 1.9 or 2.3 ns, depending on which low bits the stacks have in
+//! common. Hence each round has its stacks elsewhere, ours and the floor's alike, and besides the
+//! medians the best rounds are compared.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -18,18 +21,40 @@ use support::{Options, floor, machine};
 fn main() {
     let options = Options::from_args();
     machine::pin(machine::SERVER_CPU);
-    let bench = Bench { rounds: options.pick(48, 8) };
+    let bench = Bench {
+        rounds: options.pick(48, 8),
+    };
     let switches = options.pick(6_000_000, 1_000_000);
     let lives = options.pick(1_000_000, 100_000);
 
     let what = "resume/yield round trip, u64 out";
-    bench.compare(what, || round_trip(switches), || floor::round_trip(switches), floor::ROUND_TRIP);
+    bench.compare(
+        what,
+        || round_trip(switches),
+        || floor::round_trip(switches),
+        floor::ROUND_TRIP,
+    );
     let what = "resume/yield round trip, u64 in and out";
-    bench.compare(what, || exchange(switches), || floor::exchange(switches), floor::ROUND_TRIP);
+    bench.compare(
+        what,
+        || exchange(switches),
+        || floor::exchange(switches),
+        floor::ROUND_TRIP,
+    );
     let what = "item through Iterator";
-    bench.compare(what, || iterate(switches), || floor::iterate(switches), "raw corosensei in iter::from_fn");
+    bench.compare(
+        what,
+        || iterate(switches),
+        || floor::iterate(switches),
+        "raw corosensei in iter::from_fn",
+    );
     let what = "create, run and drop";
-    bench.compare(what, || create_run_drop(lives), || floor::create_run_drop(lives), floor::CREATE);
+    bench.compare(
+        what,
+        || create_run_drop(lives),
+        || floor::create_run_drop(lives),
+        floor::CREATE,
+    );
 }
 
 struct Bench {
@@ -37,17 +62,33 @@ struct Bench {
 }
 
 impl Bench {
-    fn compare(&self, what: &str, ours: impl Fn() -> f64, floor: impl Fn() -> f64, floor_name: &str) {
+    fn compare(
+        &self,
+        what: &str,
+        ours: impl Fn() -> f64,
+        floor: impl Fn() -> f64,
+        floor_name: &str,
+    ) {
         let (mut our_round, mut floor_round) = (0, 0);
-        let pair = interleave(self.rounds, || elsewhere(&mut our_round, &ours), || elsewhere(&mut floor_round, &floor));
+        let pair = interleave(
+            self.rounds,
+            || elsewhere(&mut our_round, &ours),
+            || elsewhere(&mut floor_round, &floor),
+        );
         report(what, "ns", &pair, floor_name);
         let best = |samples: &Samples| samples.quantile(0.0);
         let (ours, floor) = (best(&pair.0), best(&pair.1));
-        println!("  best rounds: {} ns against {} ns   ratio {}", figure(ours), figure(floor), figure(ours / floor));
+        println!(
+            "  best rounds: {} ns against {} ns   ratio {}",
+            figure(ours),
+            figure(floor),
+            figure(ours / floor)
+        );
     }
 }
 
-/// Runs `work` with the caller's stack, and the stacks that are free, in places that depend on the round.
+/// Runs `work` with the caller's stack, and the stacks that are free, in places that depend on the
+/// round.
 fn elsewhere(round: &mut usize, work: &impl Fn() -> f64) -> f64 {
     let (deeper, taken) = (*round * 7 % 16, *round % 5);
     *round += 1;
@@ -63,7 +104,11 @@ fn elsewhere(round: &mut usize, work: &impl Fn() -> f64) -> f64 {
 #[inline(never)]
 fn deep(steps: usize, work: &impl Fn() -> f64) -> f64 {
     let frame = black_box([steps; 32]);
-    let result = if steps == 0 { work() } else { deep(steps - 1, work) };
+    let result = if steps == 0 {
+        work()
+    } else {
+        deep(steps - 1, work)
+    };
     black_box(&frame);
     result
 }

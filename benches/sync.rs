@@ -1,7 +1,9 @@
-//! Locks: alone, among a hundred green threads on one worker and on two, a condition variable to and fro, and a read of a `OnceLock`.
+//! Locks: alone, among a hundred green threads on one worker and on two, a condition variable to
+//! and fro, and a read of a `OnceLock`.
 //!
-//! `cargo bench --bench sync -- [--quick]`. The floor is std's counterpart: on the same OS thread where nobody waits, between two OS threads
-//! where somebody does. Where two workers or two OS threads meet, the rounds differ widely, with how the kernel places them.
+//! `cargo bench --bench sync -- [--quick]`. The floor is std's counterpart: on the same OS thread
+//! where nobody waits, between two OS threads where somebody does. Where two workers or two OS
+//! threads meet, the rounds differ widely, with how the kernel places them.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -48,13 +50,28 @@ fn alone(options: &Options) {
         let (ours, std) = (RwLock::new(0_u64), stds::RwLock::new(0_u64));
         let pair = interleave(
             rounds,
-            || repeat!(count, black_box(*black_box(&ours).read().expect("nobody panics"))),
-            || repeat!(count, black_box(*black_box(&std).read().expect("nobody panics"))),
+            || {
+                repeat!(
+                    count,
+                    black_box(*black_box(&ours).read().expect("nobody panics"))
+                )
+            },
+            || {
+                repeat!(
+                    count,
+                    black_box(*black_box(&std).read().expect("nobody panics"))
+                )
+            },
         );
         report("read + unlock, alone", "ns", &pair, "std");
         let pair = interleave(
             rounds,
-            || repeat!(count, *black_box(&ours).write().expect("nobody panics") += 1),
+            || {
+                repeat!(
+                    count,
+                    *black_box(&ours).write().expect("nobody panics") += 1
+                )
+            },
             || repeat!(count, *black_box(&std).write().expect("nobody panics") += 1),
         );
         report("write + unlock, alone", "ns", &pair, "std");
@@ -80,23 +97,46 @@ fn on_one_worker(options: &Options) {
     let pair = interleave(
         rounds,
         || runtime.run(|| among_green_threads(THREADS, count)),
-        || repeat!(THREADS * count, *black_box(&std).lock().expect("nobody panics") += 1),
+        || {
+            repeat!(
+                THREADS * count,
+                *black_box(&std).lock().expect("nobody panics") += 1
+            )
+        },
     );
-    let what = format!("{THREADS} green threads x {} locks, workers 1", thousands(count));
+    let what = format!(
+        "{THREADS} green threads x {} locks, workers 1",
+        thousands(count)
+    );
     report(&what, "ns", &pair, "std on one OS thread");
 
     let trips = options.pick(200_000, 20_000);
-    let pair = interleave(rounds, || runtime.run(|| to_and_fro(trips)), || to_and_fro_of_std(trips / 20));
-    report("Condvar, to and fro, workers 1", "ns", &pair, "std between two OS threads on one CPU");
+    let pair = interleave(
+        rounds,
+        || runtime.run(|| to_and_fro(trips)),
+        || to_and_fro_of_std(trips / 20),
+    );
+    report(
+        "Condvar, to and fro, workers 1",
+        "ns",
+        &pair,
+        "std between two OS threads on one CPU",
+    );
 }
 
 fn on_two_workers(options: &Options) {
     let rounds = options.pick(25, 7);
     let count = options.pick(10_000, 1_000);
     let runtime = support::runtime(2);
-    let pair =
-        interleave(rounds, || runtime.run(|| among_green_threads(THREADS, count)), || among_os_threads(2, THREADS * count / 2));
-    let what = format!("{THREADS} green threads x {} locks, workers 2", thousands(count));
+    let pair = interleave(
+        rounds,
+        || runtime.run(|| among_green_threads(THREADS, count)),
+        || among_os_threads(2, THREADS * count / 2),
+    );
+    let what = format!(
+        "{THREADS} green threads x {} locks, workers 2",
+        thousands(count)
+    );
     report(&what, "ns", &pair, "std between two OS threads");
 }
 
@@ -128,7 +168,8 @@ fn among_os_threads(threads: u64, count: u64) -> f64 {
     ns
 }
 
-/// One of two players: waits for its turn and gives the other its own, over and over, without letting the lock go in between.
+/// One of two players: waits for its turn and gives the other its own, over and over, without
+/// letting the lock go in between.
 macro_rules! play {
     ($game:expr, $me:expr, $trips:expr) => {{
         let (turn, changed) = $game;

@@ -1,7 +1,9 @@
-//! Timers: how late a sleep ends on an idle and on a busy worker, and what a crowd of sleepers costs.
+//! Timers: how late a sleep ends on an idle and on a busy worker, and what a crowd of sleepers
+//! costs.
 //!
-//! `cargo bench --bench timer -- [--quick]`. The floor of a sleep is the OS thread's own; that of the crowd is one page
-//! touched and one deadline pushed and popped per sleeper; that of the mix is the same mix on OS threads of one CPU.
+//! `cargo bench --bench timer -- [--quick]`. The floor of a sleep is the OS thread's own; that of
+//! the crowd is one page touched and one deadline pushed and popped per sleeper; that of the mix is
+//! the same mix on OS threads of one CPU.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -51,7 +53,9 @@ fn lateness(options: &Options) {
         for (name, (green, os)) in [("median", figures(0.5)), ("p99", figures(0.99))] {
             let (ours, floor, ratio) = (figure(green), figure(os), figure(green / os));
             let sleep = duration(sleep);
-            println!("lateness of a sleep of {sleep}, idle, {name}: {ours} µs   std::thread::sleep {floor} µs   ratio {ratio}");
+            println!(
+                "lateness of a sleep of {sleep}, idle, {name}: {ours} µs   std::thread::sleep {floor} µs   ratio {ratio}"
+            );
         }
     }
 }
@@ -63,7 +67,8 @@ fn late(time: Duration, sleep: impl Fn(Duration)) -> f64 {
     (start.elapsed() - time).as_nanos() as f64 / 1e3
 }
 
-/// CPU time of `count` green threads that each sleep up to a second; the first round also takes their stacks.
+/// CPU time of `count` green threads that each sleep up to a second; the first round also takes
+/// their stacks.
 fn crowd(count: usize, options: &Options) {
     machine::pin(machine::SERVER_CPU);
     let rounds = options.pick(3, 2);
@@ -101,7 +106,8 @@ fn touch_and_sort(count: usize) {
     }
 }
 
-/// `count` times below a second, the same in each round: Lehmer's generator with the multiplier of MINSTD.
+/// `count` times below a second, the same in each round: Lehmer's generator with the multiplier of
+/// MINSTD.
 fn times(count: usize) -> impl Iterator<Item = Duration> {
     let mut state = 1_u64;
     (0..count).map(move |_| {

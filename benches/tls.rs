@@ -1,11 +1,14 @@
-//! What an idle TLS connection holds, before and after the dead pages of its stack are given back, and what its handshake costs.
+//! What an idle TLS connection holds, before and after the dead pages of its stack are given back,
+//! and what its handshake costs.
 //!
-//! `cargo bench --bench tls -- [--quick] [CONNECTIONS…]`, by default 10,000. The server is one hebra worker with stacks of the default size: a
-//! green thread per connection that shakes hands by `rustls`, echoes, and waits. The clients are in another process, so that the memory
-//! is that of one end; they stay connected, all at once. After the pages have been given back each has one more message echoed.
+//! `cargo bench --bench tls -- [--quick] [CONNECTIONS…]`, by default 10,000. The server is one
+//! hebra worker with stacks of the default size: a green thread per connection that shakes hands by
+//! `rustls`, echoes, and waits. The clients are in another process, so that the memory is that of
+//! one end; they stay connected, all at once. After the pages have been given back each has one
+//! more message echoed.
 //!
-//! The floor is `rustls` alone, both ends in memory: what its server's end of a connection holds, and what the handshake and the echo
-//! cost the two ends together. No session is resumed.
+//! The floor is `rustls` alone, both ends in memory: what its server's end of a connection holds,
+//! and what the handshake and the echo cost the two ends together. No session is resumed.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -19,7 +22,10 @@ use std::time::{Duration, Instant};
 use hebra::net::{TcpListener, TcpStream};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig,
+    ServerConnection, StreamOwned,
+};
 
 use support::machine::{self, Memory};
 use support::process::{self, READY, Server};
@@ -31,8 +37,8 @@ const MESSAGE: &[u8] = b"a message";
 const FLOOR_COUNT: usize = 1_000;
 /// Handshakes under way at a time.
 const AT_A_TIME: usize = 64;
-/// The memory counts as given back when it has become no less for so long: the server looks once a second, and passes over whoever has not
-/// been idle for a second by then.
+/// The memory counts as given back when it has become no less for so long: the server looks once a
+/// second, and passes over whoever has not been idle for a second by then.
 const SETTLED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,7 +55,9 @@ fn main() -> io::Result<()> {
             let identity = Identity::new();
             let floor = Floor::measure(&identity)?;
             let counts = options.numbers(&[options.pick(10_000, 1_000)]);
-            counts.into_iter().try_for_each(|count| measure(count, &identity, &floor, &options))
+            counts
+                .into_iter()
+                .try_for_each(|count| measure(count, &identity, &floor, &options))
         }
     }
 }
@@ -66,10 +74,18 @@ fn measure(count: usize, identity: &Identity, floor: &Floor, options: &Options) 
     let cpu = || Ok::<_, io::Error>(machine::cpu_time() + server.cpu_time()?);
     let (start, cpu_before, server_before) = (Instant::now(), cpu()?, server.cpu_time()?);
     let clients = runtime.run(|| connect(count, server.address, &config, &name))?;
-    let (elapsed, both_ends, at_server) = (start.elapsed(), cpu()? - cpu_before, server.cpu_time()? - server_before);
+    let (elapsed, both_ends, at_server) = (
+        start.elapsed(),
+        cpu()? - cpu_before,
+        server.cpu_time()? - server_before,
+    );
     let awake = control.memory()?.since(&before);
     let asleep = control.settled()?.since(&before);
-    runtime.run(|| clients.into_iter().try_for_each(|mut client| echo_once(&mut client)))?;
+    runtime.run(|| {
+        clients
+            .into_iter()
+            .try_for_each(|mut client| echo_once(&mut client))
+    })?;
 
     let each = |bytes: u64| bytes as f64 / count as f64;
     println!("{} TLS connections, all open at once", thousands(count));
@@ -105,17 +121,36 @@ fn connect(
     name: &ServerName<'static>,
 ) -> io::Result<Vec<Client>> {
     hebra::thread::scope(|s| {
-        let part = |nth| (nth..count).step_by(AT_A_TIME).map(|_| shake_hands(address, config, name));
-        let parts: Vec<_> = (0..AT_A_TIME).map(|nth| s.spawn(move || part(nth).collect::<io::Result<Vec<_>>>())).collect();
-        let join = |part: hebra::thread::ScopedJoinHandle<_>| part.join().expect("a client does not panic");
-        Ok(parts.into_iter().map(join).collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+        let part = |nth| {
+            (nth..count)
+                .step_by(AT_A_TIME)
+                .map(|_| shake_hands(address, config, name))
+        };
+        let parts: Vec<_> = (0..AT_A_TIME)
+            .map(|nth| s.spawn(move || part(nth).collect::<io::Result<Vec<_>>>()))
+            .collect();
+        let join = |part: hebra::thread::ScopedJoinHandle<_>| {
+            part.join().expect("a client does not panic")
+        };
+        Ok(parts
+            .into_iter()
+            .map(join)
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
     })
 }
 
-fn shake_hands(address: SocketAddr, config: &Arc<ClientConfig>, name: &ServerName<'static>) -> io::Result<Client> {
+fn shake_hands(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &ServerName<'static>,
+) -> io::Result<Client> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    let connection = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+    let connection =
+        ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
     let mut client = StreamOwned::new(connection, stream);
     echo_once(&mut client)?;
     Ok(client)
@@ -125,10 +160,15 @@ fn echo_once(client: &mut Client) -> io::Result<()> {
     client.write_all(MESSAGE)?;
     let mut answer = [0; MESSAGE.len()];
     client.read_exact(&mut answer)?;
-    if answer == *MESSAGE { Ok(()) } else { Err(io::Error::other("the answer is another one")) }
+    if answer == *MESSAGE {
+        Ok(())
+    } else {
+        Err(io::Error::other("the answer is another one"))
+    }
 }
 
-/// The first connection is the bench's own, and without TLS: whoever sends a byte there is told what the server holds.
+/// The first connection is the bench's own, and without TLS: whoever sends a byte there is told
+/// what the server holds.
 fn serve(identity: &Identity) -> io::Result<()> {
     process::end_with_parent()?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -164,8 +204,17 @@ fn echo(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
 /// Answers each byte with three numbers.
 fn tell(mut control: std::net::TcpStream) -> io::Result<()> {
     while control.read(&mut [0])? > 0 {
-        let Memory { resident, page_tables, heap, .. } = Memory::now()?;
-        control.write_all([resident, page_tables, heap].map(u64::to_le_bytes).as_flattened())?;
+        let Memory {
+            resident,
+            page_tables,
+            heap,
+            ..
+        } = Memory::now()?;
+        control.write_all(
+            [resident, page_tables, heap]
+                .map(u64::to_le_bytes)
+                .as_flattened(),
+        )?;
     }
     Ok(())
 }
@@ -183,7 +232,12 @@ impl Control {
         let mut answer = [[0; 8]; 3];
         self.0.read_exact(answer.as_flattened_mut())?;
         let [resident, page_tables, heap] = answer.map(u64::from_le_bytes);
-        Ok(Memory { resident, page_tables, heap, mappings: 0 })
+        Ok(Memory {
+            resident,
+            page_tables,
+            heap,
+            mappings: 0,
+        })
     }
 
     /// What the server holds when it gives back no more.
@@ -216,10 +270,15 @@ impl Floor {
         floor::touch_pages(FLOOR_COUNT);
         drop(connection()?);
         let (start, before) = (Instant::now(), Memory::now()?);
-        let connections = (0..FLOOR_COUNT).map(|_| connection()).collect::<io::Result<Vec<_>>>()?;
+        let connections = (0..FLOOR_COUNT)
+            .map(|_| connection())
+            .collect::<io::Result<Vec<_>>>()?;
         let (elapsed, held) = (start.elapsed(), Memory::now()?.since(&before));
         drop(connections);
-        Ok(Floor { bytes: held.heap as f64 / FLOOR_COUNT as f64, time: elapsed.div_f64(FLOOR_COUNT as f64) })
+        Ok(Floor {
+            bytes: held.heap as f64 / FLOOR_COUNT as f64,
+            time: elapsed.div_f64(FLOOR_COUNT as f64),
+        })
     }
 }
 
@@ -270,8 +329,12 @@ struct Identity {
 
 impl Identity {
     fn new() -> Identity {
-        let certified = rcgen::generate_simple_self_signed([String::from("localhost")]).expect("the name is a valid one");
-        Identity { certificate: certified.cert.der().to_vec(), key: certified.signing_key.serialize_der() }
+        let certified = rcgen::generate_simple_self_signed([String::from("localhost")])
+            .expect("the name is a valid one");
+        Identity {
+            certificate: certified.cert.der().to_vec(),
+            key: certified.signing_key.serialize_der(),
+        }
     }
 
     fn name() -> ServerName<'static> {
@@ -280,27 +343,44 @@ impl Identity {
 
     /// As two words of a command line.
     fn to_words(&self) -> [String; 2] {
-        [&self.certificate, &self.key].map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        [&self.certificate, &self.key]
+            .map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn from_words(words: &[String]) -> Identity {
-        let byte = |at: usize, word: &String| u8::from_str_radix(&word[at..at + 2], 16).expect("two hexadecimal digits");
-        let bytes = |word: &String| (0..word.len()).step_by(2).map(|at| byte(at, word)).collect();
-        Identity { certificate: bytes(&words[0]), key: bytes(&words[1]) }
+        let byte = |at: usize, word: &String| {
+            u8::from_str_radix(&word[at..at + 2], 16).expect("two hexadecimal digits")
+        };
+        let bytes = |word: &String| {
+            (0..word.len())
+                .step_by(2)
+                .map(|at| byte(at, word))
+                .collect()
+        };
+        Identity {
+            certificate: bytes(&words[0]),
+            key: bytes(&words[1]),
+        }
     }
 
     fn server(&self) -> Arc<ServerConfig> {
         let certificate = CertificateDer::from(self.certificate.clone());
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
         Arc::new(config.expect("the key is that of the certificate"))
     }
 
     /// The configuration of a client that trusts this certificate alone.
     fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(self.certificate.clone())).expect("the certificate is a valid one");
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        roots
+            .add(CertificateDer::from(self.certificate.clone()))
+            .expect("the certificate is a valid one");
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         config.resumption = Resumption::disabled();
         Arc::new(config)
     }

@@ -1,8 +1,9 @@
-//! `yield_now` among many green threads on one worker: what a switch costs when it goes through the scheduler.
+//! `yield_now` among many green threads on one worker: what a switch costs when it goes through the
+//! scheduler.
 //!
-//! `cargo bench --bench yield -- [--quick] [THREADS…]`, by default 2, 100, 1,000, 10,000 and 100,000. From about ten
-//! thousand on, the stacks and records no longer fit into the caches and the figure is one of cache misses. Each case has
-//! a process of its own.
+//! `cargo bench --bench yield -- [--quick] [THREADS…]`, by default 2, 100, 1,000, 10,000 and
+//! 100,000. From about ten thousand on, the stacks and records no longer fit into the caches and
+//! the figure is one of cache misses. Each case has a process of its own.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
 mod support;
@@ -20,12 +21,17 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> io::Result<()> {
     let options = Options::from_args();
-    let counts = options.numbers(options.pick(&[2, 100, 1_000, 10_000, 100_000], &[2, 100, 1_000, 10_000]));
+    let counts =
+        options.numbers(options.pick(&[2, 100, 1_000, 10_000, 100_000], &[2, 100, 1_000, 10_000]));
     if options.role.is_some() {
-        counts.into_iter().for_each(|count| measure(count, &options));
+        counts
+            .into_iter()
+            .for_each(|count| measure(count, &options));
         return Ok(());
     }
-    counts.iter().try_for_each(|count| process::run_in_role("case", &[count.to_string()], &options))
+    counts
+        .iter()
+        .try_for_each(|count| process::run_in_role("case", &[count.to_string()], &options))
 }
 
 fn measure(threads: usize, options: &Options) {
@@ -35,7 +41,8 @@ fn measure(threads: usize, options: &Options) {
     let pair = support::runtime(1).run(move || {
         let others = (1..threads).map(|_| hebra::thread::spawn(yield_until_stopped));
         let others = others.collect::<Vec<_>>();
-        // Until all have started, have their stacks, and have been round the run queue with warm caches.
+        // Until all have started, have their stacks, and have been round the run queue with warm
+        // caches.
         for _ in 0..3 {
             window(threads as u64);
         }

@@ -1,7 +1,9 @@
-//! The sieve of Eratosthenes as a chain of green threads, one for each prime found: each sends on what its prime does not divide.
+//! The sieve of Eratosthenes as a chain of green threads, one for each prime found: each sends on
+//! what its prime does not divide.
 //!
-//! With `primes`, which does the same with generators, it shows what a hand-over costs that may go anywhere. When the last prime has
-//! been printed its receiver goes, and the chain ends from behind: a thread whose receiver is gone has nobody to sieve for.
+//! With `primes`, which does the same with generators, it shows what a hand-over costs that may go
+//! anywhere. When the last prime has been printed its receiver goes, and the chain ends from
+//! behind: a thread whose receiver is gone has nobody to sieve for.
 
 use hebra::channel::{Receiver, bounded};
 use hebra::thread;
@@ -20,7 +22,9 @@ fn send_all(numbers: impl Iterator<Item = u64> + Send + 'static) -> Receiver<u64
 }
 
 fn main() {
-    let how_many = std::env::args().nth(1).map_or(100, |arg| arg.parse().expect("a number of primes"));
+    let how_many = std::env::args()
+        .nth(1)
+        .map_or(100, |arg| arg.parse().expect("a number of primes"));
     hebra::run(|| {
         let mut numbers = send_all(2..);
         for _ in 0..how_many {

@@ -1,7 +1,8 @@
-//! A chat server: one room, any number of clients, and an end at ctrl-c that lets nobody miss the last words.
+//! A chat server: one room, any number of clients, and an end at ctrl-c that lets nobody miss the
+//! last words.
 //!
-//! The first line of a client is its name; each line that follows goes to everybody. A client that reads too slowly misses messages,
-//! and is told how many: nobody else waits for it.
+//! The first line of a client is its name; each line that follows goes to everybody. A client that
+//! reads too slowly misses messages, and is told how many: nobody else waits for it.
 //!
 //! Usage: `chat [ADDRESS]`; try it with `nc localhost 7000`.
 
@@ -25,7 +26,9 @@ type Clients = Mutex<JoinSet<io::Result<()>>>;
 /// Hears what one client has to say.
 fn listen(stream: &TcpStream, room: &Sender<Line>) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    let Some(name) = lines.next().transpose()? else { return Ok(()) };
+    let Some(name) = lines.next().transpose()? else {
+        return Ok(());
+    };
     let say = |text: String| {
         // It fails if nobody is there to hear it.
         let _ = room.send(text.into());
@@ -48,14 +51,21 @@ fn tell(mut stream: &TcpStream, mut room: Receiver<Line>) -> io::Result<()> {
 }
 
 /// Takes clients until it is cancelled.
-fn accept(listener: &TcpListener, room: &Sender<Line>, listeners: &Clients, tellers: &Clients) -> io::Result<()> {
+fn accept(
+    listener: &TcpListener,
+    room: &Sender<Line>,
+    listeners: &Clients,
+    tellers: &Clients,
+) -> io::Result<()> {
     for connection in listener.connections() {
         let stream = Arc::new(connection?.0);
         let (news, to) = (room.subscribe(), stream.clone());
         spawn(tellers, move || tell(&to, news));
         let room = room.clone();
         // Who tells this client something finds out when it has gone.
-        spawn(listeners, move || listen(&stream, &room).and(stream.shutdown(Shutdown::Both)));
+        spawn(listeners, move || {
+            listen(&stream, &room).and(stream.shutdown(Shutdown::Both))
+        });
     }
     Ok(())
 }
@@ -70,13 +80,19 @@ fn spawn(clients: &Clients, serve: impl FnOnce() -> io::Result<()> + Send + 'sta
 /// Waits until all have ended; they fail as their clients do.
 fn join(clients: Clients) {
     let mut clients = clients.into_inner().expect("nothing has panicked under it");
-    if thread::timeout(Duration::from_secs(2), || while clients.join_next().is_some() {}).is_err() {
+    if thread::timeout(Duration::from_secs(2), || {
+        while clients.join_next().is_some() {}
+    })
+    .is_err()
+    {
         clients.cancel_all();
     }
 }
 
 fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".into());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:7000".into());
     hebra::run(|| {
         let interrupt = Signals::new([SIGINT])?;
         let listener = TcpListener::bind(address)?;
@@ -89,8 +105,12 @@ fn main() -> io::Result<()> {
             acceptor.cancel();
             signal
         })?;
-        // First nobody hears the clients any more, then all senders go, and the room closes when everybody has been told everything.
-        listeners.lock().expect("nothing has panicked under it").cancel_all();
+        // First nobody hears the clients any more, then all senders go, and the room closes when
+        // everybody has been told everything.
+        listeners
+            .lock()
+            .expect("nothing has panicked under it")
+            .cancel_all();
         join(listeners);
         let _ = room.send("* the server goes; goodbye".into());
         drop(room);

@@ -1,4 +1,5 @@
-//! A generator walks a tree in order, recursively: it yields from whatever depth the walk has reached.
+//! A generator walks a tree in order, recursively: it yields from whatever depth the walk has
+//! reached.
 
 use hebra::{Generator, Yielder};
 
@@ -12,7 +13,13 @@ impl Tree {
     /// Builds a balanced tree of the numbers from `low` to `high` - 1.
     fn of(low: u32, high: u32) -> Option<Box<Tree>> {
         let value = low + (high - low) / 2;
-        (low < high).then(|| Box::new(Tree { value, left: Tree::of(low, value), right: Tree::of(value + 1, high) }))
+        (low < high).then(|| {
+            Box::new(Tree {
+                value,
+                left: Tree::of(low, value),
+                right: Tree::of(value + 1, high),
+            })
+        })
     }
 
     fn walk(&self, y: &Yielder<(), u32>) {

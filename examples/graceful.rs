@@ -1,7 +1,9 @@
-//! A server that ends well. At SIGTERM or SIGINT it takes no more connections and lets those that it has come to their end; what has
-//! not after a time of grace is cancelled; and it says how that went. What it serves are lines, each sent back in capitals.
+//! A server that ends well. At SIGTERM or SIGINT it takes no more connections and lets those that
+//! it has come to their end; what has not after a time of grace is cancelled; and it says how that
+//! went. What it serves are lines, each sent back in capitals.
 //!
-//! Usage: `graceful [ADDRESS [GRACE]]`, with the grace in milliseconds. A service manager may pass the listening socket on instead.
+//! Usage: `graceful [ADDRESS [GRACE]]`, with the grace in milliseconds. A service manager may pass
+//! the listening socket on instead.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::sync::Mutex;
@@ -27,7 +29,10 @@ fn accept(listener: &TcpListener, connections: &Mutex<Connections>) -> io::Resul
         // Nothing waits while this is locked, so a lock of std's will do.
         let mut connections = connections.lock().expect("nothing panics under it");
         while connections.try_join_next().is_some() {}
-        if connections.spawn_with(Builder::new(), move || serve(stream)).is_err() {
+        if connections
+            .spawn_with(Builder::new(), move || serve(stream))
+            .is_err()
+        {
             eprintln!("no memory for a connection");
         }
     }
@@ -58,7 +63,10 @@ impl Report {
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7000".into());
-    let grace = arguments.next().map_or(Ok(5_000), |grace| grace.parse()).map_err(io::Error::other)?;
+    let grace = arguments
+        .next()
+        .map_or(Ok(5_000), |grace| grace.parse())
+        .map_err(io::Error::other)?;
     hebra::run(|| {
         // Before it says that it listens: a signal that comes then must not end it.
         let signals = Signals::new([SIGINT, SIGTERM])?;
@@ -78,14 +86,27 @@ fn main() -> io::Result<()> {
         drop(listener);
 
         let stopped = Instant::now();
-        let mut connections = connections.into_inner().expect("nothing has panicked under it");
+        let mut connections = connections
+            .into_inner()
+            .expect("nothing has panicked under it");
         let mut report = Report::default();
-        if thread::timeout(Duration::from_millis(grace), || report.count(&mut connections)).is_err() {
+        if thread::timeout(Duration::from_millis(grace), || {
+            report.count(&mut connections)
+        })
+        .is_err()
+        {
             connections.cancel_all();
             report.count(&mut connections);
         }
-        let Report { served, failed, cancelled } = report;
-        println!("stopped after {:?}: {served} served, {failed} failed, {cancelled} cancelled", stopped.elapsed());
+        let Report {
+            served,
+            failed,
+            cancelled,
+        } = report;
+        println!(
+            "stopped after {:?}: {served} served, {failed} failed, {cancelled} cancelled",
+            stopped.elapsed()
+        );
         Ok(())
     })
 }

@@ -12,7 +12,10 @@ fn main() {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum()
     });
     println!("hello from 100 green threads: {total}");
 }

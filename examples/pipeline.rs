@@ -1,7 +1,9 @@
-//! A mail server's side of a dialogue, without a socket: lines go in, replies come out, three stages delegate to one another.
+//! A mail server's side of a dialogue, without a socket: lines go in, replies come out, three
+//! stages delegate to one another.
 //!
-//! Each stage is a generator of its own that returns what it has found out; `yield_from` lets the client talk to it directly. What
-//! is usually an enum of states and a `match` on it is here the place where the code has got to.
+//! Each stage is a generator of its own that returns what it has found out; `yield_from` lets the
+//! client talk to it directly. What is usually an enum of states and a `match` on it is here the
+//! place where the code has got to.
 
 use hebra::{Generator, GeneratorState};
 
@@ -72,19 +74,32 @@ fn session() -> Stage<Mail> {
         let (from, to) = y.yield_from(&mut envelope(), line);
         let line = y.yield_("354 go on, end with a dot".into());
         let lines = y.yield_from(&mut message(), line);
-        Mail { client, from, to, lines }
+        Mail {
+            client,
+            from,
+            to,
+            lines,
+        }
     })
 }
 
 fn main() {
     let mut session = session();
-    let client =
-        "MAIL FROM:eve|HELO example.org|DATA|MAIL FROM:ann|MAIL FROM:eve|RCPT TO:bob|RCPT TO:carol|DATA|Dear Bob,|come!|.";
+    let client = "MAIL FROM:eve|HELO example.org|DATA|MAIL FROM:ann|MAIL FROM:eve|RCPT TO:bob|RCPT TO:carol|DATA|Dear Bob,|come!|.";
     for line in client.split('|') {
         match session.resume(line.to_owned()) {
             GeneratorState::Yielded(reply) => println!("{line:20} {reply}"),
-            GeneratorState::Complete(Mail { client, from, to, lines }) => {
-                println!("{line:20} 250 {} lines by {from} at {client} to {}", lines.len(), to.join(" and "));
+            GeneratorState::Complete(Mail {
+                client,
+                from,
+                to,
+                lines,
+            }) => {
+                println!(
+                    "{line:20} 250 {} lines by {from} at {client} to {}",
+                    lines.len(),
+                    to.join(" and ")
+                );
             }
         }
     }

@@ -1,7 +1,9 @@
-//! A pull parser made push: serde_json, which asks a blocking reader for bytes, is fed whatever bytes there happen to be.
+//! A pull parser made push: serde_json, which asks a blocking reader for bytes, is fed whatever
+//! bytes there happen to be.
 //!
-//! The parser runs inside a generator, on a reader that yields when it is out of bytes. To the parser a read takes a while; to
-//! its feeder the parser is a function from a chunk of bytes to the documents that the chunk completes. Neither was changed.
+//! The parser runs inside a generator, on a reader that yields when it is out of bytes. To the
+//! parser a read takes a while; to its feeder the parser is a function from a chunk of bytes to the
+//! documents that the chunk completes. Neither was changed.
 
 use std::cell::RefCell;
 use std::io::{self, Cursor, Read};
@@ -31,11 +33,16 @@ impl Read for Chunks<'_> {
     }
 }
 
-/// Takes chunks of bytes, yields the documents they complete, and returns the last ones at the end, or at the first error.
+/// Takes chunks of bytes, yields the documents they complete, and returns the last ones at the end,
+/// or at the first error.
 fn parser() -> Generator<Vec<u8>, Vec<Value>, serde_json::Result<Vec<Value>>> {
     Generator::new(|y, first| {
         let documents = Documents::default();
-        let reader = Chunks { y, chunk: Cursor::new(first), documents: &documents };
+        let reader = Chunks {
+            y,
+            chunk: Cursor::new(first),
+            documents: &documents,
+        };
         for document in Deserializer::from_reader(reader).into_iter() {
             documents.borrow_mut().push(document?);
         }
@@ -53,18 +60,27 @@ fn feed(text: &str, sizes: &[usize]) {
         let shown = String::from_utf8_lossy(chunk).into_owned();
         match parser.resume(chunk.to_vec()) {
             GeneratorState::Yielded(documents) => {
-                documents.iter().for_each(|document| println!("{shown:?} completes {document}"));
+                documents
+                    .iter()
+                    .for_each(|document| println!("{shown:?} completes {document}"));
             }
             GeneratorState::Complete(Ok(documents)) => {
-                documents.iter().for_each(|document| println!("the end completes {document}"));
+                documents
+                    .iter()
+                    .for_each(|document| println!("the end completes {document}"));
                 return;
             }
-            GeneratorState::Complete(Err(error)) => return println!("{shown:?} is refused: {error}"),
+            GeneratorState::Complete(Err(error)) => {
+                return println!("{shown:?} is refused: {error}");
+            }
         }
     }
 }
 
 fn main() {
-    feed(r#"{"id": 1, "tags": ["a", "b"]} [2, 3.5, null]"first" 4"#, &[3, 1, 7, 2, 13, 5]);
+    feed(
+        r#"{"id": 1, "tags": ["a", "b"]} [2, 3.5, null]"first" 4"#,
+        &[3, 1, 7, 2, 13, 5],
+    );
     feed(r#"{"id": 1} {"id" 2}"#, &[8]);
 }

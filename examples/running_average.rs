@@ -23,7 +23,11 @@ fn running_average() -> Generator<Option<f64>, f64, Option<Summary>> {
             highest = highest.max(reading);
             next = y.yield_(sum / f64::from(count));
         }
-        (count > 0).then(|| Summary { count, mean: sum / f64::from(count), highest })
+        (count > 0).then(|| Summary {
+            count,
+            mean: sum / f64::from(count),
+            highest,
+        })
     })
 }
 
@@ -34,7 +38,12 @@ fn main() {
             println!("{reading:4.1} °C, {mean:.2} °C on average");
         }
     }
-    if let GeneratorState::Complete(Some(Summary { count, mean, highest })) = average.resume(None) {
+    if let GeneratorState::Complete(Some(Summary {
+        count,
+        mean,
+        highest,
+    })) = average.resume(None)
+    {
         println!("{count} readings, {mean:.2} °C on average, {highest:.1} °C at most");
     }
 }

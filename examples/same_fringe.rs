@@ -1,7 +1,9 @@
-//! The same-fringe problem: do two trees have the same leaves in the same order, whatever their shapes?
+//! The same-fringe problem: do two trees have the same leaves in the same order, whatever their
+//! shapes?
 //!
-//! Each tree is walked by plain recursion, but only as far as the other one agrees: the walk of a tree with a million leaves ends at
-//! the first difference. Without generators that takes two explicit stacks, or two lists of all leaves.
+//! Each tree is walked by plain recursion, but only as far as the other one agrees: the walk of a
+//! tree with a million leaves ends at the first difference. Without generators that takes two
+//! explicit stacks, or two lists of all leaves.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -21,7 +23,8 @@ impl Tree {
         Node(Box::new(left), Box::new(right))
     }
 
-    /// A tree with the leaves `low` to `high` - 1: each left branch has one in `share` of its parent's.
+    /// A tree with the leaves `low` to `high` - 1: each left branch has one in `share` of its
+    /// parent's.
     fn of(low: u32, high: u32, share: u32) -> Tree {
         match high - low {
             1 => Leaf(low),
@@ -46,7 +49,9 @@ impl Tree {
     /// The leaves as an iterator that counts those it has visited.
     fn fringe(self, visited: &Rc<Cell<u32>>) -> impl Iterator<Item = u32> {
         let visited = visited.clone();
-        Generator::new(move |y, ()| self.walk(y)).into_iter().inspect(move |_| visited.set(visited.get() + 1))
+        Generator::new(move |y, ()| self.walk(y))
+            .into_iter()
+            .inspect(move |_| visited.set(visited.get() + 1))
     }
 }
 
@@ -54,12 +59,20 @@ impl Tree {
 fn compare(what: &str, one: Tree, two: Tree) {
     let visited = Rc::new(Cell::new(0));
     let same = one.fringe(&visited).eq(two.fringe(&visited));
-    println!("{what}: {} ({} leaves visited)", if same { "the same fringe" } else { "different" }, visited.get());
+    println!(
+        "{what}: {} ({} leaves visited)",
+        if same { "the same fringe" } else { "different" },
+        visited.get()
+    );
 }
 
 fn main() {
     compare("two shapes", Tree::of(0, 10_000, 2), Tree::of(0, 10_000, 4));
-    compare("a leaf more", Tree::of(0, 10_000, 2), Tree::of(0, 10_001, 2));
+    compare(
+        "a leaf more",
+        Tree::of(0, 10_000, 2),
+        Tree::of(0, 10_001, 2),
+    );
     let early = Tree::node(Leaf(0), Tree::node(Leaf(7), Tree::of(2, 10_000, 2)));
     compare("another second leaf", Tree::of(0, 10_000, 2), early);
 }

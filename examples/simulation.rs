@@ -1,8 +1,8 @@
-//! A client that pays over a bad line and tries again, against a server that is slow, refuses, or loses requests and answers; in a
-//! thousand schedules, hours of virtual time.
+//! A client that pays over a bad line and tries again, against a server that is slow, refuses, or
+//! loses requests and answers; in a thousand schedules, hours of virtual time.
 //!
-//! `cargo run --release --example simulation [-- --naive]`: a naive server books whatever it is asked to, and the simulation finds the
-//! seed with which somebody pays twice.
+//! `cargo run --release --example simulation [-- --naive]`: a naive server books whatever it is
+//! asked to, and the simulation finds the seed with which somebody pays twice.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -77,21 +77,43 @@ fn main() {
     let (mut runs, virtual_time, start) = (0, Cell::new(Duration::ZERO), Instant::now());
     sim::check(0..1_000, || {
         let began = time::now();
-        let server = Rc::new(Server { naive, ..Server::default() });
+        let server = Rc::new(Server {
+            naive,
+            ..Server::default()
+        });
         let clients = (0..4).map(|order| {
             let server = server.clone();
             thread::spawn_local(move || pay(&server, order))
         });
-        let outcomes: Vec<bool> = clients.collect::<Vec<_>>().into_iter().map(|client| client.join().unwrap()).collect();
+        let outcomes: Vec<bool> = clients
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect();
         for (order, has_paid) in (0..).zip(outcomes) {
-            let booked = server.ledger.borrow().iter().filter(|booked| **booked == order).count();
+            let booked = server
+                .ledger
+                .borrow()
+                .iter()
+                .filter(|booked| **booked == order)
+                .count();
             assert!(booked <= 1, "order {order} has been booked {booked} times");
-            assert!(booked == 1 || !has_paid, "order {order} is said to be paid, and is not");
+            assert!(
+                booked == 1 || !has_paid,
+                "order {order} is said to be paid, and is not"
+            );
         }
-        assert!(began.elapsed() <= LONGEST, "somebody has waited for {:?}", began.elapsed());
+        assert!(
+            began.elapsed() <= LONGEST,
+            "somebody has waited for {:?}",
+            began.elapsed()
+        );
         virtual_time.set(virtual_time.get() + began.elapsed());
         runs += 1;
     });
     let hours = virtual_time.get().as_secs_f64() / 3600.0;
-    println!("{runs} runs, {hours:.1} h of virtual time in {:.1?}: nobody has paid twice", start.elapsed());
+    println!(
+        "{runs} runs, {hours:.1} h of virtual time in {:.1?}: nobody has paid twice",
+        start.elapsed()
+    );
 }

@@ -1,4 +1,5 @@
-//! Passes TCP connections on to another server: two green threads a connection, one for each direction.
+//! Passes TCP connections on to another server: two green threads a connection, one for each
+//! direction.
 //!
 //! Usage: `tcp_proxy LISTEN UPSTREAM`
 
@@ -10,11 +11,13 @@ use std::time::Duration;
 use hebra::net::{TcpListener, TcpStream};
 use hebra::thread;
 
-/// Copies until one end has no more to send, and says so to the other; what comes back is another thread's business.
+/// Copies until one end has no more to send, and says so to the other; what comes back is another
+/// thread's business.
 fn relay(mut from: &TcpStream, mut to: &TcpStream) {
     let relayed = io::copy(&mut from, &mut to).and_then(|_| to.shutdown(Shutdown::Write));
     if relayed.is_err() {
-        // A broken connection is no use in the other direction either. Whoever waits there returns; what is closed stays closed.
+        // A broken connection is no use in the other direction either. Whoever waits there returns;
+        // what is closed stays closed.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
@@ -34,7 +37,10 @@ fn serve(client: TcpStream, upstream: &str) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(address), Some(upstream)) = (arguments.next(), arguments.next()) else {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "usage: tcp_proxy LISTEN UPSTREAM"));
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "usage: tcp_proxy LISTEN UPSTREAM",
+        ));
     };
     hebra::run(|| {
         let listener = TcpListener::bind(address)?;
@@ -42,7 +48,10 @@ fn main() -> io::Result<()> {
         for connection in listener.connections() {
             let ((client, _), upstream) = (connection?, upstream.clone());
             // No memory for a stack: this one is closed, and let some others end first.
-            if thread::Builder::new().spawn(move || serve(client, &upstream)).is_err() {
+            if thread::Builder::new()
+                .spawn(move || serve(client, &upstream))
+                .is_err()
+            {
                 thread::sleep(Duration::from_millis(10));
             }
         }

@@ -1,4 +1,5 @@
-//! WebSockets by `tungstenite`, which knows nothing of green threads, over hebra's streams: an echo server.
+//! WebSockets by `tungstenite`, which knows nothing of green threads, over hebra's streams: an echo
+//! server.
 //!
 //! `cargo run --example websocket -- 127.0.0.1:9001`
 
@@ -8,7 +9,9 @@ use hebra::net::{TcpListener, TcpStream};
 use tungstenite::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".into());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:9001".into());
     hebra::run(|| {
         let listener = TcpListener::bind(address)?;
         println!("listening on {}", listener.local_addr()?);

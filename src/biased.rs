@@ -1,10 +1,11 @@
 //! [`BiasedLock`]: a lock that costs next to nothing while one OS thread uses it.
 //!
-//! Most objects are used by the green threads of one worker. There nobody can be in a critical section while somebody else comes to it,
-//! and a lock only has to notice that another OS thread has come after all. So a lock that has been taken many times by the same OS
-//! thread becomes *biased*: it has that one for its owner, who enters and leaves by writing a word of its own. Whoever else comes
-//! *revokes* the bias, by an [asymmetric fence](crate::asymmetric), and it is a plain lock from then on, until one OS thread has had it
-//! many more times in a row.
+//! Most objects are used by the green threads of one worker. There nobody can be in a critical
+//! section while somebody else comes to it, and a lock only has to notice that another OS thread
+//! has come after all. So a lock that has been taken many times by the same OS thread becomes
+//! *biased*: it has that one for its owner, who enters and leaves by writing a word of its own.
+//! Whoever else comes *revokes* the bias, by an [asymmetric fence](crate::asymmetric), and it is a
+//! plain lock from then on, until one OS thread has had it many more times in a row.
 //!
 //! ```text
 //!     the owner                                another, who holds the plain lock
@@ -15,11 +16,13 @@
 //!       and in by the plain lock
 //! ```
 //!
-//! At least one of the two sees what the other has written. Who leaves looks at the owner again in the same way, and wakes whoever
-//! sleeps. (The idea is that of Vasudevan, Namjoshi and Namjoshi, *Simple and Fast Biased Locks*, 2010.)
+//! At least one of the two sees what the other has written. Who leaves looks at the owner again in
+//! the same way, and wakes whoever sleeps. (The idea is that of Vasudevan, Namjoshi and Namjoshi,
+//! *Simple and Fast Biased Locks*, 2010.)
 //!
-//! Each bias has its own word `inside`: its owner may be interrupted before it writes, and go on when the lock is biased to another, whose
-//! word it must not touch. So there is a small number of them to a lock, for its whole life.
+//! Each bias has its own word `inside`: its owner may be interrupted before it writes, and go on
+//! when the lock is biased to another, whose word it must not touch. So there is a small number of
+//! them to a lock, for its whole life.
 //!
 //! It is for what [`Lock`] is for: short sections without user code, under which nothing parks.
 
@@ -35,12 +38,13 @@ use crate::lock::{Lock, LockGuard};
 
 /// No OS thread has this number.
 const NOBODY: u32 = 0;
-/// The number of OS threads that have none, or for which there was none left. No lock has it for its owner.
+/// The number of OS threads that have none, or for which there was none left. No lock has it for
+/// its owner.
 const UNNUMBERED: u32 = u32::MAX - (BIASES - 1);
 /// How many times a lock is biased. The numbers of OS threads are multiples of it.
 const BIASES: u32 = 4;
-/// How many times in a row the same OS thread takes a lock before it is biased. To revoke that costs as much as some hundred. Few where a
-/// model checker has to get there.
+/// How many times in a row the same OS thread takes a lock before it is biased. To revoke that
+/// costs as much as some hundred. Few where a model checker has to get there.
 const ENOUGH: u32 = if cfg!(test) { 1 } else { 256 };
 /// Each revocation makes so many times as many necessary.
 const MORE: u32 = if cfg!(test) { 1 } else { 16 };
@@ -52,9 +56,11 @@ thread_local! {
 /// See the module. What the owner needs of it lies first.
 #[repr(C)]
 pub(crate) struct BiasedLock<T> {
-    /// The number of the OS thread that it is biased to, plus that of the bias. It is written under the plain lock.
+    /// The number of the OS thread that it is biased to, plus that of the bias. It is written
+    /// under the plain lock.
     owner: AtomicU32,
-    /// For each bias: its owner is in the critical section, or about to find out that it is the owner no more.
+    /// For each bias: its owner is in the critical section, or about to find out that it is the
+    /// owner no more.
     inside: [AtomicBool; BIASES as usize],
     value: Guarded<false, T>,
     plain: Lock<History>,
@@ -76,7 +82,12 @@ impl<T> BiasedLock<T> {
         BiasedLock {
             owner: AtomicU32::new(NOBODY),
             inside: [const { AtomicBool::new(false) }; BIASES as usize],
-            plain: Lock::new(History { last: NOBODY, times: 0, enough: ENOUGH, revoked: 0 }),
+            plain: Lock::new(History {
+                last: NOBODY,
+                times: 0,
+                enough: ENOUGH,
+                revoked: 0,
+            }),
             value: Guarded::new(value),
         }
     }
@@ -85,7 +96,9 @@ impl<T> BiasedLock<T> {
     pub(crate) fn lock(&self) -> BiasedGuard<'_, T> {
         let entry = match self.enter() {
             Some(inside) => Entry::Owner { inside },
-            None => Entry::Plain { _guard: self.lock_plain() },
+            None => Entry::Plain {
+                _guard: self.lock_plain(),
+            },
         };
         BiasedGuard { lock: self, entry }
     }
@@ -124,21 +137,33 @@ impl<T> BiasedLock<T> {
         let owner = self.owner.load(Ordering::Relaxed);
         if owner != NOBODY {
             self.revoke(owner % BIASES);
-            let History { enough, revoked, .. } = *history;
-            *history = History { last: me, times: 0, enough: enough.saturating_mul(MORE), revoked: revoked + 1 };
+            let History {
+                enough, revoked, ..
+            } = *history;
+            *history = History {
+                last: me,
+                times: 0,
+                enough: enough.saturating_mul(MORE),
+                revoked: revoked + 1,
+            };
         } else if history.last != me {
             history.last = me;
             history.times = 0;
         } else {
             history.times = history.times.saturating_add(1);
-            if history.times >= history.enough && history.revoked < BIASES && me != UNNUMBERED && is_available() {
+            if history.times >= history.enough
+                && history.revoked < BIASES
+                && me != UNNUMBERED
+                && is_available()
+            {
                 self.owner.store(me + history.revoked, Ordering::Relaxed);
             }
         }
         history
     }
 
-    /// Makes nobody the owner, and waits until the last one, that of this bias, has left. The caller holds the plain lock.
+    /// Makes nobody the owner, and waits until the last one, that of this bias, has left. The
+    /// caller holds the plain lock.
     #[cold]
     fn revoke(&self, bias: u32) {
         self.owner.store(NOBODY, Ordering::Relaxed);
@@ -159,9 +184,15 @@ impl<T: Default> Default for BiasedLock<T> {
 
 impl<T> fmt::Debug for BiasedLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inside = self.inside.each_ref().map(|inside| inside.load(Ordering::Relaxed));
+        let inside = self
+            .inside
+            .each_ref()
+            .map(|inside| inside.load(Ordering::Relaxed));
         let owner = self.owner.load(Ordering::Relaxed);
-        f.debug_struct("BiasedLock").field("owner", &owner).field("inside", &inside).finish_non_exhaustive()
+        f.debug_struct("BiasedLock")
+            .field("owner", &owner)
+            .field("inside", &inside)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,8 +222,9 @@ impl<T> Deref for BiasedGuard<'_, T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: whoever has a guard holds the plain lock, and the owner is not inside, or is the owner and inside, which no holder of
-        // the plain lock overlooks; so there is one guard at a time, and it hands out exclusive references by way of `&mut` only.
+        // SAFETY: whoever has a guard holds the plain lock, and the owner is not inside, or is the
+        // owner and inside, which no holder of the plain lock overlooks; so there is one
+        // guard at a time, and it hands out exclusive references by way of `&mut` only.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -221,7 +253,8 @@ fn number() -> u32 {
 fn next_number() -> u32 {
     static LAST: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(NOBODY);
     let next = |last: u32| last.checked_add(BIASES).filter(|next| *next != UNNUMBERED);
-    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(UNNUMBERED, |last| last + BIASES)
+    LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        .map_or(UNNUMBERED, |last| last + BIASES)
 }
 
 #[cfg(test)]
@@ -287,10 +320,17 @@ mod tests {
         asymmetric::prepare();
         let rounds = 10_000;
         for _ in 0..rounds {
-            let (lock, inside, biased) = (BiasedLock::new(0), AtomicBool::new(false), AtomicBool::new(false));
+            let (lock, inside, biased) = (
+                BiasedLock::new(0),
+                AtomicBool::new(false),
+                AtomicBool::new(false),
+            );
             let take = || {
                 let mut guard = lock.lock();
-                assert!(!inside.swap(true, Ordering::Relaxed), "somebody is inside already");
+                assert!(
+                    !inside.swap(true, Ordering::Relaxed),
+                    "somebody is inside already"
+                );
                 *guard += 1;
                 std::hint::spin_loop();
                 inside.store(false, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! A closure on a stack of its own: the only file that names corosensei.
 //!
-//! [`Coroutine`] is what a generator and a green thread have in common. It adds nothing to corosensei's but our stacks, and a
-//! [`Suspender`]: the right to suspend a coroutine from any depth of its call stack without carrying a reference down there.
+//! [`Coroutine`] is what a generator and a green thread have in common. It adds nothing to
+//! corosensei's but our stacks, and a [`Suspender`]: the right to suspend a coroutine from any depth of its call stack without carrying a reference down there.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -13,7 +13,8 @@ use crate::stack::Stack;
 
 pub(crate) use corosensei::Yielder;
 
-/// A [`Stack`] as corosensei wants to see it. It asks for the base at every resume, so that is kept at hand.
+/// A [`Stack`] as corosensei wants to see it. It asks for the base at every resume, so that is kept
+/// at hand.
 struct Place {
     stack: Stack,
     base: StackPointer,
@@ -27,8 +28,8 @@ impl Place {
     }
 }
 
-// SAFETY: a `Stack` owns a slot of mapped memory from `limit` to `base` with a guard page below, both are aligned to 16 bytes,
-// and the slot stays where it is when the `Stack` is moved.
+// SAFETY: a `Stack` owns a slot of mapped memory from `limit` to `base` with a guard page below,
+// both are aligned to 16 bytes, and the slot stays where it is when the `Stack` is moved.
 unsafe impl corosensei::stack::Stack for Place {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -51,8 +52,8 @@ pub(crate) enum Resumed<Y, R> {
 
 /// A closure that runs on its own stack, and can be left and re-entered.
 ///
-/// It must not be dropped while it is suspended: what is on its stack would be unwound by force, from outside. The worker never
-/// does (law 3), and a generator unwinds itself first.
+/// It must not be dropped while it is suspended: what is on its stack would be unwound by force,
+/// from outside. The worker never does (law 3), and a generator unwinds itself first.
 pub(crate) struct Coroutine<I, Y, R>(corosensei::Coroutine<I, Y, R, Place>);
 
 impl<I: 'static, Y: 'static, R: 'static> Coroutine<I, Y, R> {
@@ -71,8 +72,8 @@ impl<I, Y, R> Coroutine<I, Y, R> {
     /// Writes `f` to the stack; it runs at the first resume.
     ///
     /// # Safety
-    /// When anything that `f`, `I`, `Y` or `R` borrow ends, the coroutine must have finished, or never be resumed again, or not look at
-    /// it any more.
+    /// When anything that `f`, `I`, `Y` or `R` borrow ends, the coroutine must have finished, or
+    /// never be resumed again, or not look at it any more.
     #[inline]
     pub(crate) unsafe fn new_scoped<F>(stack: Stack, f: F) -> Coroutine<I, Y, R>
     where
@@ -82,7 +83,8 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place::new(stack), f) })
     }
 
-    /// Whether it can be resumed: it has not finished, and whoever has resumed it has got control back from it.
+    /// Whether it can be resumed: it has not finished, and whoever has resumed it has got control
+    /// back from it.
     #[cold]
     pub(crate) fn is_suspended(&self) -> bool {
         !self.0.done()
@@ -110,13 +112,16 @@ impl<I, Y> Suspender<I, Y> {
         Suspender(NonNull::from(yielder))
     }
 
-    /// Hands `value` to whoever has resumed the coroutine, and returns what it is resumed with next.
+    /// Hands `value` to whoever has resumed the coroutine, and returns what it is resumed with
+    /// next.
     ///
     /// # Safety
-    /// The caller must be code of that coroutine, running on its stack or on the stack of a coroutine that it has resumed.
+    /// The caller must be code of that coroutine, running on its stack or on the stack of a
+    /// coroutine that it has resumed.
     #[inline(always)] // A processor predicts the switch's return only as long as no other call stands between.
     pub(crate) unsafe fn suspend(self, value: Y) -> I {
-        // SAFETY: the yielder lies at the root of the coroutine's stack, which is alive as its code is running.
+        // SAFETY: the yielder lies at the root of the coroutine's stack, which is alive as its code
+        // is running.
         let yielder = unsafe { self.0.as_ref() };
         yielder.suspend(value)
     }
@@ -150,7 +155,9 @@ pub(crate) fn stack_pointer() -> usize {
     {
         let address: usize;
         // SAFETY: reads a register.
-        unsafe { std::arch::asm!(read!(), out(reg) address, options(nomem, nostack, preserves_flags)) };
+        unsafe {
+            std::arch::asm!(read!(), out(reg) address, options(nomem, nostack, preserves_flags))
+        };
         address
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -1,7 +1,8 @@
 //! Futures, both ways: a thread waits for a future, and a future waits for a green thread.
 //!
-//! [`block_on`] is the first. The second is [`JoinHandle`](crate::thread::JoinHandle), which is a future: an async program gets one
-//! from [`Handle::spawn`](crate::Handle::spawn), on a runtime of green threads that it runs beside its own.
+//! [`block_on`] is the first. The second is [`JoinHandle`](crate::thread::JoinHandle), which is a
+//! future: an async program gets one from [`Handle::spawn`](crate::Handle::spawn), on a runtime of
+//! green threads that it runs beside its own.
 //!
 //! # How a wake is never lost
 //!
@@ -14,8 +15,9 @@
 //!     +------------- the thread takes it, and polls again --------+
 //! ```
 //!
-//! A wake between a poll and the wait finds `Quiet` and leaves `Notified`, and the thread does not wait. One that comes while the thread
-//! polls is for the next poll. A waker that outlives the call leaves a `Notified` that nobody takes.
+//! A wake between a poll and the wait finds `Quiet` and leaves `Notified`, and the thread does not
+//! wait. One that comes while the thread polls is for the next poll. A waker that outlives the call
+//! leaves a `Notified` that nobody takes.
 
 use std::mem;
 use std::pin::pin;
@@ -29,11 +31,14 @@ use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::Waiter;
 use crate::scheduler::worker;
 
-/// Waits for `future` and returns its output. The thread that waits is the calling one, green or OS, and needs no runtime.
+/// Waits for `future` and returns its output. The thread that waits is the calling one, green or
+/// OS, and needs no runtime.
 ///
-/// It works with futures that bring their own source of wake-ups: channels, locks, timers and sockets of any async library. What needs
-/// tokio's reactor or timers must be made, and polled, inside its context: `let _tokio = runtime_handle.enter()`, which is a thread-local of
-/// tokio's that green threads of one worker share; or be given to tokio with its `Handle::spawn`, and its `JoinHandle` be awaited here.
+/// It works with futures that bring their own source of wake-ups: channels, locks, timers and
+/// sockets of any async library. What needs tokio's reactor or timers must be made, and polled,
+/// inside its context: `let _tokio = runtime_handle.enter()`, which is a thread-local of
+/// tokio's that green threads of one worker share; or be given to tokio with its `Handle::spawn`,
+/// and its `JoinHandle` be awaited here.
 ///
 /// ```
 /// let sum = hebra::run(|| {
@@ -46,8 +51,8 @@ use crate::scheduler::worker;
 /// A future that is always ready, or wakes itself, still lets the other green threads run.
 ///
 /// # Cancellation
-/// Parks the current thread; this is a cancel point, and the unwinding drops the future, on its own thread. In a destructor of a thread
-/// that is being cancelled it waits all the same.
+/// Parks the current thread; this is a cancel point, and the unwinding drops the future, on its own
+/// thread. In a destructor of a thread that is being cancelled it waits all the same.
 ///
 /// # Panics
 /// Continues a panic of the future.

@@ -2,15 +2,17 @@
 
 use std::cell::UnsafeCell;
 
-/// See the module. If it is `SHARED`, the lock lets several threads in at a time, none of them to change it.
+/// See the module. If it is `SHARED`, the lock lets several threads in at a time, none of them to
+/// change it.
 pub(crate) struct Guarded<const SHARED: bool, T: ?Sized>(UnsafeCell<T>);
 
-// SAFETY: one thread at a time comes by a reference to the value this way, as whoever follows what `get` returns vouches for: so it has to be
-// fit to go from thread to thread.
+// SAFETY: one thread at a time comes by a reference to the value this way, as whoever follows what
+// `get` returns vouches for: so it has to be fit to go from thread to thread.
 unsafe impl<T: ?Sized + Send> Sync for Guarded<false, T> {}
 
-// SAFETY: one thread at a time comes by an exclusive reference to the value, or several by shared ones, as whoever follows what `get`
-// returns vouches for: so it has to be fit to go from thread to thread, and to be shared.
+// SAFETY: one thread at a time comes by an exclusive reference to the value, or several by shared
+// ones, as whoever follows what `get` returns vouches for: so it has to be fit to go from thread to
+// thread, and to be shared.
 unsafe impl<T: ?Sized + Send + Sync> Sync for Guarded<true, T> {}
 
 impl<const SHARED: bool, T> Guarded<SHARED, T> {

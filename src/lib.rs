@@ -1,5 +1,8 @@
 #![cfg_attr(feature = "runtime", doc = include_str!("../README.md"))]
-#![cfg_attr(not(feature = "runtime"), doc = "hebra without its runtime: stackful generators; see [`generator`].")]
+#![cfg_attr(
+    not(feature = "runtime"),
+    doc = "hebra without its runtime: stackful generators; see [`generator`]."
+)]
 #![deny(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 

@@ -1,18 +1,22 @@
-//! A mutual-exclusion lock without poisoning, for the short critical sections of the library itself.
+//! A mutual-exclusion lock without poisoning, for the short critical sections of the library
+//! itself.
 //!
-//! No user code ever runs under a [`Lock`], and nothing parks under one, so a panic cannot leave its value half changed
-//! and the holder cannot be descheduled by us. It is also the one place where the synchronisation primitives can be
-//! exchanged for a model checker's.
+//! No user code ever runs under a [`Lock`], and nothing parks under one, so a panic cannot leave
+//! its value half changed and the holder cannot be descheduled by us. It is also the one place
+//! where the synchronisation primitives can be exchanged for a model checker's.
 //!
-//! Two workers that use the same object all the time would wrest its lock from each other for every operation, and to fetch a lock and
-//! what it guards from another processor takes ten times as long as the operation. So who finds a lock held does not watch it, but keeps
-//! away: meanwhile the other gets dozens of operations done. (Anderson, *The Performance of Spin Lock Alternatives*, 1990.)
+//! Two workers that use the same object all the time would wrest its lock from each other for every
+//! operation, and to fetch a lock and what it guards from another processor takes ten times as long
+//! as the operation. So who finds a lock held does not watch it, but keeps away: meanwhile the
+//! other gets dozens of operations done. (Anderson, *The Performance of Spin Lock Alternatives*,
+//! 1990.)
 
 use std::fmt;
 use std::hint::spin_loop;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// For how many pauses of the processor who has found a lock held keeps away from it, at first: some hundred nanoseconds to a microsecond.
+/// For how many pauses of the processor who has found a lock held keeps away from it, at first:
+/// some hundred nanoseconds to a microsecond.
 const PAUSES: u32 = 32;
 /// How often, each time for twice as long, before he sleeps.
 const ROUNDS: u32 = 3;

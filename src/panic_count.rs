@@ -1,12 +1,16 @@
-//! The panic count of a green thread: std's, taken along when the thread parks in the middle of its unwinding.
+//! The panic count of a green thread: std's, taken along when the thread parks in the middle of its
+//! unwinding.
 //!
-//! std counts panics per OS thread. A green thread that parks in a destructor while it unwinds would leave its count behind, and to its
-//! neighbours it would look as if they panicked: their guards would poison std's locks and ours where nothing is wrong, and not poison
-//! them where something is. So whoever suspends while it unwinds has its count taken away from the OS thread, and gets it back when it
-//! is resumed. Then `std::thread::panicking` is exact for every green thread.
+//! std counts panics per OS thread. A green thread that parks in a destructor while it unwinds
+//! would leave its count behind, and to its neighbours it would look as if they panicked: their
+//! guards would poison std's locks and ours where nothing is wrong, and not poison them where
+//! something is. So whoever suspends while it unwinds has its count taken away from the OS thread,
+//! and gets it back when it is resumed. Then `std::thread::panicking` is exact for every green
+//! thread.
 //!
-//! std has no way to set the count: a panic adds one where it begins, and takes one away where it is caught. A [`Weight`] is a closure on
-//! a stack of its own that does both for ever, and stops in between:
+//! std has no way to set the count: a panic adds one where it begins, and takes one away where it
+//! is caught. A [`Weight`] is a closure on a stack of its own that does both for ever, and stops in
+//! between:
 //!
 //! ```text
 //!           raise: +1 on the OS thread that does it
@@ -16,18 +20,22 @@
 //!           drop: -1 on the OS thread that does it
 //! ```
 //!
-//! To take one away from a count one drops a weight that is heavy already; to give it back one raises that weight again. The first time
-//! there is none: then an OS thread of our own raises one, and ends. Its count goes with it.
+//! To take one away from a count one drops a weight that is heavy already; to give it back one
+//! raises that weight again. The first time there is none: then an OS thread of our own raises one,
+//! and ends. Its count goes with it.
 //!
 //! # Why a stack may move here
 //!
-//! That first raise and the drop happen on two OS threads, which law 2 forbids to green threads: their code, or the compiler, may keep the
-//! address of a thread-local across a suspension. On a weight's stack there are three functions of ours, and none of them looks at a
-//! thread-local both before and after a suspension: [`raise`] adds and does not come back, [`dip`] takes away at its very end, and the
-//! closure around it does neither. None is inlined into another, so the compiler cannot bring the two together, be it at link time.
+//! That first raise and the drop happen on two OS threads, which law 2 forbids to green threads:
+//! their code, or the compiler, may keep the address of a thread-local across a suspension. On a
+//! weight's stack there are three functions of ours, and none of them looks at a thread-local both
+//! before and after a suspension: [`raise`] adds and does not come back, [`dip`] takes away at its
+//! very end, and the closure around it does neither. None is inlined into another, so the compiler
+//! cannot bring the two together, be it at link time.
 //!
-//! Nor does an unwinding keep anything per OS thread but that count. Between two frames the unwinder's own state is in the exception
-//! object, on the heap; it leaves none of its frames behind when it enters a destructor. C++'s stack of caught exceptions is not in use.
+//! Nor does an unwinding keep anything per OS thread but that count. Between two frames the
+//! unwinder's own state is in the exception object, on the heap; it leaves none of its frames
+//! behind when it enters a destructor. C++'s stack of caught exceptions is not in use.
 
 use std::convert::Infallible;
 use std::panic::{self, AssertUnwindSafe};
@@ -43,10 +51,12 @@ const STACK_SIZE: usize = 64 << 10;
 /// See the module.
 struct Weight(Coroutine<(), (), ()>);
 
-// SAFETY: the closure captures nothing, and nothing on its stack is bound to an OS thread while it is suspended; see the module.
+// SAFETY: the closure captures nothing, and nothing on its stack is bound to an OS thread while it
+// is suspended; see the module.
 unsafe impl Send for Weight {}
 
-/// Heavy weights that wait for their turn. They are few, and never freed: a coroutine that is suspended must not be.
+/// Heavy weights that wait for their turn. They are few, and never freed: a coroutine that is
+/// suspended must not be.
 static HEAVY: Lock<Vec<Weight>> = Lock::new(Vec::new());
 
 /// The count of a green thread that is suspended: as many light weights.
@@ -93,7 +103,12 @@ impl Weight {
             weight.swing();
             Some(weight)
         };
-        thread::Builder::new().name("hebra-panic-count".into()).spawn(raise).ok()?.join().ok()?
+        thread::Builder::new()
+            .name("hebra-panic-count".into())
+            .spawn(raise)
+            .ok()?
+            .join()
+            .ok()?
     }
 
     /// Raises it if it is light, drops it if it is heavy.
@@ -102,13 +117,16 @@ impl Weight {
     }
 }
 
-/// Takes the calling thread's panic count from the OS thread. If the system lacks the means it stays, and the neighbours see it.
+/// Takes the calling thread's panic count from the OS thread. If the system lacks the means it
+/// stays, and the neighbours see it.
 #[cold]
 pub(crate) fn take() -> Taken {
     let mut taken = Vec::new();
     while is_unwinding() {
         let heavy = HEAVY.lock().pop();
-        let Some(mut weight) = heavy.or_else(Weight::heavy) else { break };
+        let Some(mut weight) = heavy.or_else(Weight::heavy) else {
+            break;
+        };
         weight.swing();
         taken.push(weight);
     }

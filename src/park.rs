@@ -1,24 +1,30 @@
 //! The one function that blocks.
 //!
-//! Sleeping, reading, joining, and every lock and channel to come: all call [`park`], and none of them knows whether it stops a
-//! green thread or an OS thread. The caller says why it waits, until when, and how to be found: `register` looks once more at the
-//! object, under the object's lock, and either enlists a waiter or says that there is no need to wait. What it returns undoes the
+//! Sleeping, reading, joining, and every lock and channel to come: all call [`park`], and none of
+//! them knows whether it stops a green thread or an OS thread. The caller says why it waits, until
+//! when, and how to be found: `register` looks once more at the object, under the object's lock,
+//! and either enlists a waiter or says that there is no need to wait. What it returns undoes the
 //! registration, and is called unless a wake through it has ended the wait.
 //!
 //! # Cancellation
 //!
-//! `park` is where a cancellation is delivered (laws 3 and 4): by unwinding, with a payload of our own and without the panic hook.
-//! While the thread unwinds, its destructors may park again. A cancel point then does not wait: it reports [`Wake::Cancelled`],
-//! and the operation fails or returns at once. A *shielded* wait waits as if nothing had happened; so does every wait that cannot
-//! be given up. If user code swallows the unwinding, the next cancel point raises it again, after letting the others run.
+//! `park` is where a cancellation is delivered (laws 3 and 4): by unwinding, with a payload of our
+//! own and without the panic hook. While the thread unwinds, its destructors may park again. A
+//! cancel point then does not wait: it reports [`Wake::Cancelled`], and the operation fails or
+//! returns at once. A *shielded* wait waits as if nothing had happened; so does every wait that
+//! cannot be given up. If user code swallows the unwinding, the next cancel point raises it again,
+//! after letting the others run.
 //!
-//! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread, but a green thread takes its count along
-//! when it suspends (see `panic_count`). Only where the system has refused the means for that, it says yes for a neighbour, too, that
-//! is parked in the middle of its unwinding; it never says no to a thread that unwinds. So it is asked before the thread suspends: who
-//! did not unwind then does not unwind when it is resumed, whatever its neighbours have begun meanwhile. And at a cancel point that is
-//! met with a neighbour in that state a cancellation is reported instead of raised, and raised later.
+//! Whether the thread unwinds is asked of `std::thread::panicking`. That counts per OS thread, but
+//! a green thread takes its count along when it suspends (see `panic_count`). Only where the system
+//! has refused the means for that, it says yes for a neighbour, too, that is parked in the middle
+//! of its unwinding; it never says no to a thread that unwinds. So it is asked before the thread
+//! suspends: who did not unwind then does not unwind when it is resumed, whatever its neighbours
+//! have begun meanwhile. And at a cancel point that is met with a neighbour in that state a
+//! cancellation is reported instead of raised, and raised later.
 //!
-//! A cancel point that does not wait lets the others run: destructors wait in loops, for them or for I/O that fails at once.
+//! A cancel point that does not wait lets the others run: destructors wait in loops, for them or
+//! for I/O that fails at once.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -44,9 +50,11 @@ pub(crate) use crate::unwinding::CancelUnwind;
 pub(crate) enum Mode {
     /// A cancellation unwinds.
     CancelPoint,
-    /// A cancellation is returned as [`Wake::Cancelled`], for the caller to do something about and wait again.
+    /// A cancellation is returned as [`Wake::Cancelled`], for the caller to do something about and
+    /// wait again.
     Observing,
-    /// Waits as if nothing had happened. It may return [`Wake::Woken`] though nobody has woken it, undone: look again, in a loop.
+    /// Waits as if nothing had happened. It may return [`Wake::Woken`] though nobody has woken it,
+    /// undone: look again, in a loop.
     Shielded,
 }
 
@@ -65,20 +73,23 @@ impl Mode {
 /// How often a cancelled thread that has to wait all the same asks whether it still has to.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The time on the calling thread's clock: its runtime's, or the system's. Deadlines are points of it.
+/// The time on the calling thread's clock: its runtime's, or the system's. Deadlines are points of
+/// it.
 pub(crate) fn now() -> Instant {
     worker::with(|local, _| local.clock().read()).unwrap_or_else(Instant::now)
 }
 
-/// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than an `Instant` can say: never.
+/// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than
+/// an `Instant` can say: never.
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
     now().checked_add(timeout)
 }
 
-/// Stops the calling thread until a waiter that `register` has enlisted is woken, or until `deadline`.
+/// Stops the calling thread until a waiter that `register` has enlisted is woken, or until
+/// `deadline`.
 ///
-/// `register` runs on the calling thread and must neither park nor run user code. It returns what undoes it, or `None` if there is
-/// no need to wait; then `park` returns [`Wake::Woken`] at once.
+/// `register` runs on the calling thread and must neither park nor run user code. It returns what
+/// undoes it, or `None` if there is no need to wait; then `park` returns [`Wake::Woken`] at once.
 #[inline(always)] // So that the switch's return is predicted; see `coroutine`. Each caller has a `register` of its own anyway.
 pub(crate) fn park<U>(
     reason: Reason,
@@ -89,24 +100,38 @@ pub(crate) fn park<U>(
 where
     U: FnOnce(&Wait<'_>),
 {
-    if mode.is_over() { Wake::Cancelled } else { park_at_once(reason, deadline, mode, register) }
+    if mode.is_over() {
+        Wake::Cancelled
+    } else {
+        park_at_once(reason, deadline, mode, register)
+    }
 }
 
 /// As [`park`], for who has just passed a cancel point.
 #[inline(always)]
-fn park_at_once<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+fn park_at_once<U>(
+    reason: Reason,
+    deadline: Option<Instant>,
+    mode: Mode,
+    register: impl FnOnce(&Wait<'_>) -> Option<U>,
+) -> Wake
 where
     U: FnOnce(&Wait<'_>),
 {
-    if worker::is_green() { park_green(reason, deadline, mode, register) } else { park_os(deadline, mode, register) }
+    if worker::is_green() {
+        park_green(reason, deadline, mode, register)
+    } else {
+        park_os(deadline, mode, register)
+    }
 }
 
-/// As [`park`], for waits that have no way to fail: locks, joins, the end of a scope. A cancel point, but where a thread that is
-/// cancelled can only be told so, it waits all the same, and never returns [`Wake::Cancelled`]. It may return [`Wake::Woken`] though
-/// nobody has woken it, undone: look again, in a loop.
+/// As [`park`], for waits that have no way to fail: locks, joins, the end of a scope. A cancel
+/// point, but where a thread that is cancelled can only be told so, it waits all the same, and
+/// never returns [`Wake::Cancelled`]. It may return [`Wake::Woken`] though nobody has woken it,
+/// undone: look again, in a loop.
 ///
-/// `owner` is what deadlock reports follow: it holds the id of the thread that is waited for, or 0. The worker reads it while the
-/// thread is parked.
+/// `owner` is what deadlock reports follow: it holds the id of the thread that is waited for, or 0.
+/// The worker reads it while the thread is parked.
 #[inline(always)] // As `park`.
 pub(crate) fn park_insistently<U>(
     reason: Reason,
@@ -126,15 +151,19 @@ where
     };
     if !cancel_point() {
         return match park_at_once(reason, deadline, Mode::CancelPoint, register) {
-            // A time-out in a destructor that runs because of a panic. What happens next is up to the next call.
+            // A time-out in a destructor that runs because of a panic. What happens next is up to
+            // the next call.
             Wake::Cancelled => Wake::Woken,
             wake => wake,
         };
     }
-    // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour unwinds: ask again.
+    // In a destructor of a cancelled thread it waits all the same. But perhaps only a neighbour
+    // unwinds: ask again.
     let ask_again = now() + ASK_AGAIN;
     match deadline {
-        Some(deadline) if deadline <= ask_again => park(reason, Some(deadline), Mode::Shielded, register),
+        Some(deadline) if deadline <= ask_again => {
+            park(reason, Some(deadline), Mode::Shielded, register)
+        }
         _ => {
             park(reason, Some(ask_again), Mode::Shielded, register);
             Wake::Woken
@@ -143,7 +172,12 @@ where
 }
 
 #[inline(always)]
-fn park_green<U>(reason: Reason, deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+fn park_green<U>(
+    reason: Reason,
+    deadline: Option<Instant>,
+    mode: Mode,
+    register: impl FnOnce(&Wait<'_>) -> Option<U>,
+) -> Wake
 where
     U: FnOnce(&Wait<'_>),
 {
@@ -156,7 +190,11 @@ where
             debug_assert!(unseen, "who need not wait has enlisted nobody");
             return None;
         };
-        let limit = if mode == Mode::Shielded { None } else { local.scope_deadline(task) };
+        let limit = if mode == Mode::Shielded {
+            None
+        } else {
+            local.scope_deadline(task)
+        };
         let until = earlier(deadline, limit);
         if let Some(until) = until {
             local.insert_timer(until);
@@ -175,7 +213,10 @@ where
         if until.is_some() {
             local.cancel_timer();
         }
-        let wake = task.claim.outcome().expect("only a wait that has ended is resumed");
+        let wake = task
+            .claim
+            .outcome()
+            .expect("only a wait that has ended is resumed");
         if wake != Wake::Woken {
             undo(&Wait::green(task, epoch));
         }
@@ -198,7 +239,11 @@ where
 
 #[cold]
 #[inline(never)]
-fn park_os<U>(deadline: Option<Instant>, mode: Mode, register: impl FnOnce(&Wait<'_>) -> Option<U>) -> Wake
+fn park_os<U>(
+    deadline: Option<Instant>,
+    mode: Mode,
+    register: impl FnOnce(&Wait<'_>) -> Option<U>,
+) -> Wake
 where
     U: FnOnce(&Wait<'_>),
 {
@@ -210,18 +255,28 @@ where
         thread.watch_no_more();
         return Wake::Woken;
     };
-    let limit = if mode == Mode::Shielded { None } else { scope_deadline() };
+    let limit = if mode == Mode::Shielded {
+        None
+    } else {
+        scope_deadline()
+    };
     let wake = thread.block(epoch, earlier(deadline, limit));
     if wake != Wake::Woken {
         undo(&wait);
     }
-    if wake != Wake::Woken && mode.is_over() { Wake::Cancelled } else { wake }
+    if wake != Wake::Woken && mode.is_over() {
+        Wake::Cancelled
+    } else {
+        wake
+    }
 }
 
-/// Runs `f` with a wait of the calling thread that was opened before: by it is found what is still enlisted for it.
+/// Runs `f` with a wait of the calling thread that was opened before: by it is found what is still
+/// enlisted for it.
 pub(crate) fn with_wait<T>(epoch: Epoch, f: impl FnOnce(&Wait<'_>) -> T) -> T {
     match worker::is_green() {
-        true => worker::with(|_, task| f(&Wait::green(task, epoch))).expect("the caller is a green thread"),
+        true => worker::with(|_, task| f(&Wait::green(task, epoch)))
+            .expect("the caller is a green thread"),
         false => f(&Wait::os(&os_thread(), epoch)),
     }
 }
@@ -230,7 +285,8 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
 }
 
-/// Unwinds if the calling thread has been cancelled; `true` if it has, but is unwinding already. Then the others have run.
+/// Unwinds if the calling thread has been cancelled; `true` if it has, but is unwinding already.
+/// Then the others have run.
 #[inline]
 pub(crate) fn cancel_point() -> bool {
     is_cancelled() && raise(is_unwinding())
@@ -249,15 +305,16 @@ fn pause_as(why: Suspend) -> bool {
     is_cancelled() && raise(unwinding)
 }
 
-/// Counts a system call that is about to be made and does not wait, and lets the others run if the calling green thread has done many of
-/// them in a row. Then it is a cancel point, and `true` says that the thread is cancelled, but is unwinding already.
+/// Counts a system call that is about to be made and does not wait, and lets the others run if the
+/// calling green thread has done many of them in a row. Then it is a cancel point, and `true` says
+/// that the thread is cancelled, but is unwinding already.
 #[inline(always)]
 pub(crate) fn count_system_call() -> bool {
     worker::spend(worker::SYSTEM_CALL) && pause_as(Suspend::Spent)
 }
 
-/// Counts an operation that may not have to park, and lets the others run if the calling green thread has done many of them in a row.
-/// Then it is a cancel point.
+/// Counts an operation that may not have to park, and lets the others run if the calling green
+/// thread has done many of them in a row. Then it is a cancel point.
 #[inline(always)]
 pub(crate) fn count_operation() {
     #[cold]
@@ -286,7 +343,8 @@ pub(crate) fn random() -> u64 {
 /// Whether the calling thread is cancelled: as a whole, or a scope that it is in.
 #[inline]
 pub(crate) fn is_cancelled() -> bool {
-    let green = worker::with(|local, task| task.needs_attention() && local.is_cancelled_by_now(task));
+    let green =
+        worker::with(|local, task| task.needs_attention() && local.is_cancelled_by_now(task));
     green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
 }
 
@@ -309,10 +367,12 @@ fn is_os_cancelled() -> bool {
 #[cold]
 fn raise(unwinding: bool) -> bool {
     let raised = is_raised();
-    // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs because of the first unwinding, a
-    // cancelled thread can only be told, again and again, that its waits fail.
+    // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs
+    // because of the first unwinding, a cancelled thread can only be told, again and again,
+    // that its waits fail.
     let unwinding = unwinding || cfg!(panic = "abort") || raised && is_stuck();
-    // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep the worker from the others.
+    // A loop around cancel points that do not wait, or that swallows the unwinding, must not keep
+    // the worker from the others.
     if unwinding || raised {
         match worker::is_green() {
             true => worker::suspend(Suspend::Yield),
@@ -327,7 +387,8 @@ fn raise(unwinding: bool) -> bool {
     true
 }
 
-/// Whether a cancel point of the calling thread has unwound, and the scope that catches has not been left.
+/// Whether a cancel point of the calling thread has unwound, and the scope that catches has not
+/// been left.
 pub(crate) fn is_raised() -> bool {
     worker::with(|_, task| task.is_raised()).unwrap_or_else(|| OS_RAISED.get())
 }
@@ -337,10 +398,12 @@ fn set_raised(raised: bool) {
 }
 
 fn set_cancelling(cancelling: bool) {
-    worker::with(|_, task| task.set_cancelling(cancelling)).unwrap_or_else(|| OS_CANCELLING.set(cancelling));
+    worker::with(|_, task| task.set_cancelling(cancelling))
+        .unwrap_or_else(|| OS_CANCELLING.set(cancelling));
 }
 
-/// Notes that the unwinding of the thread `thread` is over, if that is the calling one: its payload may be dropped elsewhere.
+/// Notes that the unwinding of the thread `thread` is over, if that is the calling one: its payload
+/// may be dropped elsewhere.
 fn end_cancelling(thread: u64) {
     if thread == thread_id() {
         set_cancelling(false);
@@ -373,12 +436,16 @@ pub(crate) struct Entered {
 /// Enters a cancel scope.
 pub(crate) fn enter_scope(kind: Kind) -> Entered {
     let number = if worker::is_green() {
-        worker::with(|local, task| local.enter_scope(task, kind)).expect("the caller is a green thread")
+        worker::with(|local, task| local.enter_scope(task, kind))
+            .expect("the caller is a green thread")
     } else {
         OS_SCOPED.set(true);
         with_os_scopes(|scopes| scopes.enter(kind))
     };
-    Entered { number, hold: Hold::new() }
+    Entered {
+        number,
+        hold: Hold::new(),
+    }
 }
 
 impl Entered {
@@ -394,7 +461,9 @@ impl Entered {
                 leave_os_scope(self.number);
                 Err(Carried)
             }
-            None => leave_os_scope(self.number).map(|left| left.catches).ok_or(Carried),
+            None => leave_os_scope(self.number)
+                .map(|left| left.catches)
+                .ok_or(Carried),
         }
     }
 }
@@ -421,7 +490,10 @@ pub(crate) struct Carried;
 pub(crate) fn scope_deadline() -> Option<Instant> {
     match worker::with(|local, task| local.scope_deadline(task)) {
         Some(deadline) => deadline,
-        None => OS_SCOPED.get().then(|| with_os_scopes(|scopes| scopes.deadline())).flatten(),
+        None => OS_SCOPED
+            .get()
+            .then(|| with_os_scopes(|scopes| scopes.deadline()))
+            .flatten(),
     }
 }
 
@@ -451,5 +523,7 @@ impl Drop for Resident {
 
 /// The calling OS thread's record; a fresh one where its thread-locals are being torn down.
 pub(crate) fn os_thread() -> Arc<OsThread> {
-    OS_THREAD.try_with(|thread| thread.0.clone()).unwrap_or_else(|_| Arc::new(OsThread::new()))
+    OS_THREAD
+        .try_with(|thread| thread.0.clone())
+        .unwrap_or_else(|_| Arc::new(OsThread::new()))
 }

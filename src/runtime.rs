@@ -28,7 +28,8 @@ pub use crate::scheduler::ending::Straggler;
 
 const DEFAULT_STACK_SIZE: usize = 256 << 10;
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
-/// How long a worker may take to say who has not ended when time is up, on a machine under load. Only one that computes takes it all.
+/// How long a worker may take to say who has not ended when time is up, on a machine under load.
+/// Only one that computes takes it all.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// How a [`Runtime`] is made.
@@ -50,7 +51,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// One worker a processor, stacks of 256 KiB, OS threads called `hebra-1` and so on, a shutdown time-out of 5 s.
+    /// One worker a processor, stacks of 256 KiB, OS threads called `hebra-1` and so on, a shutdown
+    /// time-out of 5 s.
     fn default() -> Config {
         Config {
             workers: None,
@@ -77,14 +79,15 @@ impl Config {
         self
     }
 
-    /// Sets what the workers' OS threads are called: `name-1`, `name-2` … The calling OS thread keeps its name.
+    /// Sets what the workers' OS threads are called: `name-1`, `name-2` … The calling OS thread
+    /// keeps its name.
     pub fn thread_name(mut self, name: impl Into<String>) -> Config {
         self.thread_name = name.into();
         self
     }
 
-    /// Sets how long the end of [`Runtime::run`], and of a started runtime that is dropped, waits for cancelled green threads on other
-    /// workers before it leaves them behind.
+    /// Sets how long the end of [`Runtime::run`], and of a started runtime that is dropped, waits
+    /// for cancelled green threads on other workers before it leaves them behind.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Config {
         self.shutdown_timeout = timeout;
         self
@@ -99,9 +102,11 @@ impl Config {
 
 /// A set of workers that run green threads: an event loop, as an object.
 ///
-/// It works in *sessions*. [`run`](Runtime::run) is one, with the calling OS thread as the first worker, as long as a closure runs; there
-/// may be many, one after the other. [`start`](Runtime::start) begins one in the background, which goes on until the runtime is dropped or
-/// [shut down](Runtime::shutdown). Any thread can spawn onto a runtime through its [`Handle`].
+/// It works in *sessions*. [`run`](Runtime::run) is one, with the calling OS thread as the first
+/// worker, as long as a closure runs; there may be many, one after the other.
+/// [`start`](Runtime::start) begins one in the background, which goes on until the runtime is
+/// dropped or [shut down](Runtime::shutdown). Any thread can spawn onto a runtime through its
+/// [`Handle`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -114,8 +119,9 @@ impl Config {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Dropping it ends the session, if one was started: as `shutdown` with [`Config::shutdown_timeout`], and who does not end in that time is
-/// reported on standard error and left behind. A green thread of its own may drop it, and then nobody is waited for.
+/// Dropping it ends the session, if one was started: as `shutdown` with
+/// [`Config::shutdown_timeout`], and who does not end in that time is reported on standard error
+/// and left behind. A green thread of its own may drop it, and then nobody is waited for.
 pub struct Runtime {
     core: Arc<Core>,
     /// The session in the background.
@@ -137,7 +143,8 @@ struct Core {
 ///      +-- the workers have ended ----+------- the end begins -----------------+
 /// ```
 ///
-/// Those that find it closed wait for it to open; those that find it [`over`](Door::over) are refused.
+/// Those that find it closed wait for it to open; those that find it [`over`](Door::over) are
+/// refused.
 #[derive(Default)]
 struct Door {
     /// There is a session, or one is about to begin or to end.
@@ -174,7 +181,14 @@ impl Runtime {
         }
         crate::stack::check_size(config.stack_size)?;
         asymmetric::prepare();
-        Ok(Runtime { core: Arc::new(Core { config, workers, door: Lock::default() }), started: Lock::default() })
+        Ok(Runtime {
+            core: Arc::new(Core {
+                config,
+                workers,
+                door: Lock::default(),
+            }),
+            started: Lock::default(),
+        })
     }
 
     /// Returns a handle, through which any thread can spawn onto this runtime.
@@ -182,40 +196,58 @@ impl Runtime {
         Handle(self.core.clone())
     }
 
-    /// Runs `f` on a green thread, with the calling OS thread as the first worker, and returns its result after an orderly shutdown.
+    /// Runs `f` on a green thread, with the calling OS thread as the first worker, and returns its
+    /// result after an orderly shutdown.
     ///
-    /// When `f` has returned, every other green thread is cancelled: it unwinds from where it is parked, or from the next place
-    /// where it would park. `run` waits for that. A green thread on another worker that has not ended after
-    /// [`Config::shutdown_timeout`] is reported on standard error and left behind, with its stack and its worker's OS thread; for one
-    /// on the calling OS thread `run` goes on waiting, as leaving its stack behind could not be made safe.
+    /// When `f` has returned, every other green thread is cancelled: it unwinds from where it is
+    /// parked, or from the next place where it would park. `run` waits for that. A green thread
+    /// on another worker that has not ended after [`Config::shutdown_timeout`] is reported on
+    /// standard error and left behind, with its stack and its worker's OS thread; for one
+    /// on the calling OS thread `run` goes on waiting, as leaving its stack behind could not be
+    /// made safe.
     ///
     /// # Deadlocks
-    /// When every green thread waits for another one, and no other OS thread of the process could wake any of them, `run` fails after a
-    /// second or two: it cancels them all, lets them unwind, and panics with a report of who waits for what, since when, and for whom. If
-    /// they do not end in [`Config::shutdown_timeout`], it prints the report and aborts the process. Linux only; for sockets, timers,
-    /// signals and child processes it waits as long as it takes.
+    /// When every green thread waits for another one, and no other OS thread of the process could
+    /// wake any of them, `run` fails after a second or two: it cancels them all, lets them
+    /// unwind, and panics with a report of who waits for what, since when, and for whom. If
+    /// they do not end in [`Config::shutdown_timeout`], it prints the report and aborts the
+    /// process. Linux only; for sockets, timers, signals and child processes it waits as long
+    /// as it takes.
     ///
     /// # Cancellation
-    /// A time-out that the calling OS thread is in is one for `f`, too, and then ends everything: in a simulation, which has a clock of its
-    /// own, it is not.
+    /// A time-out that the calling OS thread is in is one for `f`, too, and then ends everything:
+    /// in a simulation, which has a clock of its own, it is not.
     ///
     /// # Panics
-    /// Continues a panic of `f`. Panics with a report in a deadlock. Panics if the runtime is running already, on a green thread, in the
-    /// destructor of a thread-local, and if the system refuses the descriptors or OS threads of the workers.
+    /// Continues a panic of `f`. Panics with a report in a deadlock. Panics if the runtime is
+    /// running already, on a green thread, in the destructor of a thread-local, and if the
+    /// system refuses the descriptors or OS threads of the workers.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T,
     {
-        assert!(!worker::is_worker(), "a runtime was to be run on a green thread of another; use hebra::thread::spawn there");
-        assert!(run_queue::is_available(), "a runtime cannot run while this OS thread's thread-locals are being destroyed");
+        assert!(
+            !worker::is_worker(),
+            "a runtime was to be run on a green thread of another; use hebra::thread::spawn there"
+        );
+        assert!(
+            run_queue::is_available(),
+            "a runtime cannot run while this OS thread's thread-locals are being destroyed"
+        );
         let location = Location::caller();
         let core = &self.core;
         let _taken = core.take().unwrap_or_else(|| panic!("{RUNNING}"));
-        let shared = core.session().expect("a worker needs three file descriptors");
+        let shared = core
+            .session()
+            .expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
         // Who unwinds already cannot unwind because of it.
-        let limit = if core.config.plan.is_some() || is_unwinding() { None } else { park::scope_deadline() };
+        let limit = if core.config.plan.is_some() || is_unwinding() {
+            None
+        } else {
+            park::scope_deadline()
+        };
         let mut result = None;
         let others = match core.start_workers(&shared, 1..core.workers) {
             Ok(others) => others,
@@ -231,22 +263,32 @@ impl Runtime {
                     result
                 }
                 Start::NoStack(error) => Err(Box::new(error) as _),
-                Start::Discard | Start::Refused => unreachable!("the runtime stops when the root has run"),
+                Start::Discard | Start::Refused => {
+                    unreachable!("the runtime stops when the root has run")
+                }
             });
             worker::destroy_locals();
             core.close();
             shared.stop(core.config.shutdown_timeout);
         });
-        let attributes = Attributes { name: Some("main".into()), stack_size: None };
+        let attributes = Attributes {
+            name: Some("main".into()),
+            stack_size: None,
+        };
         let task = Arc::new(Task::new(attributes, location, KeptByWorker));
         if let Err(error) = first.run_root(task, root) {
             shared.stop(Duration::ZERO);
             panic!("there is no stack for the first green thread: {error}");
         }
-        let session = Session { shared: shared.clone(), workers: others };
+        let session = Session {
+            shared: shared.clone(),
+            workers: others,
+        };
         session.wait(core.config.shutdown_timeout, Mode::Shielded);
         for worker in session.leave() {
-            say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
+            say(format_args!(
+                "worker {worker} still has green threads that have not ended; it is left behind"
+            ));
         }
         match (result.expect("the root has run"), shared.take_failure()) {
             (_, Some((report, true))) | (Ok(_), Some((report, false))) => panic!("{report}"),
@@ -262,43 +304,63 @@ impl Runtime {
         }
     }
 
-    /// Begins a session in the background, with an OS thread for each worker, and returns its handle. It lasts until the runtime is
-    /// dropped or [shut down](Runtime::shutdown), whether there are green threads or not. So an async program can use it as a service.
+    /// Begins a session in the background, with an OS thread for each worker, and returns its
+    /// handle. It lasts until the runtime is dropped or [shut down](Runtime::shutdown), whether
+    /// there are green threads or not. So an async program can use it as a service.
     ///
     /// # Errors
-    /// The runtime is running already, or the system refuses the descriptors or OS threads of the workers.
+    /// The runtime is running already, or the system refuses the descriptors or OS threads of the
+    /// workers.
     pub fn start(&self) -> io::Result<Handle> {
         let taken = self.core.take().ok_or_else(|| io::Error::other(RUNNING))?;
         let shared = self.core.session()?;
         let workers = self.core.start_workers(&shared, 0..self.core.workers)?;
-        *self.started.lock() = Some(Session { shared: shared.clone(), workers });
+        *self.started.lock() = Some(Session {
+            shared: shared.clone(),
+            workers,
+        });
         mem::forget(taken);
         self.core.open(&shared);
         Ok(self.handle())
     }
 
-    /// Cancels every green thread and waits for them to unwind, for `timeout` at most. What has not begun, and what is spawned through a
-    /// [`Handle`] from now on, is dropped; its join fails with [`Cancelled`](crate::thread::Cancelled).
+    /// Cancels every green thread and waits for them to unwind, for `timeout` at most. What has not
+    /// begun, and what is spawned through a [`Handle`] from now on, is dropped; its join fails
+    /// with [`Cancelled`](crate::thread::Cancelled).
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point, and then nobody is waited for.
     ///
     /// # Errors
-    /// Says who has not ended. They are left behind, each with its stack, and the OS threads of their workers with them.
+    /// Says who has not ended. They are left behind, each with its stack, and the OS threads of
+    /// their workers with them.
     ///
     /// # Panics
     /// Panics on a green thread of this runtime, which would wait for itself.
     pub fn shutdown(self, timeout: Duration) -> Result<(), Unfinished> {
-        assert!(!self.core.is_ours(), "a green thread cannot shut its own runtime down; return from run, or drop the runtime");
-        let Some(session) = self.end() else { return Ok(()) };
+        assert!(
+            !self.core.is_ours(),
+            "a green thread cannot shut its own runtime down; return from run, or drop the runtime"
+        );
+        let Some(session) = self.end() else {
+            return Ok(());
+        };
         session.shared.stop_quietly(timeout);
         session.wait(timeout, Mode::CancelPoint);
         let stragglers = session.shared.ending.take_left();
         let workers = session.leave();
-        if workers.is_empty() { Ok(()) } else { Err(Unfinished { stragglers, workers }) }
+        if workers.is_empty() {
+            Ok(())
+        } else {
+            Err(Unfinished {
+                stragglers,
+                workers,
+            })
+        }
     }
 
-    /// Ends what is not a green thread's matter: nothing comes in any more. Returns the session that was started.
+    /// Ends what is not a green thread's matter: nothing comes in any more. Returns the session
+    /// that was started.
     fn end(&self) -> Option<Session> {
         let refused = {
             let mut door = self.core.door.lock();
@@ -323,15 +385,22 @@ impl Drop for Runtime {
         }
         session.wait(timeout, Mode::CancelPoint);
         for worker in session.leave() {
-            say(format_args!("worker {worker} still has green threads that have not ended; it is left behind"));
+            say(format_args!(
+                "worker {worker} still has green threads that have not ended; it is left behind"
+            ));
         }
     }
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Core { config, workers, .. } = &*self.core;
-        f.debug_struct("Runtime").field("config", config).field("workers", workers).finish_non_exhaustive()
+        let Core {
+            config, workers, ..
+        } = &*self.core;
+        f.debug_struct("Runtime")
+            .field("config", config)
+            .field("workers", workers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -355,22 +424,41 @@ impl Core {
     }
 
     fn session(self: &Arc<Core>) -> io::Result<Arc<Shared>> {
-        let Config { stack_size, shutdown_timeout, plan, .. } = &self.config;
-        Shared::new(self.workers, *stack_size, *shutdown_timeout, plan.clone(), self.clone())
+        let Config {
+            stack_size,
+            shutdown_timeout,
+            plan,
+            ..
+        } = &self.config;
+        Shared::new(
+            self.workers,
+            *stack_size,
+            *shutdown_timeout,
+            plan.clone(),
+            self.clone(),
+        )
     }
 
     /// Gives the workers of these numbers OS threads of their own.
     ///
     /// # Errors
     /// The system refuses one; the others come to their end.
-    fn start_workers(&self, shared: &Arc<Shared>, indices: Range<usize>) -> io::Result<Vec<JoinHandle<()>>> {
+    fn start_workers(
+        &self,
+        shared: &Arc<Shared>,
+        indices: Range<usize>,
+    ) -> io::Result<Vec<JoinHandle<()>>> {
         let first = indices.start;
         let started = indices.map(|index| {
             let name = format!("{}-{}", self.config.thread_name, index + 1 - first);
             let shared = shared.clone();
-            std::thread::Builder::new().name(name).spawn(move || Worker::new(shared, index).run())
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || Worker::new(shared, index).run())
         });
-        started.collect::<io::Result<_>>().inspect_err(|_| shared.stop(Duration::ZERO))
+        started
+            .collect::<io::Result<_>>()
+            .inspect_err(|_| shared.stop(Duration::ZERO))
     }
 
     /// Lets in who waits and who will come.
@@ -395,16 +483,22 @@ impl Core {
 }
 
 impl Session {
-    /// Waits for the workers to end, or to say who does not: a while longer than these have been given. Shielded it does so even if the
-    /// caller is cancelled.
+    /// Waits for the workers to end, or to say who does not: a while longer than these have been
+    /// given. Shielded it does so even if the caller is cancelled.
     fn wait(&self, timeout: Duration, mode: Mode) {
         let ending = &self.shared.ending;
         let deadline = deadline_after(timeout.saturating_add(ANSWER));
         while !ending.is_complete() {
-            let register = |wait: &Wait<'_>| ending.enlist(wait).then_some(|wait: &Wait<'_>| ending.delist(wait));
+            let register = |wait: &Wait<'_>| {
+                ending
+                    .enlist(wait)
+                    .then_some(|wait: &Wait<'_>| ending.delist(wait))
+            };
             let wake = match mode {
                 Mode::Shielded => park::park(Reason::Shutdown, deadline, mode, register),
-                Mode::CancelPoint | Mode::Observing => park::park_insistently(Reason::Shutdown, None, deadline, register),
+                Mode::CancelPoint | Mode::Observing => {
+                    park::park_insistently(Reason::Shutdown, None, deadline, register)
+                }
             };
             if wake == Wake::TimedOut {
                 return;
@@ -412,7 +506,8 @@ impl Session {
         }
     }
 
-    /// Joins the workers' OS threads, and returns the names of those that have not ended: they are left behind.
+    /// Joins the workers' OS threads, and returns the names of those that have not ended: they are
+    /// left behind.
     fn leave(self) -> Vec<String> {
         let mut left = Vec::new();
         let first = self.shared.worker_count() - self.workers.len();
@@ -430,8 +525,8 @@ impl Session {
 
 /// A way onto a runtime, for any thread: see [`Runtime`].
 ///
-/// What [`spawn`](Handle::spawn) returns is a future, too, so this is how an async program runs a closure that blocks as std's functions do,
-/// thousands of them at a time:
+/// What [`spawn`](Handle::spawn) returns is a future, too, so this is how an async program runs a
+/// closure that blocks as std's functions do, thousands of them at a time:
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -458,10 +553,13 @@ impl Handle {
     /// # Panics
     /// Panics outside a runtime.
     pub fn current() -> Handle {
-        Handle::try_current().expect("hebra::Handle::current was called outside a runtime; call it on a green thread")
+        Handle::try_current().expect(
+            "hebra::Handle::current was called outside a runtime; call it on a green thread",
+        )
     }
 
-    /// Returns a handle of the runtime that the calling green thread belongs to; `None` on a plain OS thread.
+    /// Returns a handle of the runtime that the calling green thread belongs to; `None` on a plain
+    /// OS thread.
     pub fn try_current() -> Option<Handle> {
         let runtime = worker::with(|local, _| local.runtime().clone())?;
         runtime.downcast().ok().map(Handle)
@@ -473,7 +571,9 @@ impl Handle {
     /// Stacks are running out.
     pub(crate) fn launch(&self, task: TaskRef) -> io::Result<()> {
         let size = || task.stack_size().unwrap_or(self.0.config.stack_size);
-        let stack = stack::needs_reservation().then(|| stack::acquire(size())).transpose()?;
+        let stack = stack::needs_reservation()
+            .then(|| stack::acquire(size()))
+            .transpose()?;
         if self.0.is_ours() {
             let launched = worker::with(|local, _| local.spawn(task, stack));
             launched.expect("the caller is a green thread");
@@ -496,7 +596,9 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("workers", &self.0.workers).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("workers", &self.0.workers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -508,13 +610,14 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Returns the green threads that have not ended, and are left behind. Those of a worker that does not answer are not known.
+    /// Returns the green threads that have not ended, and are left behind. Those of a worker that
+    /// does not answer are not known.
     pub fn stragglers(&self) -> &[Straggler] {
         &self.stragglers
     }
 
-    /// Returns the names of the OS threads that are left behind: of workers with stragglers, and of those that do not answer, because a
-    /// green thread computes, or blocks the OS thread.
+    /// Returns the names of the OS threads that are left behind: of workers with stragglers, and of
+    /// those that do not answer, because a green thread computes, or blocks the OS thread.
     pub fn workers(&self) -> &[String] {
         &self.workers
     }
@@ -523,13 +626,16 @@ impl Unfinished {
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} are left behind", self.workers.join(", "))?;
-        self.stragglers.iter().try_for_each(|straggler| write!(f, "; {straggler}"))
+        self.stragglers
+            .iter()
+            .try_for_each(|straggler| write!(f, "; {straggler}"))
     }
 }
 
 impl std::error::Error for Unfinished {}
 
-/// Runs `f` on a green thread of a new runtime with the default [`Config`], and returns its result; see [`Runtime::run`].
+/// Runs `f` on a green thread of a new runtime with the default [`Config`], and returns its result;
+/// see [`Runtime::run`].
 ///
 /// ```
 /// use std::time::Duration;

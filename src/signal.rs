@@ -17,18 +17,21 @@
 //!
 //! # How a signal comes through
 //!
-//! A handler may be run at any instant, on any thread, in the middle of anything: it can neither lock nor allocate. So all that it
-//! touches stands fast. Each [`Signals`] has a *post*, with a count for each signal and a pipe as its bell; the posts are a list that only
-//! grows, and one whose listener is gone waits for the next one. What the handler finds is never freed, and never another's descriptor.
+//! A handler may be run at any instant, on any thread, in the middle of anything: it can neither
+//! lock nor allocate. So all that it touches stands fast. Each [`Signals`] has a *post*, with a
+//! count for each signal and a pipe as its bell; the posts are a list that only grows, and one
+//! whose listener is gone waits for the next one. What the handler finds is never freed, and never
+//! another's descriptor.
 //!
 //! ```text
 //!   FIRST --> Post --> Post --> Post      the handler: for each post that wants the signal: count += 1; if not rung: rung, write a byte
 //!                                         a waiter:    read a byte, not rung; take 1 from a count; none there: wait for a byte
 //! ```
 //!
-//! A handler that finds the bell rung may leave it at that: who has read the byte, or will, looks at the counts after it has said so. A
-//! waiter that leaves something behind rings again, as it may have read the byte that woke another. So there are never more than a
-//! few bytes in the pipe, and a handler's write never fails.
+//! A handler that finds the bell rung may leave it at that: who has read the byte, or will, looks
+//! at the counts after it has said so. A waiter that leaves something behind rings again, as it may
+//! have read the byte that woke another. So there are never more than a few bytes in the pipe, and
+//! a handler's write never fails.
 
 use std::borrow::Borrow;
 use std::ffi::{c_int, c_void};
@@ -49,8 +52,9 @@ use crate::lock::Lock;
 use crate::scheduler::task::Reason;
 
 pub use libc::{
-    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGPROF, SIGQUIT, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP,
-    SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+    SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGPROF, SIGQUIT, SIGSYS,
+    SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH,
+    SIGXCPU, SIGXFSZ,
 };
 
 /// One more than the largest number of a signal.
@@ -61,13 +65,14 @@ const FAULTS: [c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIG
 
 /// Listens for signals.
 ///
-/// From [`new`](Signals::new) on each of them is kept for [`wait`](Signals::wait), and does nothing else: SIGTERM does not end the process.
-/// Each listener gets every signal, and any number of threads may wait for one listener: each signal goes to one of them. As long as
-/// a signal is pending the kernel does not send a second one of its kind; those that it sends are counted, and none is lost. Signals
-/// of different kinds come in the order of their numbers.
+/// From [`new`](Signals::new) on each of them is kept for [`wait`](Signals::wait), and does nothing
+/// else: SIGTERM does not end the process. Each listener gets every signal, and any number of
+/// threads may wait for one listener: each signal goes to one of them. As long as a signal is
+/// pending the kernel does not send a second one of its kind; those that it sends are counted, and
+/// none is lost. Signals of different kinds come in the order of their numbers.
 ///
-/// When the last listener for a signal is dropped, what was there before is put back: SIGTERM ends the process again. A handler that
-/// was there before is called meanwhile, too.
+/// When the last listener for a signal is dropped, what was there before is put back: SIGTERM ends
+/// the process again. A handler that was there before is called meanwhile, too.
 pub struct Signals {
     post: &'static Post,
     /// The bell's reading end.
@@ -105,8 +110,9 @@ impl Signals {
     /// Begins to listen for `signals`.
     ///
     /// # Errors
-    /// `InvalidInput` if one of them is no signal, cannot be caught (SIGKILL, SIGSTOP), or tells of a fault in the program itself (SIGSEGV,
-    /// SIGBUS, SIGFPE, SIGILL). Also when the process is out of file descriptors.
+    /// `InvalidInput` if one of them is no signal, cannot be caught (SIGKILL, SIGSTOP), or tells of
+    /// a fault in the program itself (SIGSEGV, SIGBUS, SIGFPE, SIGILL). Also when the process
+    /// is out of file descriptors.
     pub fn new<I>(signals: I) -> io::Result<Signals>
     where
         I: IntoIterator,
@@ -126,12 +132,16 @@ impl Signals {
         let post = free_post()?;
         let bell = Io::new(post.hear.try_clone()?);
         // First, so that the first signal that does not do what it did before is noted.
-        post.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        post.counts
+            .iter()
+            .for_each(|count| count.store(0, Ordering::Relaxed));
         post.wanted.store(wanted, Ordering::Release);
         post.taken.store(true, Ordering::Relaxed);
         for signal in each(wanted) {
             if let Err(error) = install(&mut installed, signal) {
-                each(wanted).take_while(|before| *before < signal).for_each(|before| remove(&mut installed, before));
+                each(wanted)
+                    .take_while(|before| *before < signal)
+                    .for_each(|before| remove(&mut installed, before));
                 post.leave();
                 return Err(error);
             }
@@ -172,7 +182,10 @@ impl Signals {
     }
 
     fn wait_within(&self, limit: Limit) -> io::Result<c_int> {
-        self.bell.retry_within(limit, Interest::Read, Reason::Signal, |_| self.listen().ok_or(Errno::AGAIN))
+        self.bell
+            .retry_within(limit, Interest::Read, Reason::Signal, |_| {
+                self.listen().ok_or(Errno::AGAIN)
+            })
     }
 
     fn listen(&self) -> Option<c_int> {
@@ -182,7 +195,8 @@ impl Signals {
     }
 }
 
-/// [`readable`](crate::channel::readable) tells when a signal has come, in a `select!`, say. Nothing is ever written.
+/// [`readable`](crate::channel::readable) tells when a signal has come, in a `select!`, say.
+/// Nothing is ever written.
 impl Readiness for Signals {
     fn until_readable(&self) -> Receiver<()> {
         self.bell.readiness(Interest::Read)
@@ -196,7 +210,8 @@ impl Readiness for Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         let mut installed = INSTALLED.lock();
-        each(self.post.wanted.load(Ordering::Relaxed)).for_each(|signal| remove(&mut installed, signal));
+        each(self.post.wanted.load(Ordering::Relaxed))
+            .for_each(|signal| remove(&mut installed, signal));
         self.post.leave();
     }
 }
@@ -210,8 +225,8 @@ impl fmt::Debug for Signals {
 
 /// Waits for SIGINT, which a terminal sends at Ctrl-C.
 ///
-/// Until this is called, and again when it has returned, SIGINT ends the process: so a second Ctrl-C ends a program that does not end.
-/// Use [`Signals`] to keep it for good.
+/// Until this is called, and again when it has returned, SIGINT ends the process: so a second
+/// Ctrl-C ends a program that does not end. Use [`Signals`] to keep it for good.
 ///
 /// # Cancellation
 /// Parks the current thread; this is a cancel point.
@@ -256,8 +271,11 @@ impl Post {
         let wanted = self.wanted.load(Ordering::Relaxed);
         let less = |count: u32| count.checked_sub(1);
         let count = |signal: c_int| &self.counts[signal as usize];
-        let taken =
-            each(wanted).find(|signal| count(*signal).fetch_update(Ordering::Acquire, Ordering::Relaxed, less).is_ok())?;
+        let taken = each(wanted).find(|signal| {
+            count(*signal)
+                .fetch_update(Ordering::Acquire, Ordering::Relaxed, less)
+                .is_ok()
+        })?;
         if each(wanted).any(|signal| count(signal).load(Ordering::Relaxed) > 0) {
             self.ring();
         }
@@ -303,23 +321,34 @@ fn install(installed: &mut [Option<Installed>; SIGNALS], signal: c_int) -> io::R
     PREVIOUS[signal as usize].store(previous.sa_sigaction, Ordering::Relaxed);
     let mut ours = previous;
     ours.sa_sigaction = on_signal as *const () as usize;
-    // On the alternate stack, as that of a green thread is small; and one at a time, as the alternate stack is small, too.
+    // On the alternate stack, as that of a green thread is small; and one at a time, as the
+    // alternate stack is small, too.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
     // SAFETY: the pointer is that of a whole set.
     unsafe { libc::sigfillset(&mut ours.sa_mask) };
     change_action(signal, Some(&ours))?;
-    *entry = Some(Installed { listeners: 1, previous });
+    *entry = Some(Installed {
+        listeners: 1,
+        previous,
+    });
     Ok(())
 }
 
 /// Takes a listener for a signal away, and our handler with the last one.
 fn remove(installed: &mut [Option<Installed>; SIGNALS], signal: c_int) {
     let entry = &mut installed[signal as usize];
-    let Some(Installed { listeners, previous }) = entry else { return };
+    let Some(Installed {
+        listeners,
+        previous,
+    }) = entry
+    else {
+        return;
+    };
     *listeners -= 1;
     if *listeners == 0 {
         // Somebody may have put a handler in place after us; it is not ours to remove then.
-        let is_ours = change_action(signal, None).is_ok_and(|now| now.sa_sigaction == on_signal as *const () as usize);
+        let is_ours = change_action(signal, None)
+            .is_ok_and(|now| now.sa_sigaction == on_signal as *const () as usize);
         if is_ours {
             let _ = change_action(signal, Some(previous));
         }
@@ -330,15 +359,23 @@ fn remove(installed: &mut [Option<Installed>; SIGNALS], signal: c_int) {
 /// Sets what a signal does, if `new` says so; returns what it did.
 fn change_action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = MaybeUninit::uninit();
-    // SAFETY: both pointers are valid or null; all that is ever set is `on_signal`, which is async-signal-safe, or what was there before.
-    match unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } {
+    // SAFETY: both pointers are valid or null; all that is ever set is `on_signal`, which is
+    // async-signal-safe, or what was there before.
+    match unsafe {
+        libc::sigaction(
+            signal,
+            new.map_or(ptr::null(), ptr::from_ref),
+            old.as_mut_ptr(),
+        )
+    } {
         // SAFETY: a successful call has written it.
         0 => Ok(unsafe { old.assume_init() }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The handler. It reads what never goes away, changes atomics and writes to pipes, and calls what was there before.
+/// The handler. It reads what never goes away, changes atomics and writes to pipes, and calls what
+/// was there before.
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let mut post = FIRST.get();
     while let Some(here) = post {
@@ -348,8 +385,9 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     let address = PREVIOUS[signal as usize].load(Ordering::Relaxed);
     if address != libc::SIG_DFL && address != libc::SIG_IGN {
         let handler = Handler { address };
-        // SAFETY: neither default nor ignored, so it is the address of a function. It gets all three arguments whatever its SA_SIGINFO
-        // says, which is also how the kernel calls it.
+        // SAFETY: neither default nor ignored, so it is the address of a function. It gets all
+        // three arguments whatever its SA_SIGINFO says, which is also how the kernel calls
+        // it.
         let function = unsafe { handler.function };
         function(signal, info, context);
     }

@@ -1,10 +1,13 @@
-//! Standard input, output and error: public as part of [`hebra::io`](crate::io), below which this stands.
+//! Standard input, output and error: public as part of [`hebra::io`](crate::io), below which this
+//! stands.
 //!
-//! They are std's own, used in the [blocking pool](crate::blocking): what std has buffered it still has, `println!` and a
-//! [`Stdout`] of ours keep the order in which they were called, and the end of the process flushes what std would flush. They are not
-//! made non-blocking, as their open files are shared with other processes: the shell would find its terminal changed.
+//! They are std's own, used in the [blocking pool](crate::blocking): what std has buffered it still
+//! has, `println!` and a [`Stdout`] of ours keep the order in which they were called, and the end
+//! of the process flushes what std would flush. They are not made non-blocking, as their open files
+//! are shared with other processes: the shell would find its terminal changed.
 //!
-//! What a cancelled read has brought stays in the [`Lane`] of standard input, and so does the beginning of a line whose end has not come.
+//! What a cancelled read has brought stays in the [`Lane`] of standard input, and so does the
+//! beginning of a line whose end has not come.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -75,8 +78,8 @@ pub fn stdin() -> Stdin {
 /// A handle to standard input, as [`std::io::Stdin`]. All handles share one buffer.
 ///
 /// # Cancellation
-/// Reading parks the current thread; this is a cancel point. Nothing is lost: what has come, the beginning of a line as well, is there
-/// for the next read.
+/// Reading parks the current thread; this is a cancel point. Nothing is lost: what has come, the
+/// beginning of a line as well, is there for the next read.
 #[derive(Debug)]
 pub struct Stdin(());
 
@@ -86,7 +89,10 @@ impl Stdin {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn lock(&self) -> StdinLock<'static> {
-        StdinLock { turn: Some(STDIN.enter()), handle: PhantomData }
+        StdinLock {
+            turn: Some(STDIN.enter()),
+            handle: PhantomData,
+        }
     }
 
     /// Reads a line with its end, and appends it to `line`. Returns its length, 0 at the end.
@@ -143,7 +149,10 @@ pub struct StdinLock<'a> {
 
 impl StdinLock<'_> {
     fn new() -> StdinLock<'static> {
-        StdinLock { turn: None, handle: PhantomData }
+        StdinLock {
+            turn: None,
+            handle: PhantomData,
+        }
     }
 
     fn input(&mut self) -> io::Result<&mut Turn<Input>> {
@@ -234,7 +243,12 @@ impl BufRead for StdinLock<'_> {
 }
 
 fn append(text: &mut String, bytes: Vec<u8>) -> io::Result<usize> {
-    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+    let not_text = |_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "stream did not contain valid UTF-8",
+        )
+    };
     text.push_str(str::from_utf8(&bytes).map_err(not_text)?);
     Ok(bytes.len())
 }
@@ -254,12 +268,18 @@ struct Output {
 
 impl Output {
     fn new() -> Output {
-        Output { lane: Arc::new(Lane::new(())), locked: Lock::new(None) }
+        Output {
+            lane: Arc::new(Lane::new(())),
+            locked: Lock::new(None),
+        }
     }
 
     fn is_locked_by_caller(&self) -> bool {
         let caller = thread::current().id();
-        self.locked.lock().as_ref().is_some_and(|(owner, ..)| *owner == caller)
+        self.locked
+            .lock()
+            .as_ref()
+            .is_some_and(|(owner, ..)| *owner == caller)
     }
 
     fn lock(&self) {
@@ -286,7 +306,11 @@ impl Output {
 
     /// Has the pool do something, in turn.
     fn call<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
-        if self.is_locked_by_caller() { unblock(f) } else { self.lane.enter().unblock(|()| f()).1 }
+        if self.is_locked_by_caller() {
+            unblock(f)
+        } else {
+            self.lane.enter().unblock(|()| f()).1
+        }
     }
 }
 

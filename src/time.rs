@@ -1,7 +1,8 @@
 //! Time on the clock of the runtime: [`std::time`]'s `Instant`, and ticks at an interval.
 //!
-//! On a green thread the clock is its runtime's. That is the system's, but in a [simulation](crate::sim) a virtual one, which stands
-//! still while anybody runs and jumps to the next deadline when everybody waits. Code that asks for the time here, and not of
+//! On a green thread the clock is its runtime's. That is the system's, but in a
+//! [simulation](crate::sim) a virtual one, which stands still while anybody runs and jumps to the
+//! next deadline when everybody waits. Code that asks for the time here, and not of
 //! [`std::time::Instant::now`], can be simulated. On a plain OS thread the clock is the system's.
 
 use std::fmt;
@@ -15,8 +16,9 @@ pub use std::time::Duration;
 
 /// A point in time on the calling thread's clock, as [`std::time::Instant`].
 ///
-/// It *is* one of those, and converts from and to it at no cost; only [`now`](Instant::now) and [`elapsed`](Instant::elapsed) differ.
-/// Those of two simulations, or of one and the world outside, have nothing to do with each other.
+/// It *is* one of those, and converts from and to it at no cost; only [`now`](Instant::now) and
+/// [`elapsed`](Instant::elapsed) differ. Those of two simulations, or of one and the world outside,
+/// have nothing to do with each other.
 ///
 /// ```
 /// use hebra::time::{Duration, Instant};
@@ -133,7 +135,9 @@ pub fn now() -> Instant {
 
 /// Stops the current thread until `deadline`; `None` is never.
 pub(crate) fn sleep_to(deadline: Option<std::time::Instant>) -> Wake {
-    park::park(Reason::Sleep, deadline, Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ()))
+    park::park(Reason::Sleep, deadline, Mode::CancelPoint, |_| {
+        Some(|_: &Wait<'_>| ())
+    })
 }
 
 /// Makes an [`Interval`] that ticks now, and from then on once a `period`.
@@ -162,8 +166,15 @@ pub fn interval(period: Duration) -> Interval {
 /// # Panics
 /// Panics if `period` is zero.
 pub fn interval_at(start: impl Into<Instant>, period: Duration) -> Interval {
-    assert!(!period.is_zero(), "an interval needs a period that is not zero");
-    Interval { next: Some(start.into()), period, behavior: MissedTickBehavior::default() }
+    assert!(
+        !period.is_zero(),
+        "an interval needs a period that is not zero"
+    );
+    Interval {
+        next: Some(start.into()),
+        period,
+        behavior: MissedTickBehavior::default(),
+    }
 }
 
 /// What [`Interval::tick`] does with ticks that came and went while nobody asked for them.
@@ -180,7 +191,8 @@ pub fn interval_at(start: impl Into<Instant>, period: Duration) -> Interval {
 pub enum MissedTickBehavior {
     /// One tick at once for all that were missed, then the next of the old grid.
     ///
-    /// The default: nothing is done twice, and what is to happen at full minutes goes on happening at full minutes.
+    /// The default: nothing is done twice, and what is to happen at full minutes goes on happening
+    /// at full minutes.
     #[default]
     Skip,
     /// One tick at once, and a new grid that begins with it.
@@ -199,12 +211,12 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick, and returns when that was due. Returns at once if it was due already; what comes of the others
-    /// that were missed [`MissedTickBehavior`] says.
+    /// Waits for the next tick, and returns when that was due. Returns at once if it was due
+    /// already; what comes of the others that were missed [`MissedTickBehavior`] says.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and the tick is not taken. In a destructor of a thread that is being
-    /// cancelled it returns at once.
+    /// Parks the current thread; this is a cancel point, and the tick is not taken. In a destructor
+    /// of a thread that is being cancelled it returns at once.
     pub fn tick(&mut self) -> Instant {
         loop {
             let now = Instant::now();

@@ -1,7 +1,9 @@
-//! Whether the calling thread unwinds, as far as std can tell; and what to do with panics that are nobody's.
+//! Whether the calling thread unwinds, as far as std can tell; and what to do with panics that are
+//! nobody's.
 //!
-//! std counts panics per OS thread. A generator's body that is abandoned in the middle of its unwinding never counts down again, and
-//! std has no way to do it for it. From then on `std::thread::panicking` is always true on that OS thread and says nothing: then we go by
+//! std counts panics per OS thread. A generator's body that is abandoned in the middle of its
+//! unwinding never counts down again, and std has no way to do it for it. From then on
+//! `std::thread::panicking` is always true on that OS thread and says nothing: then we go by
 //! the rule that hardly ever is anybody unwinding.
 
 #[cfg(feature = "runtime")]
@@ -32,7 +34,8 @@ pub(crate) fn set_stuck() {
     STUCK.set(true);
 }
 
-/// The payload that unwinds a cancelled thread. While it lives the thread unwinds because of it; whoever swallows the unwinding drops it.
+/// The payload that unwinds a cancelled thread. While it lives the thread unwinds because of it;
+/// whoever swallows the unwinding drops it.
 #[cfg(feature = "runtime")]
 pub(crate) struct CancelUnwind {
     /// Told, with the id of the thread, when the unwinding is over.
@@ -48,7 +51,10 @@ impl CancelUnwind {
 
     /// For a thread that had nothing to unwind.
     pub(crate) fn of_nothing() -> CancelUnwind {
-        CancelUnwind { over: |_| (), thread: 0 }
+        CancelUnwind {
+            over: |_| (),
+            thread: 0,
+        }
     }
 }
 
@@ -65,7 +71,8 @@ pub(crate) fn drop_quietly<V>(value: V) -> thread::Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
 }
 
-/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One that does so for ever is forgotten.
+/// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One
+/// that does so for ever is forgotten.
 #[cfg(feature = "runtime")]
 pub(crate) fn discard<V>(value: V) {
     let mut dropped = drop_quietly(value);

@@ -1,9 +1,15 @@
-//! The biased lock under loom, which goes through all interleavings of a few threads and through what the memory model lets each of them
-//! see. What is tested is the very source of the crate, with full fences in place of the asymmetric ones.
+//! The biased lock under loom, which goes through all interleavings of a few threads and through
+//! what the memory model lets each of them see. What is tested is the very source of the crate,
+//! with full fences in place of the asymmetric ones.
 //!
-//! Each model must also be able to fail: it is run once more with something taken away, and then loom has to find the fault.
+//! Each model must also be able to fail: it is run once more with something taken away, and then
+//! loom has to find the fault.
 
-#![allow(dead_code, unused_imports, reason = "the sources have more in them than the models need")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the sources have more in them than the models need"
+)]
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -89,7 +95,8 @@ mod asymmetric {
     }
 }
 
-/// loom's atomics in place of those of `src/atomic.rs`. They are made when they are first used, as loom's cannot be made in a constant.
+/// loom's atomics in place of those of `src/atomic.rs`. They are made when they are first used, as
+/// loom's cannot be made in a constant.
 mod atomic {
     use std::sync::OnceLock;
 
@@ -97,7 +104,11 @@ mod atomic {
     use loom::sync::atomic::{self, Ordering::Relaxed};
 
     fn weakened(order: Ordering) -> Ordering {
-        if super::lacks(super::ORDERINGS) { Relaxed } else { order }
+        if super::lacks(super::ORDERINGS) {
+            Relaxed
+        } else {
+            order
+        }
     }
 
     macro_rules! atomics {
@@ -146,8 +157,12 @@ mod lock {
         }
 
         pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-            let first = || loom::sync::Mutex::new(self.0.lock().unwrap().take().expect("it is made once"));
-            self.1.get_or_init(first).lock().expect("nobody panics under a lock")
+            let first =
+                || loom::sync::Mutex::new(self.0.lock().unwrap().take().expect("it is made once"));
+            self.1
+                .get_or_init(first)
+                .lock()
+                .expect("nobody panics under a lock")
         }
     }
 }
@@ -166,12 +181,15 @@ impl Counter {
 /// In how many executions somebody has slept until the owner had left.
 static SLEPT: AtomicUsize = AtomicUsize::new(0);
 
-/// The first thread, to which the lock is biased by now, takes it `own` times more, and meanwhile each of the others as often as it says.
+/// The first thread, to which the lock is biased by now, takes it `own` times more, and meanwhile
+/// each of the others as often as it says.
 fn takers(own: usize, others: &'static [usize]) {
     asymmetric::WAITED.set(false);
     let lock = Arc::new(BiasedLock::new(Counter(UnsafeCell::new(0))));
-    let take = |lock: &BiasedLock<Counter>, times: usize| (0..times).for_each(|_| lock.lock().add_one());
-    // What loom is to see is made by those who use it first, and is to be there before there are others.
+    let take =
+        |lock: &BiasedLock<Counter>, times: usize| (0..times).for_each(|_| lock.lock().add_one());
+    // What loom is to see is made by those who use it first, and is to be there before there are
+    // others.
     let _ = format!("{lock:?}");
     // The third time as the owner.
     take(&lock, 3);
@@ -181,12 +199,18 @@ fn takers(own: usize, others: &'static [usize]) {
     };
     let threads: Vec<_> = others.iter().map(spawn).collect();
     take(&lock, own);
-    threads.into_iter().for_each(|other| other.join().expect("no panic"));
+    threads
+        .into_iter()
+        .for_each(|other| other.join().expect("no panic"));
     lock.lock().0.with(|value| {
         // SAFETY: loom checks it.
         #[allow(unsafe_code)]
         let count = unsafe { *value };
-        assert_eq!(count, 3 + own + others.iter().sum::<usize>(), "all have counted");
+        assert_eq!(
+            count,
+            3 + own + others.iter().sum::<usize>(),
+            "all have counted"
+        );
     });
     if asymmetric::WAITED.get() {
         SLEPT.fetch_add(1, SeqCst);
@@ -219,7 +243,10 @@ fn main() {
         return;
     }
     let models: [(&str, fn()); 3] = [
-        ("the owner is robbed of its bias", the_owner_is_robbed_of_its_bias),
+        (
+            "the owner is robbed of its bias",
+            the_owner_is_robbed_of_its_bias,
+        ),
         ("two rob the owner", two_rob_the_owner),
         ("the robbers become owners", the_robbers_become_owners),
     ];
@@ -228,7 +255,10 @@ fn main() {
         println!("{name}: ok");
     }
     let slept = SLEPT.load(SeqCst);
-    assert!(slept > 0, "in no execution has anybody met the owner inside");
+    assert!(
+        slept > 0,
+        "in no execution has anybody met the owner inside"
+    );
     println!("in {slept} executions somebody has slept until the owner had left");
     panic::set_hook(Box::new(|_| ()));
     let faults = [
@@ -239,12 +269,18 @@ fn main() {
     ];
     for (what, fault) in faults {
         WEAKENED.store(fault, SeqCst);
-        let failed = panic::catch_unwind(AssertUnwindSafe(|| check(the_owner_is_robbed_of_its_bias))).is_err();
+        let failed =
+            panic::catch_unwind(AssertUnwindSafe(|| check(the_owner_is_robbed_of_its_bias)))
+                .is_err();
         if !failed {
             println!("without {what}: loom has not found the fault");
             std::process::exit(1);
         }
         println!("without {what}: fails, as it must");
     }
-    println!("test result: ok. {} models passed, and {} faults were found", models.len(), faults.len());
+    println!(
+        "test result: ok. {} models passed, and {} faults were found",
+        models.len(),
+        faults.len()
+    );
 }

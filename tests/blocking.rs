@@ -25,7 +25,10 @@ impl Hog {
     fn new<T: Send + 'static>(result: T) -> (Hog, impl FnOnce() -> T + Send + 'static) {
         let (let_go, end) = mpsc::channel();
         let begun = Arc::new(AtomicBool::new(false));
-        let hog = Hog { begun: begun.clone(), let_go };
+        let hog = Hog {
+            begun: begun.clone(),
+            let_go,
+        };
         let call = move || {
             begun.store(true, Ordering::SeqCst);
             let _ = end.recv();
@@ -117,7 +120,12 @@ fn on_an_os_thread_the_closure_is_simply_called() {
     assert_eq!(unblock(|| std::thread::current().id()), here);
     on_workers(1, || {
         // The pool's threads are such, too: a call within a call needs no second thread.
-        let (outer, inner) = unblock(|| (std::thread::current().id(), unblock(|| std::thread::current().id())));
+        let (outer, inner) = unblock(|| {
+            (
+                std::thread::current().id(),
+                unblock(|| std::thread::current().id()),
+            )
+        });
         assert_eq!(outer, inner);
     });
 }
@@ -134,14 +142,18 @@ fn a_panic_continues_in_the_caller_with_its_payload() {
 #[test]
 fn ten_thousand_calls_return_each_its_own_value() {
     on_workers(2, || {
-        let all_its_own = |caller| move || (0..10).all(|n| unblock(move || caller * 10 + n) == caller * 10 + n);
-        let callers: Vec<_> = (0..1000).map(|caller| thread::spawn(all_its_own(caller))).collect();
+        let all_its_own =
+            |caller| move || (0..10).all(|n| unblock(move || caller * 10 + n) == caller * 10 + n);
+        let callers: Vec<_> = (0..1000)
+            .map(|caller| thread::spawn(all_its_own(caller)))
+            .collect();
         assert!(callers.into_iter().all(|caller| caller.join().unwrap()));
     });
 }
 
 #[test]
-fn a_call_that_has_begun_goes_on_when_its_caller_is_cancelled_and_its_result_is_dropped_in_the_pool() {
+fn a_call_that_has_begun_goes_on_when_its_caller_is_cancelled_and_its_result_is_dropped_in_the_pool()
+ {
     let dropped = Arc::new(Dropped::default());
     on_workers(1, || {
         let (hog, call) = Hog::new(Witness(dropped.clone()));
@@ -257,7 +269,8 @@ fn cancel_holder_of(value: impl Send + 'static) {
     assert!(holder.join().is_err());
 }
 
-/// Runs the test once more in a process of its own, whose pool is not shared with other tests; `false` in the parent.
+/// Runs the test once more in a process of its own, whose pool is not shared with other tests;
+/// `false` in the parent.
 fn in_a_process_of_its_own(test: &str) -> bool {
     if is_child() {
         return true;
@@ -280,8 +293,12 @@ fn more_calls_than_threads_wait_their_turn() {
             std::thread::sleep(Duration::from_millis(1));
             RUNNING.fetch_sub(1, Ordering::SeqCst);
         };
-        let callers: Vec<_> = (0..60).map(|_| thread::spawn(move || unblock(call))).collect();
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        let callers: Vec<_> = (0..60)
+            .map(|_| thread::spawn(move || unblock(call)))
+            .collect();
+        callers
+            .into_iter()
+            .for_each(|caller| caller.join().unwrap());
     });
     assert_eq!(MOST.load(Ordering::SeqCst), 3);
     assert_eq!(pool_threads(), 3);
@@ -289,7 +306,8 @@ fn more_calls_than_threads_wait_their_turn() {
 
 #[test]
 fn a_call_that_has_not_begun_never_does_when_its_caller_is_cancelled() {
-    if !in_a_process_of_its_own("a_call_that_has_not_begun_never_does_when_its_caller_is_cancelled") {
+    if !in_a_process_of_its_own("a_call_that_has_not_begun_never_does_when_its_caller_is_cancelled")
+    {
         return;
     }
     blocking::set_max_threads(1);
@@ -305,7 +323,11 @@ fn a_call_that_has_not_begun_never_does_when_its_caller_is_cancelled() {
             })
         });
         assert!(queued.is_err());
-        assert_eq!(dropped.times(), 1, "its closure is dropped by the one who gives up");
+        assert_eq!(
+            dropped.times(),
+            1,
+            "its closure is dropped by the one who gives up"
+        );
         assert!(!dropped.in_the_pool.load(Ordering::SeqCst));
         // Whoever queued up behind it comes after it.
         let behind = thread::spawn(|| unblock(|| "behind"));
@@ -321,14 +343,23 @@ fn idle_threads_end_and_come_back() {
     if !in_a_process_of_its_own("idle_threads_end_and_come_back") {
         return;
     }
-    assert_eq!(pool_threads(), 0, "there is no thread before the first call");
+    assert_eq!(
+        pool_threads(),
+        0,
+        "there is no thread before the first call"
+    );
     blocking::set_keep_alive(Duration::from_millis(20));
     bounded(|| {
         for _ in 0..3 {
             on_workers(1, || {
-                let callers: Vec<_> =
-                    (0..20).map(|_| thread::spawn(|| unblock(|| std::thread::sleep(Duration::from_millis(1))))).collect();
-                callers.into_iter().for_each(|caller| caller.join().unwrap());
+                let callers: Vec<_> = (0..20)
+                    .map(|_| {
+                        thread::spawn(|| unblock(|| std::thread::sleep(Duration::from_millis(1))))
+                    })
+                    .collect();
+                callers
+                    .into_iter()
+                    .for_each(|caller| caller.join().unwrap());
                 assert!(pool_threads() <= 20);
             });
             wait_until(|| pool_threads() == 0);
@@ -346,7 +377,11 @@ fn idle_threads_are_used_again() {
             unblock(|| ());
         }
     });
-    assert_eq!(pool_threads(), 1, "threads for calls that come one after the other");
+    assert_eq!(
+        pool_threads(),
+        1,
+        "threads for calls that come one after the other"
+    );
 }
 
 #[test]
@@ -400,7 +435,9 @@ fn a_look_up_is_given_up_by_a_timeout() {
     blocking::set_max_threads(1);
     on_workers(1, || {
         let (hog, occupant) = Hog::occupy();
-        let name = thread::timeout(Duration::from_millis(5), || TcpStream::connect("localhost:1"));
+        let name = thread::timeout(Duration::from_millis(5), || {
+            TcpStream::connect("localhost:1")
+        });
         assert!(name.is_err());
         hog.let_go();
         occupant.join().unwrap();
@@ -426,13 +463,21 @@ fn in_a_destructor_of_a_cancelled_thread_a_look_up_fails_at_once() {
 #[test]
 fn the_same_addresses_are_accepted_as_by_std() {
     /// The addresses by our trait and by std's.
-    fn both<A>(addr: A) -> (Result<Vec<SocketAddr>, ErrorKind>, Result<Vec<SocketAddr>, ErrorKind>)
+    fn both<A>(
+        addr: A,
+    ) -> (
+        Result<Vec<SocketAddr>, ErrorKind>,
+        Result<Vec<SocketAddr>, ErrorKind>,
+    )
     where
         A: ToSocketAddrs + std::net::ToSocketAddrs,
     {
         let ours = ToSocketAddrs::to_socket_addrs(&addr).map(Iterator::collect);
         let std = std::net::ToSocketAddrs::to_socket_addrs(&addr).map(Iterator::collect);
-        (ours.map_err(|e: io::Error| e.kind()), std.map_err(|e: io::Error| e.kind()))
+        (
+            ours.map_err(|e: io::Error| e.kind()),
+            std.map_err(|e: io::Error| e.kind()),
+        )
     }
     fn assert_same<A>(addr: A)
     where
@@ -450,15 +495,33 @@ fn the_same_addresses_are_accepted_as_by_std() {
         assert_same((Ipv6Addr::LOCALHOST, 2));
         assert_same((IpAddr::from([10, 0, 0, 1]), 3));
         assert_same(&[SocketAddr::V4(v4), "[::1]:7".parse().unwrap()][..]);
-        let hosts = ["localhost", "127.0.0.1", "::1", "127.1", "", "no such host", "fe80::1%lo", "a:b"];
+        let hosts = [
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "127.1",
+            "",
+            "no such host",
+            "fe80::1%lo",
+            "a:b",
+        ];
         for host in hosts {
             assert_same((host, 80));
             assert_same((String::from(host), 81));
             let lent = &(host, 82);
             assert_same(lent);
         }
-        let texts =
-            ["127.0.0.1:80", "[::1]:80", "::1:80", "localhost:80", "localhost", "localhost:http", ":80", "", "localhost:70000"];
+        let texts = [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "::1:80",
+            "localhost:80",
+            "localhost",
+            "localhost:http",
+            ":80",
+            "",
+            "localhost:70000",
+        ];
         for text in texts {
             assert_same(text);
             assert_same(String::from(text));
@@ -487,8 +550,18 @@ fn hosts_are_looked_up_from_green_and_from_os_threads() {
     let check = || {
         let addrs: Vec<_> = lookup_host("localhost").unwrap().collect();
         assert!(!addrs.is_empty());
-        assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 0));
-        assert_eq!(lookup_host("::1").unwrap().map(|addr| addr.ip()).collect::<Vec<_>>(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+        assert!(
+            addrs
+                .iter()
+                .all(|addr| addr.ip().is_loopback() && addr.port() == 0)
+        );
+        assert_eq!(
+            lookup_host("::1")
+                .unwrap()
+                .map(|addr| addr.ip())
+                .collect::<Vec<_>>(),
+            [IpAddr::from(Ipv6Addr::LOCALHOST)]
+        );
         assert!(lookup_host("no.such.host.invalid").is_err());
     };
     check();

@@ -25,7 +25,10 @@ struct Counted {
 impl Clone for Counted {
     fn clone(&self) -> Counted {
         self.clones.fetch_add(1, SeqCst);
-        Counted { clones: self.clones.clone(), drops: self.drops.clone() }
+        Counted {
+            clones: self.clones.clone(),
+            drops: self.drops.clone(),
+        }
     }
 }
 
@@ -40,13 +43,22 @@ fn every_receiver_gets_every_message_in_order() {
     for workers in [1, 2] {
         on_workers(workers, || {
             let (sender, receiver) = broadcast::channel(10_000);
-            let receivers = (0..7).map(|_| sender.subscribe()).chain([receiver]).collect::<Vec<_>>();
+            let receivers = (0..7)
+                .map(|_| sender.subscribe())
+                .chain([receiver])
+                .collect::<Vec<_>>();
             let listeners: Vec<_> = receivers
                 .into_iter()
-                .map(|mut receiver| thread::spawn(move || (0..1000).all(|n| receiver.recv() == Ok(n))))
+                .map(|mut receiver| {
+                    thread::spawn(move || (0..1000).all(|n| receiver.recv() == Ok(n)))
+                })
                 .collect();
             (0..1000).for_each(|n| assert!(sender.send(n).is_ok()));
-            assert!(listeners.into_iter().all(|listener| listener.join().unwrap()));
+            assert!(
+                listeners
+                    .into_iter()
+                    .all(|listener| listener.join().unwrap())
+            );
         });
     }
 }
@@ -69,7 +81,10 @@ fn who_lags_is_told_how_many_were_missed_and_goes_on_with_the_oldest() {
     drop(sender);
     assert_eq!(slow.recv(), Err(RecvError::Lagged(1)));
     assert!((1..4).all(|n| slow.recv() == Ok(n) && fast.recv() == Ok(n)));
-    assert_eq!((slow.recv(), fast.try_recv()), (Err(RecvError::Closed), Err(TryRecvError::Closed)));
+    assert_eq!(
+        (slow.recv(), fast.try_recv()),
+        (Err(RecvError::Closed), Err(TryRecvError::Closed))
+    );
 }
 
 #[test]
@@ -80,7 +95,10 @@ fn a_receiver_gets_what_is_sent_from_its_beginning() {
     assert_eq!(sender.send(1), Ok(1));
     let mut second = first.resubscribe();
     assert_eq!(sender.send(2), Ok(2));
-    assert_eq!((first.recv(), first.recv(), second.recv()), (Ok(1), Ok(2), Ok(2)));
+    assert_eq!(
+        (first.recv(), first.recv(), second.recv()),
+        (Ok(1), Ok(2), Ok(2))
+    );
     assert!(first.is_empty() && second.is_empty() && sender.is_empty());
     assert!(first.same_channel(&second) && sender.same_channel(&sender.clone()));
     assert_eq!(sender.receiver_count(), 2);
@@ -98,7 +116,10 @@ fn it_is_closed_when_the_last_sender_is_gone_and_what_is_left_is_received() {
     other.send(2).unwrap();
     drop(other);
     assert!(receiver.is_closed());
-    assert_eq!((receiver.recv(), receiver.recv(), receiver.recv()), (Ok(1), Ok(2), Err(RecvError::Closed)));
+    assert_eq!(
+        (receiver.recv(), receiver.recv(), receiver.recv()),
+        (Ok(1), Ok(2), Err(RecvError::Closed))
+    );
 }
 
 #[test]
@@ -144,7 +165,10 @@ fn receivers_wait_time_out_and_are_cancelled() {
         sim::check(0..50, || {
             let (sender, mut receiver) = broadcast::channel(4);
             assert_eq!(receiver.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-            assert_eq!(receiver.recv_deadline(hebra::time::now() + SHORT), Err(RecvTimeoutError::Timeout));
+            assert_eq!(
+                receiver.recv_deadline(hebra::time::now() + SHORT),
+                Err(RecvTimeoutError::Timeout)
+            );
             let mut other = sender.subscribe();
             let cancelled = thread::spawn(move || other.recv());
             let listener = thread::spawn(move || (receiver.recv_timeout(HOUR), receiver.recv()));
@@ -178,7 +202,10 @@ fn under_many_schedules_each_receiver_accounts_for_every_message() {
         sim::check(0..2000, || {
             let below = |n: u64| sim::random() % n;
             let (sender, receiver) = broadcast::channel(1 + below(4) as usize);
-            let receivers = (0..below(3)).map(|_| sender.subscribe()).chain([receiver]).collect::<Vec<_>>();
+            let receivers = (0..below(3))
+                .map(|_| sender.subscribe())
+                .chain([receiver])
+                .collect::<Vec<_>>();
             let listeners: Vec<_> = receivers
                 .into_iter()
                 .map(|mut receiver| {
@@ -208,7 +235,11 @@ fn under_many_schedules_each_receiver_accounts_for_every_message() {
                 }
             }
             drop(sender);
-            assert!(listeners.into_iter().all(|listener| listener.join().unwrap().0 == 20));
+            assert!(
+                listeners
+                    .into_iter()
+                    .all(|listener| listener.join().unwrap().0 == 20)
+            );
         });
     });
 }
@@ -220,10 +251,25 @@ fn a_channel_that_keeps_nothing_is_refused() {
 
 #[test]
 fn what_errors_say() {
-    assert_eq!(RecvError::Lagged(3).to_string(), "the receiver has lagged behind and missed 3 messages");
-    assert_eq!(TryRecvError::Empty.to_string(), "receiving on an empty channel");
-    assert_eq!(RecvTimeoutError::Timeout.to_string(), "timed out waiting on receive operation");
-    assert_eq!(RecvTimeoutError::from(RecvError::Closed).to_string(), "receiving on a closed channel");
+    assert_eq!(
+        RecvError::Lagged(3).to_string(),
+        "the receiver has lagged behind and missed 3 messages"
+    );
+    assert_eq!(
+        TryRecvError::Empty.to_string(),
+        "receiving on an empty channel"
+    );
+    assert_eq!(
+        RecvTimeoutError::Timeout.to_string(),
+        "timed out waiting on receive operation"
+    );
+    assert_eq!(
+        RecvTimeoutError::from(RecvError::Closed).to_string(),
+        "receiving on a closed channel"
+    );
     let (sender, receiver) = broadcast::channel::<u32>(1);
-    assert_eq!(format!("{sender:?} {receiver:?}"), "Sender { .. } Receiver { .. }");
+    assert_eq!(
+        format!("{sender:?} {receiver:?}"),
+        "Sender { .. } Receiver { .. }"
+    );
 }

@@ -1,4 +1,5 @@
-//! Cancelling: `JoinHandle::cancel`, `timeout`, `shield`. What was cancelled did not happen, and who was cancelled does not linger.
+//! Cancelling: `JoinHandle::cancel`, `timeout`, `shield`. What was cancelled did not happen, and
+//! who was cancelled does not linger.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +9,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use hebra::net::{TcpListener, TcpStream};
-use hebra::thread::{self, Cancelled, Elapsed, JoinHandle, JoinSet, is_cancelled, shield, timeout, timeout_at};
+use hebra::thread::{
+    self, Cancelled, Elapsed, JoinHandle, JoinSet, is_cancelled, shield, timeout, timeout_at,
+};
 use hebra::{Config, Generator, Runtime};
 
 use support::{bounded, on_workers, wait_until};
@@ -43,14 +46,17 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 fn cancelled<T>(result: thread::Result<T>) -> Cancelled {
     let payload = result.err().expect("it did not return");
-    *payload.downcast_ref::<Cancelled>().expect("it did not panic")
+    *payload
+        .downcast_ref::<Cancelled>()
+        .expect("it did not panic")
 }
 
 fn caught<T>(f: impl FnOnce() -> T) -> thread::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
-/// Spawns a thread that has begun when this returns. With one worker it has got as far as its first wait.
+/// Spawns a thread that has begun when this returns. With one worker it has got as far as its first
+/// wait.
 fn begun<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let began = Arc::new(AtomicBool::new(false));
     let tell = began.clone();
@@ -69,7 +75,8 @@ fn connection() -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// Green threads that wait for ever, each in its own way, and what they are called. They own `owned`, and tell when they have begun.
+/// Green threads that wait for ever, each in its own way, and what they are called. They own
+/// `owned`, and tell when they have begun.
 fn spawn_waiting<T: Clone + Send + 'static>(owned: &T) -> Vec<(&'static str, JoinHandle<()>)> {
     let began = Arc::new(AtomicUsize::new(0));
     let mut waiting = Vec::new();
@@ -119,10 +126,19 @@ fn spawn_waiting<T: Clone + Send + 'static>(owned: &T) -> Vec<(&'static str, Joi
             }
         }),
     );
-    spawn("a joiner", Box::new(|| drop(thread::spawn(|| thread::sleep(FOR_EVER)).join())));
+    spawn(
+        "a joiner",
+        Box::new(|| drop(thread::spawn(|| thread::sleep(FOR_EVER)).join())),
+    );
     spawn("an acceptor", Box::new(move || drop(listener.accept())));
-    spawn("a reader", Box::new(move || drop((near.read(&mut [0; 8]), far))));
-    spawn("a writer", Box::new(move || drop((loop_writing(&mut writer), quiet))));
+    spawn(
+        "a reader",
+        Box::new(move || drop((near.read(&mut [0; 8]), far))),
+    );
+    spawn(
+        "a writer",
+        Box::new(move || drop((loop_writing(&mut writer), quiet))),
+    );
     spawn(
         "a joiner of a set",
         Box::new(|| {
@@ -137,7 +153,10 @@ fn spawn_waiting<T: Clone + Send + 'static>(owned: &T) -> Vec<(&'static str, Joi
             thread::scope(|s| drop(s.spawn(|| thread::sleep(FOR_EVER))));
         }),
     );
-    spawn("a time-out", Box::new(|| timeout(FOR_EVER, || thread::sleep(FOR_EVER)).unwrap()));
+    spawn(
+        "a time-out",
+        Box::new(|| timeout(FOR_EVER, || thread::sleep(FOR_EVER)).unwrap()),
+    );
     let count = waiting.len();
     wait_until(|| began.load(SeqCst) == count);
     waiting
@@ -154,7 +173,10 @@ fn whoever_waits_unwinds_and_drops_what_it_owns() {
         for (name, handle) in spawn_waiting(&owned) {
             handle.cancel();
             let cancelled = cancelled(handle.join());
-            assert!(cancelled.location().is_some_and(|at| at.file() == file!()), "{name}");
+            assert!(
+                cancelled.location().is_some_and(|at| at.file() == file!()),
+                "{name}"
+            );
         }
         assert_eq!(Arc::strong_count(&owned), 1);
     });
@@ -168,9 +190,14 @@ fn a_join_tells_who_asked_first() {
         handle.cancel();
         handle.cancel();
         let cancelled = cancelled(handle.join());
-        let at = cancelled.location().expect("it was not the end of the runtime");
+        let at = cancelled
+            .location()
+            .expect("it was not the end of the runtime");
         assert_eq!((at.file(), at.line()), (file!(), line));
-        assert_eq!(cancelled.to_string(), format!("the green thread was cancelled at {at}"));
+        assert_eq!(
+            cancelled.to_string(),
+            format!("the green thread was cancelled at {at}")
+        );
     });
 }
 
@@ -448,7 +475,8 @@ fn a_joiner_cancelled_with_its_result_at_hand_gets_it() {
 fn a_token_that_comes_as_its_park_is_cancelled_stays() {
     on_green_and_os(|| {
         let me = thread::current();
-        // The token comes between the end of the wait and its cancellation, which the deadline has brought about.
+        // The token comes between the end of the wait and its cancellation, which the deadline has
+        // brought about.
         let (ask, asked) = mpsc::channel::<Instant>();
         let helper = std::thread::spawn(move || {
             for at in asked {
@@ -462,7 +490,8 @@ fn a_token_that_comes_as_its_park_is_cancelled_stays() {
             let wait = Duration::from_micros(60);
             let at = Instant::now() + wait;
             // From a little too early to a little too late.
-            ask.send(at + Duration::from_nanos(round % 100 * 600)).unwrap();
+            ask.send(at + Duration::from_nanos(round % 100 * 600))
+                .unwrap();
             if timeout_at(at, thread::park).is_err() {
                 // It has not happened, so the token is still to come or there.
                 thread::park();
@@ -508,7 +537,10 @@ fn no_byte_and_no_connection_is_lost_when_time_outs_race_with_them() {
                     Err(Elapsed { .. }) => {}
                 }
             }
-            assert_eq!(received, (0..10).map(|byte| (round + byte) as u8).collect::<Vec<_>>());
+            assert_eq!(
+                received,
+                (0..10).map(|byte| (round + byte) as u8).collect::<Vec<_>>()
+            );
         }
         client.join().unwrap();
     });
@@ -553,7 +585,8 @@ fn a_loop_that_swallows_its_cancellation_lets_the_others_run_even_if_it_shields_
         let handle = begun(move || {
             while !look.load(SeqCst) {
                 let _ = caught(|| {
-                    // A time-out that ends behind a shield does not make the cancellation a new one.
+                    // A time-out that ends behind a shield does not make the cancellation a new
+                    // one.
                     let _farewell = OnDrop(|| shield(|| timeout(FOR_EVER, || ()).unwrap()));
                     thread::sleep(FOR_EVER);
                 });
@@ -614,18 +647,31 @@ fn a_cancelled_join_of_a_set_and_of_a_scope_raises_too() {
 fn who_unwinds_does_not_linger_in_its_destructors() {
     on_one_and_two(|_| {
         let (mut near, mut far) = connection();
-        let (listener, count) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (listener, count) = (
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let tell = count.clone();
         let handle = begun(move || {
             let _destructor = OnDrop(|| {
-                let errors = [near.read(&mut [0]).unwrap_err(), listener.accept().map(drop).unwrap_err()];
-                assert!(errors.iter().all(|error| error.kind() != ErrorKind::Interrupted));
+                let errors = [
+                    near.read(&mut [0]).unwrap_err(),
+                    listener.accept().map(drop).unwrap_err(),
+                ];
+                assert!(
+                    errors
+                        .iter()
+                        .all(|error| error.kind() != ErrorKind::Interrupted)
+                );
                 // Std's loops end at such an error.
                 assert!(near.read_to_end(&mut Vec::new()).is_err());
                 thread::sleep(FOR_EVER);
                 thread::park();
                 thread::yield_now();
-                assert!(timeout(FOR_EVER, || thread::sleep(FOR_EVER)).is_ok(), "a sleep returns at once");
+                assert!(
+                    timeout(FOR_EVER, || thread::sleep(FOR_EVER)).is_ok(),
+                    "a sleep returns at once"
+                );
                 tell.fetch_add(1, SeqCst);
             });
             thread::sleep(FOR_EVER);
@@ -705,13 +751,17 @@ fn a_parked_shield_is_not_woken_by_a_cancellation() {
         });
         wait_until(|| began.load(SeqCst));
         handle.cancel();
-        assert!(handle.join().unwrap() >= SHORTLY * 10, "no cancel point came after it");
+        assert!(
+            handle.join().unwrap() >= SHORTLY * 10,
+            "no cancel point came after it"
+        );
     });
 }
 
 #[test]
 fn a_shielded_thread_is_not_orphaned() {
-    // asyncio's shield returns to who was cancelled and leaves the task behind; ours returns when it is done.
+    // asyncio's shield returns to who was cancelled and leaves the task behind; ours returns when
+    // it is done.
     on_one_and_two(|_| {
         let done = Arc::new(AtomicBool::new(false));
         let tell = done.clone();
@@ -879,9 +929,17 @@ fn a_time_out_of_zero_and_a_deadline_in_the_past_cancel_at_the_first_cancel_poin
 #[test]
 fn a_time_out_too_long_to_be_said_never_comes() {
     on_green_and_os(|| {
-        for never in [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(1 << 40)] {
+        for never in [
+            Duration::MAX,
+            Duration::from_secs(u64::MAX / 4),
+            Duration::from_secs(1 << 40),
+        ] {
             assert_eq!(timeout(never, || thread::sleep(SHORTLY)), Ok(()));
-            assert_eq!(timeout(SHORTLY, || timeout(never, || thread::sleep(never)).is_ok()).map_err(|_| ()), Err(()));
+            assert_eq!(
+                timeout(SHORTLY, || timeout(never, || thread::sleep(never)).is_ok())
+                    .map_err(|_| ()),
+                Err(())
+            );
         }
         assert!(timeout(Duration::MAX, || thread::deadline().is_none()).unwrap());
     });
@@ -894,7 +952,8 @@ fn on_an_os_thread_every_wait_is_timed_out() {
         let (end, ended) = mpsc::channel::<()>();
         let runtime = std::thread::spawn(move || {
             on_workers(1, || {
-                tell.send(thread::spawn(|| thread::sleep(FOR_EVER))).unwrap();
+                tell.send(thread::spawn(|| thread::sleep(FOR_EVER)))
+                    .unwrap();
                 while ended.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
                     thread::sleep(SHORTLY);
                 }
@@ -924,10 +983,17 @@ fn on_an_os_thread_every_wait_is_timed_out() {
         assert!(timeout(SHORTLY, || loop_writing(&mut near)).is_err());
         far.set_read_timeout(Some(FOR_EVER)).unwrap();
         near.set_read_timeout(Some(SHORTLY)).unwrap();
-        let error = timeout(FOR_EVER, || near.read(&mut [0; 8])).unwrap().unwrap_err();
+        let error = timeout(FOR_EVER, || near.read(&mut [0; 8]))
+            .unwrap()
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         far.write_all(b"here").unwrap();
-        assert_eq!(timeout(FOR_EVER, || near.read(&mut [0; 8])).unwrap().unwrap(), 4);
+        assert_eq!(
+            timeout(FOR_EVER, || near.read(&mut [0; 8]))
+                .unwrap()
+                .unwrap(),
+            4
+        );
         drop(end);
         runtime.join().unwrap();
     });
@@ -949,8 +1015,12 @@ fn a_time_out_of_an_operation_is_its_error_and_one_around_it_is_elapsed() {
 
 #[test]
 fn elapsed_is_an_io_error_that_timed_out() {
-    let late: std::io::Error = bounded(|| timeout(Duration::ZERO, thread::park).unwrap_err().into());
-    assert_eq!((late.kind(), late.to_string().as_str()), (ErrorKind::TimedOut, "the deadline has elapsed"));
+    let late: std::io::Error =
+        bounded(|| timeout(Duration::ZERO, thread::park).unwrap_err().into());
+    assert_eq!(
+        (late.kind(), late.to_string().as_str()),
+        (ErrorKind::TimedOut, "the deadline has elapsed")
+    );
 }
 
 #[test]
@@ -986,9 +1056,14 @@ fn in_a_destructor_that_runs_because_of_a_panic_waits_end_when_time_is_up() {
     on_green_and_os(|| {
         let result = caught(|| {
             let _destructor = OnDrop(|| {
-                assert!(timeout(SHORTLY, || thread::sleep(FOR_EVER)).is_ok(), "nothing can unwind once more");
+                assert!(
+                    timeout(SHORTLY, || thread::sleep(FOR_EVER)).is_ok(),
+                    "nothing can unwind once more"
+                );
                 assert!(timeout(SHORTLY, thread::park).is_ok());
-                assert!(timeout(Duration::ZERO, || (0..10).for_each(|_| thread::yield_now())).is_ok());
+                assert!(
+                    timeout(Duration::ZERO, || (0..10).for_each(|_| thread::yield_now())).is_ok()
+                );
             });
             panic::resume_unwind(Box::new(()));
         });
@@ -1038,7 +1113,10 @@ fn the_nearest_deadline_is_told() {
 fn a_time_out_leaves_no_timer_behind() {
     on_green_and_os(|| {
         for _ in 0..100 {
-            timeout(Duration::from_micros(300), || thread::park_timeout(Duration::from_micros(1))).ok();
+            timeout(Duration::from_micros(300), || {
+                thread::park_timeout(Duration::from_micros(1))
+            })
+            .ok();
         }
         let start = Instant::now();
         thread::sleep(SHORTLY);
@@ -1116,7 +1194,9 @@ fn cancelled_threads_by_the_thousand_all_end() {
             .collect();
         wait_until(|| owned.load(SeqCst) == sleepers.len());
         sleepers.iter().for_each(JoinHandle::cancel);
-        sleepers.into_iter().for_each(|sleeper| _ = cancelled(sleeper.join()));
+        sleepers
+            .into_iter()
+            .for_each(|sleeper| _ = cancelled(sleeper.join()));
         assert_eq!(Arc::strong_count(&owned), 1);
     });
 }
@@ -1146,7 +1226,11 @@ fn a_time_out_around_run_reaches_inside_and_ends_everything() {
         assert_eq!(present.load(SeqCst), 0);
         assert!(!is_cancelled(), "it is over");
         // It can be used again, and what comes late counts.
-        let value = bounded(|| timeout(Duration::ZERO, || runtime.run(|| shield(|| thread::sleep(SHORTLY)))));
+        let value = bounded(|| {
+            timeout(Duration::ZERO, || {
+                runtime.run(|| shield(|| thread::sleep(SHORTLY)))
+            })
+        });
         assert_eq!(value, Ok(()));
         let shielded = bounded(|| timeout(SHORTLY, || shield(|| runtime.run(thread::deadline))));
         assert_eq!(shielded, Ok(None));
@@ -1158,8 +1242,11 @@ fn a_time_out_around_run_in_a_destructor_of_an_unwinding_thread_is_none_for_what
     let ran = Cell::new(false);
     let unwound = caught(|| {
         let _runs = OnDrop(|| {
-            let value =
-                timeout(Duration::ZERO, || Runtime::new(Config::default().workers(1)).unwrap().run(|| thread::sleep(SHORTLY)));
+            let value = timeout(Duration::ZERO, || {
+                Runtime::new(Config::default().workers(1))
+                    .unwrap()
+                    .run(|| thread::sleep(SHORTLY))
+            });
             ran.set(value.is_ok());
         });
         panic::resume_unwind(Box::new(()));

@@ -1,4 +1,5 @@
-//! Channels: one set of laws, kept by crossbeam's and by ours alike: ours on OS threads, on one worker and on two.
+//! Channels: one set of laws, kept by crossbeam's and by ours alike: ours on OS threads, on one
+//! worker and on two.
 
 mod support;
 

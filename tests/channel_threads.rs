@@ -1,5 +1,5 @@
-//! Channels between green threads: cancellation, crowds, fairness, mixtures with OS threads; and many simulated schedules, with a
-//! ledger that accounts for every message.
+//! Channels between green threads: cancellation, crowds, fairness, mixtures with OS threads; and
+//! many simulated schedules, with a ledger that accounts for every message.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hebra::channel::{self, Receiver, RecvError, Select, SendError, Sender, TryRecvError, bounded, never, select, unbounded};
+use hebra::channel::{
+    self, Receiver, RecvError, Select, SendError, Sender, TryRecvError, bounded, never, select,
+    unbounded,
+};
 use hebra::{sim, thread};
 use rustix::thread::MembarrierCommand;
 
@@ -21,7 +24,8 @@ mod support;
 const SHORT: Duration = Duration::from_millis(5);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Runs a test under some seeds. When a sleep ends in a simulation, everybody else waits for something.
+/// Runs a test under some seeds. When a sleep ends in a simulation, everybody else waits for
+/// something.
 fn simulate(test: impl Fn()) {
     within_bounds(|| sim::check(0..50, &test));
 }
@@ -63,7 +67,8 @@ fn handles_go_wherever_their_messages_may_go() {
 fn messages_that_cannot_leave_their_thread_go_between_local_ones() {
     on_workers(1, || {
         let (sender, receiver) = bounded(0);
-        let echo = thread::spawn_local(move || receiver.recv().map(|text: std::rc::Rc<str>| text.len()));
+        let echo =
+            thread::spawn_local(move || receiver.recv().map(|text: std::rc::Rc<str>| text.len()));
         select! { send(sender, "four".into()) -> result => result.unwrap() }
         assert_eq!(echo.join().unwrap(), Ok(4));
     });
@@ -85,7 +90,9 @@ fn who_waits_first_is_served_first() {
                 })
                 .collect();
             assert!(receiver.iter().take(10).eq(0..10));
-            producers.into_iter().for_each(|producer| producer.join().unwrap());
+            producers
+                .into_iter()
+                .for_each(|producer| producer.join().unwrap());
             let consumers: Vec<_> = (0..10)
                 .map(|n| {
                     let receiver = receiver.clone();
@@ -95,7 +102,9 @@ fn who_waits_first_is_served_first() {
                 })
                 .collect();
             (0..10).for_each(|n| sender.send(n).unwrap());
-            consumers.into_iter().for_each(|consumer| consumer.join().unwrap());
+            consumers
+                .into_iter()
+                .for_each(|consumer| consumer.join().unwrap());
         }
     });
 }
@@ -194,7 +203,10 @@ fn a_time_out_around_an_operation_undoes_it() {
             }
         });
         assert!(late.is_err());
-        assert!(sender.try_send(1).is_err() && receiver.try_recv().is_err(), "nobody is left waiting");
+        assert!(
+            sender.try_send(1).is_err() && receiver.try_recv().is_err(),
+            "nobody is left waiting"
+        );
     });
 }
 
@@ -204,7 +216,10 @@ fn a_time_out_works_on_os_threads_too() {
         let (sender, receiver) = bounded(0);
         assert!(thread::timeout(SHORT, || receiver.recv()).is_err());
         assert!(thread::timeout(SHORT, || sender.send(1)).is_err());
-        assert!(sender.try_send(1).is_err() && receiver.try_recv().is_err(), "nobody is left waiting");
+        assert!(
+            sender.try_send(1).is_err() && receiver.try_recv().is_err(),
+            "nobody is left waiting"
+        );
     });
 }
 
@@ -236,7 +251,11 @@ fn in_a_destructor_of_a_cancelled_thread_what_can_be_had_at_once_is_had_and_the_
             let receiver = receiver.clone();
             move || {
                 let sent = (sender.send(1), sender.send(2), sender.send_timeout(3, HOUR));
-                let received = (receiver.recv(), receiver.recv(), receiver.recv_timeout(HOUR));
+                let received = (
+                    receiver.recv(),
+                    receiver.recv(),
+                    receiver.recv_timeout(HOUR),
+                );
                 let selected = select! {
                     recv(receiver) -> message => message,
                     send(full, 1) -> result => result.map(|()| 0).map_err(|SendError(_)| RecvError),
@@ -253,9 +272,27 @@ fn in_a_destructor_of_a_cancelled_thread_what_can_be_had_at_once_is_had_and_the_
             }
         });
         let (sent, received, selected, ready, selected_in_time) = results;
-        assert_eq!(sent, (Ok(()), Err(SendError(2)), Err(channel::SendTimeoutError::Disconnected(3))));
-        assert_eq!(received, (Ok(1), Err(RecvError), Err(channel::RecvTimeoutError::Disconnected)));
-        assert_eq!(selected, Err(RecvError), "one of them is selected, and fails");
+        assert_eq!(
+            sent,
+            (
+                Ok(()),
+                Err(SendError(2)),
+                Err(channel::SendTimeoutError::Disconnected(3))
+            )
+        );
+        assert_eq!(
+            received,
+            (
+                Ok(1),
+                Err(RecvError),
+                Err(channel::RecvTimeoutError::Disconnected)
+            )
+        );
+        assert_eq!(
+            selected,
+            Err(RecvError),
+            "one of them is selected, and fails"
+        );
         assert_eq!(ready, (0, Err(channel::ReadyTimeoutError)));
         assert_eq!(selected_in_time, Err(RecvError));
     });
@@ -270,10 +307,13 @@ fn the_end_of_a_runtime_ends_whoever_waits_for_channels() {
             let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers)).unwrap();
             runtime.run(|| {
                 for _ in 0..10 {
-                    let (sender, receiver, dropped) = (sender.clone(), receiver.clone(), dropped.clone());
+                    let (sender, receiver, dropped) =
+                        (sender.clone(), receiver.clone(), dropped.clone());
                     let (only, alone) = bounded::<u32>(0);
                     thread::spawn(move || sender.send(Counted(dropped)));
-                    thread::spawn(move || select! { recv(alone) -> _ => {}, recv(never::<()>()) -> _ => {} });
+                    thread::spawn(
+                        move || select! { recv(alone) -> _ => {}, recv(never::<()>()) -> _ => {} },
+                    );
                     drop(receiver);
                     std::mem::forget(only);
                 }
@@ -354,8 +394,9 @@ fn a_message_that_is_given_back_wakes_who_waits_for_it() {
             });
             sender.send(1).unwrap();
             thread::sleep(SHORT);
-            let waiting =
-                thread::spawn(move || select! { recv(receiver) -> message => message, recv(never()) -> message => message });
+            let waiting = thread::spawn(
+                move || select! { recv(receiver) -> message => message, recv(never()) -> message => message },
+            );
             thread::sleep(SHORT);
             assert!(!waiting.is_finished());
             holder.cancel();
@@ -382,7 +423,11 @@ fn a_message_that_is_given_back_when_everybody_else_has_gone_goes_with_the_chann
             assert!(sender.send(Counted(dropped.clone())).is_ok());
             drop(sender);
             thread::sleep(SHORT);
-            assert_eq!(other.try_recv().map(drop), Err(TryRecvError::Disconnected), "the message is somebody's");
+            assert_eq!(
+                other.try_recv().map(drop),
+                Err(TryRecvError::Disconnected),
+                "the message is somebody's"
+            );
             drop(other);
             holder.cancel();
             assert!(holder.join().is_err());
@@ -398,7 +443,10 @@ fn a_place_that_was_selected_and_not_filled_goes_to_the_next() {
         let mut select = Select::new();
         select.send(&sender);
         let operation = select.select();
-        assert!(sender.is_full() && receiver.try_recv().is_err(), "the place is taken, and empty");
+        assert!(
+            sender.is_full() && receiver.try_recv().is_err(),
+            "the place is taken, and empty"
+        );
         let next = thread::spawn({
             let sender = sender.clone();
             move || sender.send(2)
@@ -426,7 +474,13 @@ fn a_receiver_whose_sender_gives_up_waits_for_another() {
             let gives_up = thread::spawn({
                 let sender = sender.clone();
                 move || {
-                    let message = || if sender.is_full() { panic!("there is no message") } else { 1 };
+                    let message = || {
+                        if sender.is_full() {
+                            panic!("there is no message")
+                        } else {
+                            1
+                        }
+                    };
                     select! {
                         send(sender, message()) -> _ => {}
                         recv(never::<()>()) -> _ => {}
@@ -465,7 +519,10 @@ fn a_sender_that_is_cancelled_while_it_makes_its_message_owes_nobody() {
         thread::sleep(2 * SHORT);
         assert!(!consumer.is_finished());
         slow.cancel();
-        assert_eq!(consumer.join().unwrap(), Err(channel::RecvTimeoutError::Timeout));
+        assert_eq!(
+            consumer.join().unwrap(),
+            Err(channel::RecvTimeoutError::Timeout)
+        );
         assert!(slow.join().is_err());
         assert!(sender.send(2).is_err());
     });
@@ -490,7 +547,10 @@ fn a_slow_message_arrives() {
             });
             thread::sleep(SHORT);
             let consumer = waiting.unwrap_or_else(consumer);
-            assert_eq!((consumer.join().unwrap(), slow.join().unwrap()), (1, Ok(())));
+            assert_eq!(
+                (consumer.join().unwrap(), slow.join().unwrap()),
+                (1, Ok(()))
+            );
         });
     }
 }
@@ -511,8 +571,15 @@ fn an_operation_is_completed_with_its_own_handle() {
         let _ = select.select().send(&sender, 2);
     }));
     assert!(wrong_receiver.is_err() && wrong_sender.is_err());
-    assert_eq!((receiver.try_recv(), other.try_recv()), (Ok(1), Err(TryRecvError::Empty)));
-    assert_eq!(other_sender.try_send(3), Ok(()), "the place has been given back");
+    assert_eq!(
+        (receiver.try_recv(), other.try_recv()),
+        (Ok(1), Err(TryRecvError::Empty))
+    );
+    assert_eq!(
+        other_sender.try_send(3),
+        Ok(()),
+        "the place has been given back"
+    );
 }
 
 #[test]
@@ -547,8 +614,17 @@ fn destructors_of_messages_may_use_the_channel_and_panic() {
     }
     let dropped = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = unbounded();
-    (0..3).for_each(|_| assert!(sender.send(Nosy(Some(sender.clone()), dropped.clone())).is_ok()));
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(receiver))).is_err(), "a panic in one of them goes on");
+    (0..3).for_each(|_| {
+        assert!(
+            sender
+                .send(Nosy(Some(sender.clone()), dropped.clone()))
+                .is_ok()
+        )
+    });
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| drop(receiver))).is_err(),
+        "a panic in one of them goes on"
+    );
     assert_eq!(dropped.load(SeqCst), 6, "all of them have been dropped");
 }
 
@@ -556,7 +632,12 @@ fn destructors_of_messages_may_use_the_channel_and_panic() {
 
 /// Runs a test with a hundred thousand green threads.
 fn crowded<T>(workers: usize, test: impl FnOnce() -> T) -> T {
-    let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers).stack_size(64 << 10)).unwrap();
+    let runtime = hebra::Runtime::new(
+        hebra::Config::default()
+            .workers(workers)
+            .stack_size(64 << 10),
+    )
+    .unwrap();
     within_bounds(|| runtime.run(test))
 }
 
@@ -576,14 +657,18 @@ fn close_a_crowd(crowd: usize, wait: impl Fn(&Receiver<u32>) + Send + Clone + 's
     wait_until(|| waiting.load(SeqCst) == crowd);
     let start = Instant::now();
     drop(sender);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     start.elapsed()
 }
 
 #[test]
 fn a_hundred_thousand_wake_when_their_channel_is_closed() {
     crowded(2, || {
-        close_a_crowd(100_000, |receiver| assert_eq!(receiver.recv(), Err(RecvError)));
+        close_a_crowd(100_000, |receiver| {
+            assert_eq!(receiver.recv(), Err(RecvError))
+        });
         close_a_crowd(20_000, |receiver| {
             select! {
                 recv(receiver) -> message => assert_eq!(message, Err(RecvError)),
@@ -610,7 +695,8 @@ fn a_crowd_leaves_from_the_middle_of_the_line_in_no_time() {
             })
             .collect();
         thread::yield_now();
-        let (odd, even): (Vec<_>, Vec<_>) = crowd.into_iter().enumerate().partition(|(n, _)| n % 2 == 1);
+        let (odd, even): (Vec<_>, Vec<_>) =
+            crowd.into_iter().enumerate().partition(|(n, _)| n % 2 == 1);
         for (_, thread) in odd.into_iter().rev().chain(even) {
             thread.cancel();
             assert!(thread.join().is_err());
@@ -636,10 +722,18 @@ fn what_a_crowd_has_sent_arrives() {
 
 /// Sends numbers and receives others, as many; returns the sum of what has come.
 fn exchange(sender: &Sender<u64>, receiver: &Receiver<u64>, numbers: std::ops::Range<u64>) -> u64 {
-    numbers.map(|number| sender.send(number).map(|()| receiver.recv().unwrap()).unwrap()).sum()
+    numbers
+        .map(|number| {
+            sender
+                .send(number)
+                .map(|()| receiver.recv().unwrap())
+                .unwrap()
+        })
+        .sum()
 }
 
-/// A channel is quick for the OS thread that has long used it alone, and then somebody else comes, again and again.
+/// A channel is quick for the OS thread that has long used it alone, and then somebody else comes,
+/// again and again.
 #[test]
 fn nothing_is_lost_when_a_channel_changes_hands_between_os_threads() {
     const ALONE: u64 = 20_000;
@@ -684,8 +778,12 @@ fn a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_proce
     if !rustix::thread::membarrier_query().contains_command(MembarrierCommand::PrivateExpedited) {
         return; // No channel is ever one OS thread's there.
     }
-    let output =
-        within_bounds(|| child("a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_process", &[]));
+    let output = within_bounds(|| {
+        child(
+            "a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_process",
+            &[],
+        )
+    });
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
     assert!(stderr(&output).contains("membarrier"), "{output:?}");
 }
@@ -694,18 +792,46 @@ fn a_channel_that_cannot_be_taken_away_from_an_os_thread_any_more_ends_the_proce
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn refuse_membarrier() {
-    let step = |code: u32, if_not: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: if_not, k };
+    let step = |code: u32, if_not: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: if_not,
+        k,
+    };
     let mut steps = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_membarrier as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            libc::SYS_membarrier as u32,
+        ),
+        step(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
         step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: 4, filter: steps.as_mut_ptr() };
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: steps.as_mut_ptr(),
+    };
     // SAFETY: takes no pointer.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    assert_eq!(
+        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) },
+        0
+    );
     // SAFETY: the program is there, and of that length.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
+    assert_eq!(
+        unsafe {
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
+        },
+        0
+    );
 }
 
 #[test]
@@ -784,9 +910,16 @@ fn the_end_of_a_thread_can_be_waited_for() {
         };
         assert_eq!(first, "the end");
         assert!(worker.is_finished());
-        assert!(channel::finished(&worker).recv().is_err(), "also afterwards");
+        assert!(
+            channel::finished(&worker).recv().is_err(),
+            "also afterwards"
+        );
         assert_eq!(worker.join().unwrap(), 5);
-        assert_eq!(end.recv(), Err(RecvError), "for good, and without the handle");
+        assert_eq!(
+            end.recv(),
+            Err(RecvError),
+            "for good, and without the handle"
+        );
     });
 }
 
@@ -833,7 +966,11 @@ fn green_threads_and_os_threads_share_channels() {
         on_workers(2, move || {
             for _ in 0..4 {
                 let (receiver, back_sender) = (receiver.clone(), back_sender.clone());
-                thread::spawn(move || receiver.iter().for_each(|n: u64| back_sender.send(n + 1).unwrap()));
+                thread::spawn(move || {
+                    receiver
+                        .iter()
+                        .for_each(|n: u64| back_sender.send(n + 1).unwrap())
+                });
             }
             drop((receiver, back_sender));
             let producers: Vec<_> = (0..4)
@@ -844,13 +981,18 @@ fn green_threads_and_os_threads_share_channels() {
                 .collect();
             drop(sender);
             let mut sum = 0;
-            while let Ok(n) = select! { recv(back) -> message => message, recv(never::<u64>()) -> message => message } {
+            while let Ok(n) = select! { recv(back) -> message => message, recv(never::<u64>()) -> message => message }
+            {
                 sum += n;
             }
             assert_eq!(sum, 4 * (0..500).map(|n| n + 1).sum::<u64>());
-            producers.into_iter().for_each(|producer| producer.join().unwrap());
+            producers
+                .into_iter()
+                .for_each(|producer| producer.join().unwrap());
         });
-        outside.into_iter().for_each(|thread| thread.join().unwrap());
+        outside
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     }
 }
 
@@ -887,8 +1029,14 @@ impl Drop for Message {
 impl Ledger {
     fn make(self: &Arc<Ledger>, channel: usize) -> Message {
         let mut records = self.records.lock().unwrap();
-        records.push(Record { channel, ..Record::default() });
-        Message { id: records.len() - 1, ledger: self.clone() }
+        records.push(Record {
+            channel,
+            ..Record::default()
+        });
+        Message {
+            id: records.len() - 1,
+            ledger: self.clone(),
+        }
     }
 
     fn with(&self, id: usize, f: impl FnOnce(&mut Record)) {
@@ -916,12 +1064,33 @@ impl Ledger {
     fn close(&self, receivers_went_first: &[bool]) -> HashMap<&'static str, usize> {
         let mut totals = HashMap::new();
         for (id, record) in self.records.lock().unwrap().iter().enumerate() {
-            let Record { channel, sent, returned, received, dropped } = *record;
-            assert_eq!(dropped, 1, "message {id} was dropped {dropped} times: {record:?}");
-            assert!(sent + returned <= 1 && received <= 1, "message {id} was there more than once: {record:?}");
-            assert!(returned + received <= 1, "message {id} has come back and arrived: {record:?}");
-            assert!(received <= sent, "message {id} has arrived, but its sender was told otherwise: {record:?}");
-            assert!(sent <= received || receivers_went_first[channel], "message {id} is lost: {record:?}");
+            let Record {
+                channel,
+                sent,
+                returned,
+                received,
+                dropped,
+            } = *record;
+            assert_eq!(
+                dropped, 1,
+                "message {id} was dropped {dropped} times: {record:?}"
+            );
+            assert!(
+                sent + returned <= 1 && received <= 1,
+                "message {id} was there more than once: {record:?}"
+            );
+            assert!(
+                returned + received <= 1,
+                "message {id} has come back and arrived: {record:?}"
+            );
+            assert!(
+                received <= sent,
+                "message {id} has arrived, but its sender was told otherwise: {record:?}"
+            );
+            assert!(
+                sent <= received || receivers_went_first[channel],
+                "message {id} is lost: {record:?}"
+            );
             *totals.entry("sent").or_default() += sent;
             *totals.entry("returned").or_default() += returned;
             *totals.entry("cancelled").or_default() += usize::from(sent + returned == 0);
@@ -961,17 +1130,27 @@ fn produce(ledger: &Arc<Ledger>, senders: &[Sender<Message>]) {
     let result = match below(6) {
         0 | 1 => error(sender.send(message), |error| error.0),
         2 => error(sender.try_send(message), |error| error.into_inner()),
-        3 => error(sender.send_timeout(message, moment()), |error| error.into_inner()),
+        3 => error(sender.send_timeout(message, moment()), |error| {
+            error.into_inner()
+        }),
         4 => {
             let mut select = Select::new();
             let indices: Vec<_> = senders.iter().map(|sender| select.send(sender)).collect();
-            let operation = if below(2) == 0 { Ok(select.select()) } else { select.select_timeout(moment()) };
+            let operation = if below(2) == 0 {
+                Ok(select.select())
+            } else {
+                select.select_timeout(moment())
+            };
             match operation {
                 Ok(operation) => {
-                    let at = indices.iter().position(|index| *index == operation.index()).unwrap();
+                    let at = indices
+                        .iter()
+                        .position(|index| *index == operation.index())
+                        .unwrap();
                     ledger.with(id, |record| record.channel = at);
                     if below(4) == 0 {
-                        // Others may come while the operation is not completed; and it may never be.
+                        // Others may come while the operation is not completed; and it may never
+                        // be.
                         thread::yield_now();
                     }
                     error(operation.send(&senders[at], message), |error| error.0)
@@ -993,7 +1172,9 @@ fn produce(ledger: &Arc<Ledger>, senders: &[Sender<Message>]) {
 
 fn select_receive(receivers: &[Receiver<Message>]) -> Option<(usize, Result<Message, RecvError>)> {
     let mut select = Select::new();
-    receivers.iter().for_each(|receiver| _ = select.recv(receiver));
+    receivers
+        .iter()
+        .for_each(|receiver| _ = select.recv(receiver));
     let operation = match below(4) {
         0 => select.try_select().ok()?,
         1 => select.select_timeout(moment()).ok()?,
@@ -1005,7 +1186,8 @@ fn select_receive(receivers: &[Receiver<Message>]) -> Option<(usize, Result<Mess
     };
     let at = operation.index();
     if below(4) == 0 {
-        // Who is cancelled here gives back what it has selected, perhaps when all the others have gone.
+        // Who is cancelled here gives back what it has selected, perhaps when all the others have
+        // gone.
         thread::yield_now();
     }
     Some((at, operation.recv(&receivers[at])))
@@ -1017,14 +1199,22 @@ fn consume(ledger: &Ledger, receivers: &mut [Receiver<Message>], forget: bool) -
     let receiver = &receivers[at];
     let received = match below(6) {
         0 => receiver.try_recv().ok().map(|message| (at, message)),
-        1 => receiver.recv_timeout(moment()).ok().map(|message| (at, message)),
-        2 => thread::timeout(moment(), || receiver.recv()).ok().and_then(Result::ok).map(|message| (at, message)),
+        1 => receiver
+            .recv_timeout(moment())
+            .ok()
+            .map(|message| (at, message)),
+        2 => thread::timeout(moment(), || receiver.recv())
+            .ok()
+            .and_then(Result::ok)
+            .map(|message| (at, message)),
         _ => match select_receive(receivers) {
             None => return true,
             Some((at, Ok(message))) => Some((at, message)),
             Some((at, Err(RecvError))) => {
                 receivers[at] = never();
-                return receivers.iter().any(|receiver| !receiver.same_channel(&never()));
+                return receivers
+                    .iter()
+                    .any(|receiver| !receiver.same_channel(&never()));
             }
         },
     };
@@ -1036,14 +1226,17 @@ fn consume(ledger: &Ledger, receivers: &mut [Receiver<Message>], forget: bool) -
     true
 }
 
-/// Producers and consumers that send, receive, select, time out, are cancelled and go, as the seed has it.
+/// Producers and consumers that send, receive, select, time out, are cancelled and go, as the seed
+/// has it.
 fn traffic(forget: bool) -> HashMap<&'static str, usize> {
     let ledger = Arc::new(Ledger::default());
     let channels: Vec<_> = (0..1 + below(3))
-        .map(|_| match [Some(0), Some(0), Some(1), Some(2), Some(5), None][below(6)] {
-            Some(capacity) => bounded::<Message>(capacity),
-            None => unbounded(),
-        })
+        .map(
+            |_| match [Some(0), Some(0), Some(1), Some(2), Some(5), None][below(6)] {
+                Some(capacity) => bounded::<Message>(capacity),
+                None => unbounded(),
+            },
+        )
         .collect();
     let (senders, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
     let producers: Vec<_> = (0..1 + below(4))
@@ -1060,18 +1253,26 @@ fn traffic(forget: bool) -> HashMap<&'static str, usize> {
         .collect();
     drop(senders);
     let canceller = (below(2) == 0).then(|| {
-        let victims: Vec<_> = producers.into_iter().chain(consumers).filter(|_| below(2) == 0).collect();
+        let victims: Vec<_> = producers
+            .into_iter()
+            .chain(consumers)
+            .filter(|_| below(2) == 0)
+            .collect();
         thread::spawn(move || {
             for victim in victims {
                 thread::sleep(moment());
                 victim.cancel();
                 if let Err(payload) = victim.join() {
-                    assert!(payload.is::<thread::Cancelled>(), "it was to be cancelled, not to panic");
+                    assert!(
+                        payload.is::<thread::Cancelled>(),
+                        "it was to be cancelled, not to panic"
+                    );
                 }
             }
         })
     });
-    // Where this goes first what was sent may stay in the channel. Otherwise it receives until there is nobody left to send.
+    // Where this goes first what was sent may stay in the channel. Otherwise it receives until
+    // there is nobody left to send.
     let leaves = below(4) == 0;
     let mut mine = receivers;
     let channels = mine.len();
@@ -1089,9 +1290,15 @@ fn traffic(forget: bool) -> HashMap<&'static str, usize> {
     // Until all threads that have a part in it are gone.
     while Arc::strong_count(&ledger) > 1 {
         for (at, receiver) in late.iter().enumerate() {
-            receiver.try_iter().for_each(|message| ledger.received(at, message));
+            receiver
+                .try_iter()
+                .for_each(|message| ledger.received(at, message));
         }
-        thread::sleep(if sim::seed().is_some() { HOUR } else { moment() });
+        thread::sleep(if sim::seed().is_some() {
+            HOUR
+        } else {
+            moment()
+        });
     }
     ledger.close(&vec![leaves; channels])
 }
@@ -1106,7 +1313,12 @@ fn every_message_is_accounted_for_under_ten_thousand_schedules() {
             }
         });
         let often = |what| totals.get(what).is_some_and(|count| *count > 100);
-        assert!(["sent", "returned", "cancelled", "received"].into_iter().all(often), "{totals:?}");
+        assert!(
+            ["sent", "returned", "cancelled", "received"]
+                .into_iter()
+                .all(often),
+            "{totals:?}"
+        );
     });
 }
 
@@ -1123,7 +1335,9 @@ fn every_message_is_accounted_for_between_os_threads() {
 /// As [`traffic`], without cancellation.
 fn traffic_of_os_threads() {
     let ledger = Arc::new(Ledger::default());
-    let (senders, mut mine): (Vec<_>, Vec<_>) = (0..1 + below(2)).map(|_| bounded::<Message>(below(3))).unzip();
+    let (senders, mut mine): (Vec<_>, Vec<_>) = (0..1 + below(2))
+        .map(|_| bounded::<Message>(below(3)))
+        .unzip();
     let channels = mine.len();
     std::thread::scope(|scope| {
         let ledger = &ledger;
@@ -1144,7 +1358,9 @@ fn traffic_of_os_threads() {
 #[test]
 fn the_account_does_not_balance_if_a_message_is_lost() {
     within_bounds(|| {
-        let lost = (0..100).filter(|seed| catch_unwind(|| sim::run(*seed, || traffic(true))).is_err()).count();
+        let lost = (0..100)
+            .filter(|seed| catch_unwind(|| sim::run(*seed, || traffic(true))).is_err())
+            .count();
         assert!(lost > 10, "{lost}");
     });
 }

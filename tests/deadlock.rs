@@ -1,5 +1,6 @@
-//! Deadlocks outside of simulation. One is reported only where the process has no other OS threads, and a test harness has some: so each
-//! case is a process of its own, this program once more, and the parent plays those who come from outside.
+//! Deadlocks outside of simulation. One is reported only where the process has no other OS threads,
+//! and a test harness has some: so each case is a process of its own, this program once more, and
+//! the parent plays those who come from outside.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 use hebra::thread::{self, Builder, JoinHandle};
 use hebra::{Config, Runtime};
 
-/// Longer than it takes to report a deadlock: two looks at a table, of which the first comes a second after somebody has run.
+/// Longer than it takes to report a deadlock: two looks at a table, of which the first comes a
+/// second after somebody has run.
 const LONG: Duration = Duration::from_secs(4);
 /// How long a child may take from when it is looked at.
 const BOUND: Duration = Duration::from_secs(30);
@@ -22,7 +24,8 @@ const BOUND: Duration = Duration::from_secs(30);
 enum End {
     /// With a report that has these lines, each of which is to begin and end like that.
     Report(&'static [(&'static str, &'static str)]),
-    /// Without one: it ends by itself, when its standard input has been closed or its peer has written.
+    /// Without one: it ends by itself, when its standard input has been closed or its peer has
+    /// written.
     Quiet,
     /// The process is aborted, after these words.
     Abort(&'static [&'static str]),
@@ -31,43 +34,118 @@ enum End {
 }
 
 const CASES: &[(&str, fn(), End)] = &[
-    ("a circle of joins on one worker is a deadlock", || circle(1), CIRCLE),
-    ("a circle of joins on two workers is a deadlock", || circle(2), CIRCLE),
-    ("two locks that are taken crosswise on two workers are a deadlock", crosswise, CIRCLE),
-    ("a thread that parks alone is a deadlock", || alone(1), ALONE),
-    ("a thread that parks alone is a deadlock with three workers", || alone(3), ALONE),
-    ("a scope that waits for a parked thread is a deadlock", scope, SCOPE),
-    ("while somebody sleeps there is no deadlock", after_a_timer, ALONE),
-    ("a thread on each worker and nobody to wake them is a deadlock", scattered, SCATTERED),
-    ("when the threads of the blocking pool are gone there is a deadlock", after_a_blocking_call, ALONE),
+    (
+        "a circle of joins on one worker is a deadlock",
+        || circle(1),
+        CIRCLE,
+    ),
+    (
+        "a circle of joins on two workers is a deadlock",
+        || circle(2),
+        CIRCLE,
+    ),
+    (
+        "two locks that are taken crosswise on two workers are a deadlock",
+        crosswise,
+        CIRCLE,
+    ),
+    (
+        "a thread that parks alone is a deadlock",
+        || alone(1),
+        ALONE,
+    ),
+    (
+        "a thread that parks alone is a deadlock with three workers",
+        || alone(3),
+        ALONE,
+    ),
+    (
+        "a scope that waits for a parked thread is a deadlock",
+        scope,
+        SCOPE,
+    ),
+    (
+        "while somebody sleeps there is no deadlock",
+        after_a_timer,
+        ALONE,
+    ),
+    (
+        "a thread on each worker and nobody to wake them is a deadlock",
+        scattered,
+        SCATTERED,
+    ),
+    (
+        "when the threads of the blocking pool are gone there is a deadlock",
+        after_a_blocking_call,
+        ALONE,
+    ),
     ("every run finds its own deadlock", twice, ALONE),
-    ("threads that do not end even when cancelled end the process", stubborn, STUBBORN),
-    ("a runtime without time for its end unwinds all the same", no_time, ALONE),
+    (
+        "threads that do not end even when cancelled end the process",
+        stubborn,
+        STUBBORN,
+    ),
+    (
+        "a runtime without time for its end unwinds all the same",
+        no_time,
+        ALONE,
+    ),
     ("a socket may wake", || socket(1), End::Quiet),
-    ("a socket of another worker may wake", || socket(2), End::Quiet),
+    (
+        "a socket of another worker may wake",
+        || socket(2),
+        End::Quiet,
+    ),
     ("an OS thread may wake", os_thread, End::Quiet),
-    ("a worker that blocks or computes may wake", busy_worker, End::Quiet),
-    ("a handle may spawn onto a started runtime", started, End::Quiet),
-    ("an OS thread that waits for ever may wake for all we know", idle_os_thread, End::Never),
+    (
+        "a worker that blocks or computes may wake",
+        busy_worker,
+        End::Quiet,
+    ),
+    (
+        "a handle may spawn onto a started runtime",
+        started,
+        End::Quiet,
+    ),
+    (
+        "an OS thread that waits for ever may wake for all we know",
+        idle_os_thread,
+        End::Never,
+    ),
 ];
 
 fn main() -> ExitCode {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     if let Some(case) = std::env::var_os("HEBRA_CASE") {
-        let (_, run, _) = CASES.iter().find(|(name, ..)| case == *name).expect("a case");
+        let (_, run, _) = CASES
+            .iter()
+            .find(|(name, ..)| case == *name)
+            .expect("a case");
         run();
         return ExitCode::SUCCESS;
     }
     if cfg!(not(target_os = "linux")) || cfg!(hebra_sanitizer) {
         let reason = "where it is not known which OS threads there are, no deadlock is reported";
-        CASES.iter().for_each(|(name, ..)| println!("test {name} ... ignored, {reason}"));
-        println!("test result: ok. 0 passed; 0 failed; {} ignored: {reason}", CASES.len());
+        CASES
+            .iter()
+            .for_each(|(name, ..)| println!("test {name} ... ignored, {reason}"));
+        println!(
+            "test result: ok. 0 passed; 0 failed; {} ignored: {reason}",
+            CASES.len()
+        );
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    let cases = CASES.iter().filter(|(name, ..)| asked.iter().all(|part| name.contains(part.as_str())));
+    let cases = CASES
+        .iter()
+        .filter(|(name, ..)| asked.iter().all(|part| name.contains(part.as_str())));
     // They do little but wait.
-    let started: Vec<_> = cases.map(|(name, _, end)| (name, end, Process::start(name))).collect();
+    let started: Vec<_> = cases
+        .map(|(name, _, end)| (name, end, Process::start(name)))
+        .collect();
     for (name, end, process) in started {
         match process.judge(end) {
             Ok(()) => println!("test {name} ... ok"),
@@ -77,8 +155,15 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("test result: {}. {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "test result: {}. {failed} failed",
+        if failed == 0 { "ok" } else { "FAILED" }
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A case in a process of its own, which ends when this is dropped.
@@ -99,14 +184,21 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Process { child, listener, started: Instant::now() }
+        Process {
+            child,
+            listener,
+            started: Instant::now(),
+        }
     }
 
     fn judge(mut self, end: &End) -> Result<(), String> {
         if let End::Quiet | End::Never = end {
             std::thread::sleep((self.started + LONG).saturating_duration_since(Instant::now()));
             if let Some(status) = self.child.try_wait().unwrap() {
-                return Err(format!("it has ended: {status}, {}", rest(self.child.stderr.take().unwrap())));
+                return Err(format!(
+                    "it has ended: {status}, {}",
+                    rest(self.child.stderr.take().unwrap())
+                ));
             }
         }
         if let End::Never = end {
@@ -117,27 +209,53 @@ impl Process {
         if let Ok((mut peer, _)) = self.listener.accept() {
             peer.write_all(b"hello").unwrap();
         }
-        let Output { status, stdout, stderr } = self.wait()?;
-        let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.wait()?;
+        let (stdout, stderr) = (
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr),
+        );
         let is_as_expected = match end {
             End::Report(expected) => {
                 let lines = by_name(&stdout);
-                let fits = |(line, (first, last)): (&String, &(&str, &str))| line.starts_with(first) && line.ends_with(last);
-                status.success() && lines.len() == expected.len() && lines.iter().zip(*expected).all(fits)
+                let fits = |(line, (first, last)): (&String, &(&str, &str))| {
+                    line.starts_with(first) && line.ends_with(last)
+                };
+                status.success()
+                    && lines.len() == expected.len()
+                    && lines.iter().zip(*expected).all(fits)
             }
             End::Quiet => status.success() && !stderr.contains("deadlock"),
-            End::Abort(words) => !status.success() && words.iter().all(|words| stderr.contains(words)),
+            End::Abort(words) => {
+                !status.success() && words.iter().all(|words| stderr.contains(words))
+            }
             End::Never => unreachable!("that has been judged"),
         };
-        if is_as_expected { Ok(()) } else { Err(format!("{status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")) }
+        if is_as_expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "{status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+            ))
+        }
     }
 
     fn wait(&mut self) -> Result<Output, String> {
         let begin = Instant::now();
         while begin.elapsed() < BOUND {
             if let Some(status) = self.child.try_wait().unwrap() {
-                let (stdout, stderr) = (self.child.stdout.take().unwrap(), self.child.stderr.take().unwrap());
-                return Ok(Output { status, stdout: rest(stdout).into(), stderr: rest(stderr).into() });
+                let (stdout, stderr) = (
+                    self.child.stdout.take().unwrap(),
+                    self.child.stderr.take().unwrap(),
+                );
+                return Ok(Output {
+                    status,
+                    stdout: rest(stdout).into(),
+                    stderr: rest(stderr).into(),
+                });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -153,16 +271,25 @@ impl Drop for Process {
     }
 }
 
-/// The lines of a report with names instead of numbers, and the threads in the order of those: their numbers tell who has waited longest.
+/// The lines of a report with names instead of numbers, and the threads in the order of those:
+/// their numbers tell who has waited longest.
 fn by_name(report: &str) -> Vec<String> {
-    let numbered = report.lines().filter_map(|line| line.strip_prefix("  #")?.split_once(' '));
+    let numbered = report
+        .lines()
+        .filter_map(|line| line.strip_prefix("  #")?.split_once(' '));
     let mut named = report.to_owned();
     for (number, rest) in numbered {
         let name = rest.split_inclusive('\'').take(2).collect::<String>();
-        named = named.replace(&format!("  #{number} "), "  ").replace(&format!("#{number}"), &name);
+        named = named
+            .replace(&format!("  #{number} "), "  ")
+            .replace(&format!("#{number}"), &name);
     }
     let mut lines: Vec<String> = named.lines().map(str::to_owned).collect();
-    lines.sort_by(|a, b| b.starts_with("deadlock").cmp(&a.starts_with("deadlock")).then_with(|| a.cmp(b)));
+    lines.sort_by(|a, b| {
+        b.starts_with("deadlock")
+            .cmp(&a.starts_with("deadlock"))
+            .then_with(|| a.cmp(b))
+    });
     lines
 }
 
@@ -179,7 +306,12 @@ fn runtime(workers: usize) -> Runtime {
 /// Runs `f`, which ends in a deadlock, and prints the report.
 fn report<T: Debug>(runtime: &Runtime, f: impl FnOnce() -> T) {
     let payload = panic::catch_unwind(AssertUnwindSafe(|| runtime.run(f))).unwrap_err();
-    println!("{}", payload.downcast_ref::<String>().expect("a report is a string"));
+    println!(
+        "{}",
+        payload
+            .downcast_ref::<String>()
+            .expect("a report is a string")
+    );
 }
 
 /// Counts who has not been unwound.
@@ -218,7 +350,8 @@ fn circle(workers: usize) {
                 let other = other.lock().unwrap().take();
                 other.unwrap().join().unwrap();
             };
-            *handles[at].lock().unwrap() = Some(Builder::new().name(name.into()).spawn(joins).unwrap());
+            *handles[at].lock().unwrap() =
+                Some(Builder::new().name(name.into()).spawn(joins).unwrap());
         }
         thread::park();
     });
@@ -248,8 +381,11 @@ fn alone(workers: usize) {
     report(&runtime(workers), thread::park);
 }
 
-const SCOPE: End =
-    End::Report(&[("deadlock at ", "s"), ("  '<unnamed>' (tests/deadlock.rs:", "s"), ("  'main' (tests/deadlock.rs:", "s")]);
+const SCOPE: End = End::Report(&[
+    ("deadlock at ", "s"),
+    ("  '<unnamed>' (tests/deadlock.rs:", "s"),
+    ("  'main' (tests/deadlock.rs:", "s"),
+]);
 
 fn scope() {
     let alive = Arc::default();
@@ -327,26 +463,38 @@ fn twice() {
     report(&runtime, thread::park);
 }
 
-const STUBBORN: End =
-    End::Abort(&["hebra: deadlock at ", "hebra: the runtime cannot end: ", "  #1 'stubborn'", ": parked since "]);
+const STUBBORN: End = End::Abort(&[
+    "hebra: deadlock at ",
+    "hebra: the runtime cannot end: ",
+    "  #1 'stubborn'",
+    ": parked since ",
+]);
 
 fn stubborn() {
-    let config = Config::default().workers(1).shutdown_timeout(Duration::from_millis(100));
+    let config = Config::default()
+        .workers(1)
+        .shutdown_timeout(Duration::from_millis(100));
     Runtime::new(config).unwrap().run(|| {
-        Builder::new().name("stubborn".into()).spawn(|| thread::shield(thread::park)).unwrap();
+        Builder::new()
+            .name("stubborn".into())
+            .spawn(|| thread::shield(thread::park))
+            .unwrap();
         thread::park();
     });
 }
 
 fn no_time() {
-    let config = Config::default().workers(2).shutdown_timeout(Duration::ZERO);
+    let config = Config::default()
+        .workers(2)
+        .shutdown_timeout(Duration::ZERO);
     report(&Runtime::new(config).unwrap(), thread::park);
 }
 
 fn socket(workers: usize) {
     runtime(workers).run(|| {
         let read = || {
-            let mut stream = hebra::net::TcpStream::connect(std::env::var("HEBRA_PEER").unwrap()).unwrap();
+            let mut stream =
+                hebra::net::TcpStream::connect(std::env::var("HEBRA_PEER").unwrap()).unwrap();
             let mut buffer = [0; 5];
             stream.read_exact(&mut buffer).unwrap();
             buffer

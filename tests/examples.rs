@@ -1,4 +1,5 @@
-//! Runs the examples that use the scheduler as processes, and talks to the servers among them as their clients would.
+//! Runs the examples that use the scheduler as processes, and talks to the servers among them as
+//! their clients would.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,11 @@ fn example(name: &str) -> Command {
     path.pop();
     path.set_file_name("examples");
     path.push(name);
-    assert!(path.exists(), "there is no {}; `cargo test` builds it, as does `cargo build --examples`", path.display());
+    assert!(
+        path.exists(),
+        "there is no {}; `cargo test` builds it, as does `cargo build --examples`",
+        path.display()
+    );
     Command::new(path)
 }
 
@@ -32,10 +37,19 @@ struct Server {
 impl Server {
     /// Starts it, and returns when it has said where it listens.
     fn start(command: &mut Command) -> Server {
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .and_then(|address| address.parse().ok());
         let Some(address) = address else {
             let _ = process.kill();
             panic!("{command:?} has printed {line:?}: {:?}", process.wait());
@@ -50,14 +64,19 @@ impl Server {
     }
 
     fn open_descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))
+            .unwrap()
+            .count()
     }
 
     /// Lets it open `more` descriptors, and no further ones.
     fn limit_descriptors(&self, more: usize) -> usize {
         let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
         let limit = self.open_descriptors() + more;
-        let limits = Rlimit { current: Some(limit as u64), maximum: Some(limit as u64) };
+        let limits = Rlimit {
+            current: Some(limit as u64),
+            maximum: Some(limit as u64),
+        };
         rustix::process::prlimit(Some(pid), Resource::Nofile, limits).unwrap();
         limit
     }
@@ -96,7 +115,11 @@ fn echo_through(stream: TcpStream, len: usize) {
         });
         let mut echoed = Vec::new();
         (&stream).read_to_end(&mut echoed).unwrap();
-        assert!(echoed == bytes, "{} bytes of {len} have come back", echoed.len());
+        assert!(
+            echoed == bytes,
+            "{} bytes of {len} have come back",
+            echoed.len()
+        );
     });
 }
 
@@ -110,7 +133,8 @@ fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
-/// Opens more connections than `server` may have at a time. All must be served: each ends when it has been, and makes room.
+/// Opens more connections than `server` may have at a time. All must be served: each ends when it
+/// has been, and makes room.
 fn serve_more_than_descriptors_allow(server: &Server, request: &str, response: &str) {
     let limit = server.limit_descriptors(4);
     let clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
@@ -128,8 +152,14 @@ fn serve_more_than_descriptors_allow(server: &Server, request: &str, response: &
 #[test]
 fn hello_joins_a_hundred_green_threads() {
     let output = bounded(|| example("hello").output().unwrap());
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello from 100 green threads: 5050\n");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "hello from 100 green threads: 5050\n"
+    );
 }
 
 // echo_server
@@ -170,8 +200,10 @@ fn echo_server_survives_running_out_of_descriptors() {
 
 // http_server
 
-const PLAINTEXT: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
-const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n";
+const PLAINTEXT: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+const NOT_FOUND: &str =
+    "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n";
 const GET: &str = "GET /plaintext HTTP/1.1\r\nHost: here\r\n\r\n";
 const ELSEWHERE: &str = "GET /nowhere HTTP/1.1\r\n\r\n";
 
@@ -209,7 +241,10 @@ fn http_server_keeps_the_connection_for_the_next_request() {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(rest(&client), "");
         let root = said_to(&server, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
-        assert!(root.starts_with("HTTP/1.1 200 OK\r\n") && root.contains("\r\n\r\nHello"), "{root}");
+        assert!(
+            root.starts_with("HTTP/1.1 200 OK\r\n") && root.contains("\r\n\r\nHello"),
+            "{root}"
+        );
     });
 }
 
@@ -219,7 +254,9 @@ fn http_server_answers_all_requests_of_one_segment_in_order() {
         let server = http_server("2");
         let mut client = server.connect();
         for _ in 0..10 {
-            client.write_all([GET, ELSEWHERE].concat().repeat(8).as_bytes()).unwrap();
+            client
+                .write_all([GET, ELSEWHERE].concat().repeat(8).as_bytes())
+                .unwrap();
             expect(&client, &[PLAINTEXT, NOT_FOUND].concat().repeat(8));
         }
         client.write_all(GET.repeat(10_000).as_bytes()).unwrap();
@@ -233,8 +270,11 @@ fn http_server_understands_a_request_that_is_split_anywhere() {
         let server = http_server("1");
         let mut client = server.connect();
         for at in 1..GET.len() {
-            // The answer to the first request shows that the beginning of the second one has been read.
-            client.write_all([ELSEWHERE, &GET[..at]].concat().as_bytes()).unwrap();
+            // The answer to the first request shows that the beginning of the second one has been
+            // read.
+            client
+                .write_all([ELSEWHERE, &GET[..at]].concat().as_bytes())
+                .unwrap();
             expect(&client, NOT_FOUND);
             client.write_all(&GET.as_bytes()[at..]).unwrap();
             expect(&client, PLAINTEXT);
@@ -249,7 +289,9 @@ fn http_server_passes_over_request_bodies() {
         let mut client = server.connect();
         for len in [0, 1, 1_000, 100_000] {
             let head = format!("POST /plaintext HTTP/1.1\r\nContent-Length: {len}\r\n\r\n");
-            client.write_all([&head, &"x".repeat(len), GET].concat().as_bytes()).unwrap();
+            client
+                .write_all([&head, &"x".repeat(len), GET].concat().as_bytes())
+                .unwrap();
             expect(&client, &PLAINTEXT.repeat(2));
         }
     });
@@ -259,9 +301,20 @@ fn http_server_passes_over_request_bodies() {
 fn http_server_closes_when_the_client_asks_for_it() {
     bounded(|| {
         let server = http_server("1");
-        for request in ["GET /plaintext HTTP/1.0\r\n\r\n", "GET /plaintext HTTP/1.1\r\nconnection: Close\r\n\r\n"] {
-            assert_eq!(said_to(&server, &[request, GET].concat()), last(PLAINTEXT), "to {request}");
-            assert_eq!(said_to(&server, &[GET, request].concat()), [PLAINTEXT, &last(PLAINTEXT)].concat(), "to {request}");
+        for request in [
+            "GET /plaintext HTTP/1.0\r\n\r\n",
+            "GET /plaintext HTTP/1.1\r\nconnection: Close\r\n\r\n",
+        ] {
+            assert_eq!(
+                said_to(&server, &[request, GET].concat()),
+                last(PLAINTEXT),
+                "to {request}"
+            );
+            assert_eq!(
+                said_to(&server, &[GET, request].concat()),
+                [PLAINTEXT, &last(PLAINTEXT)].concat(),
+                "to {request}"
+            );
         }
     });
 }
@@ -270,12 +323,26 @@ fn http_server_closes_when_the_client_asks_for_it() {
 fn http_server_refuses_what_it_cannot_understand() {
     bounded(|| {
         let server = http_server("1");
-        let garbage = ["garbage\r\n\r\n", "\0\0\0\0", "GET / HTTP/3.0\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n"];
+        let garbage = [
+            "garbage\r\n\r\n",
+            "\0\0\0\0",
+            "GET / HTTP/3.0\r\n\r\n",
+            "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        ];
         let lengths = ["-1", "+1", "1 2", "0x10", "99999999999999999999", "one"];
-        let lengths = lengths.map(|length| format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"));
+        let lengths =
+            lengths.map(|length| format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"));
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-        for request in garbage.into_iter().chain(lengths.iter().map(String::as_str)).chain([chunked]) {
-            assert_eq!(said_to(&server, request), last(&empty("400 Bad Request")), "to {request:?}");
+        for request in garbage
+            .into_iter()
+            .chain(lengths.iter().map(String::as_str))
+            .chain([chunked])
+        {
+            assert_eq!(
+                said_to(&server, request),
+                last(&empty("400 Bad Request")),
+                "to {request:?}"
+            );
         }
         assert_eq!(
             said_to(&server, &[GET, "garbage\r\n\r\n"].concat()),
@@ -295,7 +362,10 @@ fn http_server_refuses_a_head_that_is_too_large() {
         for request in [large, many, endless] {
             assert_eq!(said_to(&server, &request), refusal);
         }
-        let much = format!("GET /plaintext HTTP/1.1\r\nMuch: {}\r\nConnection: close\r\n\r\n", "x".repeat(15_000));
+        let much = format!(
+            "GET /plaintext HTTP/1.1\r\nMuch: {}\r\nConnection: close\r\n\r\n",
+            "x".repeat(15_000)
+        );
         assert_eq!(said_to(&server, &much), last(PLAINTEXT));
     });
 }
@@ -305,10 +375,21 @@ fn http_server_does_not_wait_for_slow_clients_for_ever() {
     bounded(|| {
         let server = Server::start(example("http_server").args([ANY_PORT, "1", "100"]));
         let began = Instant::now();
-        assert_eq!(said_to(&server, "GET /plaintext HT"), last(&empty("408 Request Timeout")), "half a request");
+        assert_eq!(
+            said_to(&server, "GET /plaintext HT"),
+            last(&empty("408 Request Timeout")),
+            "half a request"
+        );
         assert_eq!(said_to(&server, ""), "", "none");
         assert_eq!(said_to(&server, GET), PLAINTEXT, "none after the first");
-        assert_eq!(said_to(&server, "POST /plaintext HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"), PLAINTEXT, "half a body");
+        assert_eq!(
+            said_to(
+                &server,
+                "POST /plaintext HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"
+            ),
+            PLAINTEXT,
+            "half a body"
+        );
         assert!(began.elapsed() >= Duration::from_millis(400));
     });
 }
@@ -344,7 +425,10 @@ fn http_server_serves_others_while_handlers_sleep() {
             expect(sleeper, "HTTP/1.1 200 OK\r\n");
         }
         let elapsed = began.elapsed();
-        assert!((100..5_000).contains(&elapsed.as_millis()), "one after the other it takes 10 s; it took {elapsed:?}");
+        assert!(
+            (100..5_000).contains(&elapsed.as_millis()),
+            "one after the other it takes 10 s; it took {elapsed:?}"
+        );
     });
 }
 
@@ -353,15 +437,25 @@ fn http_server_asks_its_upstream() {
     bounded(|| {
         let alone = http_server("1");
         let proxy = |workers: &str, upstream: SocketAddr| {
-            Server::start(example("http_server").args([ANY_PORT, workers]).env("UPSTREAM", upstream.to_string()))
+            Server::start(
+                example("http_server")
+                    .args([ANY_PORT, workers])
+                    .env("UPSTREAM", upstream.to_string()),
+            )
         };
         let request = "GET /proxy HTTP/1.1\r\nConnection: close\r\n\r\n";
         for workers in ["1", "2"] {
             let response = said_to(&proxy(workers, alone.address), request);
-            assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("Hello!"), "{response}");
+            assert!(
+                response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("Hello!"),
+                "{response}"
+            );
         }
         let (_socket, dead) = dead_address();
-        assert_eq!(said_to(&proxy("1", dead), request), last(&empty("502 Bad Gateway")));
+        assert_eq!(
+            said_to(&proxy("1", dead), request),
+            last(&empty("502 Bad Gateway"))
+        );
     });
 }
 
@@ -381,7 +475,10 @@ fn dead_address() -> (impl Sized, SocketAddr) {
     use rustix::net::{AddressFamily, SocketType};
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    let address = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
+    let address = rustix::net::getsockname(&socket)
+        .unwrap()
+        .try_into()
+        .unwrap();
     (socket, address)
 }
 
@@ -397,7 +494,11 @@ fn tcp_proxy_passes_data_both_ways() {
         let upstream = echo_server();
         let proxy = tcp_proxy(upstream.address);
         let clients = [0, 1, 4096, 1_000_000, 1_000_000].map(|len| (proxy.connect(), len));
-        std::thread::scope(|scope| clients.map(|(client, len)| scope.spawn(move || echo_through(client, len))).map(drop));
+        std::thread::scope(|scope| {
+            clients
+                .map(|(client, len)| scope.spawn(move || echo_through(client, len)))
+                .map(drop)
+        });
     });
 }
 
@@ -433,9 +534,17 @@ fn tcp_proxy_ends_both_directions_when_one_breaks() {
         let proxy = tcp_proxy(upstream.local_addr().unwrap());
         for client_breaks in [true, false] {
             let (client, server) = through(&proxy, &upstream);
-            let (breaks, mut stays) = if client_breaks { (client, server) } else { (server, client) };
+            let (breaks, mut stays) = if client_breaks {
+                (client, server)
+            } else {
+                (server, client)
+            };
             reset(breaks);
-            assert!(stays.read(&mut [0; 64]).map_or_else(|error| is_broken(&error), |n| n == 0));
+            assert!(
+                stays
+                    .read(&mut [0; 64])
+                    .map_or_else(|error| is_broken(&error), |n| n == 0)
+            );
         }
         let before = proxy.open_descriptors();
         drop(through(&proxy, &upstream));
@@ -451,7 +560,12 @@ fn tcp_proxy_survives_an_upstream_that_is_away() {
         let (_socket, dead) = dead_address();
         let proxy = tcp_proxy(dead);
         for _ in 0..10 {
-            assert!(proxy.connect().read(&mut [0; 64]).map_or_else(|error| is_broken(&error), |n| n == 0));
+            assert!(
+                proxy
+                    .connect()
+                    .read(&mut [0; 64])
+                    .map_or_else(|error| is_broken(&error), |n| n == 0)
+            );
         }
     });
 }
@@ -465,9 +579,15 @@ fn tcp_proxy_survives_running_out_of_descriptors() {
         proxy.limit_descriptors(5);
         let clients: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
         for mut client in clients {
-            // It has been accepted if it gets an answer, but there may have been no descriptor for the way to the upstream.
-            let served = client.write_all(b"hello").and_then(|()| client.read(&mut [0; 64]));
-            assert!(served.as_ref().is_ok_and(|&n| n == 0 || n == 5) || served.is_err_and(|error| is_broken(&error)));
+            // It has been accepted if it gets an answer, but there may have been no descriptor for
+            // the way to the upstream.
+            let served = client
+                .write_all(b"hello")
+                .and_then(|()| client.read(&mut [0; 64]));
+            assert!(
+                served.as_ref().is_ok_and(|&n| n == 0 || n == 5)
+                    || served.is_err_and(|error| is_broken(&error))
+            );
         }
         while proxy.open_descriptors() > before {
             std::thread::yield_now();
@@ -480,14 +600,27 @@ fn tcp_proxy_survives_running_out_of_descriptors() {
 fn tcp_proxy_without_arguments_says_how_it_is_used() {
     let output = bounded(|| example("tcp_proxy").output().unwrap());
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("usage: tcp_proxy LISTEN UPSTREAM"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("usage: tcp_proxy LISTEN UPSTREAM"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn simulation_finds_nothing_wrong_with_a_careful_server() {
-    let output = bounded(|| example("simulation").env_remove("HEBRA_SEED").output().unwrap());
+    let output = bounded(|| {
+        example("simulation")
+            .env_remove("HEBRA_SEED")
+            .output()
+            .unwrap()
+    });
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.starts_with("1000 runs, ") && text.contains("nobody has paid twice"), "{output:?}");
+    assert!(
+        output.status.success()
+            && text.starts_with("1000 runs, ")
+            && text.contains("nobody has paid twice"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -495,12 +628,20 @@ fn simulation_finds_who_pays_a_naive_server_twice_and_repeats_it() {
     bounded(|| {
         let run = |seed: Option<&str>| {
             let mut command = example("simulation");
-            command.arg("--naive").env_remove("HEBRA_SEED").envs(seed.map(|seed| ("HEBRA_SEED", seed)));
+            command
+                .arg("--naive")
+                .env_remove("HEBRA_SEED")
+                .envs(seed.map(|seed| ("HEBRA_SEED", seed)));
             let output = command.output().unwrap();
             assert!(!output.status.success());
             String::from_utf8_lossy(&output.stderr).into_owned()
         };
-        let booked = |text: &str| text.lines().find(|line| line.contains("has been booked 2 times")).unwrap().to_owned();
+        let booked = |text: &str| {
+            text.lines()
+                .find(|line| line.contains("has been booked 2 times"))
+                .unwrap()
+                .to_owned()
+        };
         let first = run(None);
         let (_, seed) = first.split_once("HEBRA_SEED=").unwrap();
         let (seed, _) = seed.split_once(' ').unwrap();
@@ -513,9 +654,14 @@ fn a_server_says_so_if_it_cannot_listen() {
     bounded(|| -> io::Result<()> {
         let holder = TcpListener::bind(ANY_PORT)?;
         for server in ["echo_server", "http_server"] {
-            let output = example(server).arg(holder.local_addr()?.to_string()).output()?;
+            let output = example(server)
+                .arg(holder.local_addr()?.to_string())
+                .output()?;
             assert!(!output.status.success(), "{server}");
-            assert!(String::from_utf8_lossy(&output.stderr).contains("AddrInUse"), "{output:?}");
+            assert!(
+                String::from_utf8_lossy(&output.stderr).contains("AddrInUse"),
+                "{output:?}"
+            );
         }
         Ok(())
     })
@@ -527,7 +673,10 @@ fn a_server_says_so_if_it_cannot_listen() {
 #[test]
 fn tls_echo_shakes_hands_with_every_client() {
     let output = bounded(|| example("tls_echo").arg("300").output().unwrap());
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "300 of 300 connections had their message echoed\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "300 of 300 connections had their message echoed\n"
+    );
     assert_eq!(support::stderr(&output), "");
 }
 
@@ -541,12 +690,17 @@ fn websocket_sends_every_message_back() {
         });
         for mut client in clients {
             for message in ["short".to_owned(), String::new(), "long".repeat(50_000)] {
-                client.send(tungstenite::Message::text(message.as_str())).unwrap();
+                client
+                    .send(tungstenite::Message::text(message.as_str()))
+                    .unwrap();
                 assert_eq!(client.read().unwrap().to_text().unwrap(), message);
             }
             client.close(None).unwrap();
             assert!(matches!(client.read(), Ok(tungstenite::Message::Close(_))));
-            assert!(matches!(client.read(), Err(tungstenite::Error::ConnectionClosed)));
+            assert!(matches!(
+                client.read(),
+                Err(tungstenite::Error::ConnectionClosed)
+            ));
         }
     });
 }
@@ -557,8 +711,14 @@ fn http_client_fetches_a_page_many_times_at_once() {
         let server = http_server("1");
         let url = format!("http://localhost:{}/plaintext", server.address.port());
         let output = example("http_client").args([&url, "200"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "200 pages, 2600 bytes\n");
-        let nobody = example("http_client").arg("http://no.such.host.invalid/").output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "200 pages, 2600 bytes\n"
+        );
+        let nobody = example("http_client")
+            .arg("http://no.such.host.invalid/")
+            .output()
+            .unwrap();
         assert!(!nobody.status.success());
     });
 }
@@ -569,12 +729,20 @@ fn http_client_fetches_a_page_many_times_at_once() {
 fn graceful_lets_its_connections_end_for_a_while_cancels_the_rest_and_says_so() {
     bounded(|| {
         let mut command = example("graceful");
-        command.args([ANY_PORT, "500"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args([ANY_PORT, "500"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let address: SocketAddr = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
+        let address: SocketAddr = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .parse()
+            .unwrap();
 
         let [mut ending, mut idle] = [(); 2].map(|()| TcpStream::connect(address).unwrap());
         for client in [&mut ending, &mut idle] {
@@ -590,7 +758,10 @@ fn graceful_lets_its_connections_end_for_a_while_cancels_the_rest_and_says_so() 
         assert_eq!(rest(&idle), "", "it was cancelled");
         line.clear();
         output.read_line(&mut line).unwrap();
-        assert!(line.contains("1 cancelled") && line.contains("0 failed"), "{line}");
+        assert!(
+            line.contains("1 cancelled") && line.contains("0 failed"),
+            "{line}"
+        );
         assert!(process.wait().unwrap().success());
     });
 }
@@ -610,7 +781,10 @@ fn chat_tells_everybody_everything_and_says_goodbye_at_ctrl_c() {
         let mut server = Server::start(example("chat").arg(ANY_PORT));
         let enter = |name: &str| {
             let mut client = BufReader::new(server.connect());
-            client.get_mut().write_all(format!("{name}\n").as_bytes()).unwrap();
+            client
+                .get_mut()
+                .write_all(format!("{name}\n").as_bytes())
+                .unwrap();
             assert_eq!(line(&mut client), format!("* {name} has come\n"));
             client
         };
@@ -627,7 +801,10 @@ fn chat_tells_everybody_everything_and_says_goodbye_at_ctrl_c() {
             assert_eq!(line(client), "bob: who is there?\n");
         }
         drop(eve);
-        assert_eq!((line(&mut ann), line(&mut bob)), ("* eve has gone\n".into(), "* eve has gone\n".into()));
+        assert_eq!(
+            (line(&mut ann), line(&mut bob)),
+            ("* eve has gone\n".into(), "* eve has gone\n".into())
+        );
         ann.get_mut().write_all(b"only we are\n").unwrap();
         assert_eq!(line(&mut bob), "ann: only we are\n");
         let pid = Pid::from_raw(server.process.id().cast_signed()).unwrap();
@@ -658,10 +835,14 @@ fn chat_does_not_wait_for_who_does_not_read() {
         // More than the sockets and the backlog hold; who says it reads it, too.
         let long = "x".repeat(50_000);
         for _ in 0..1000 {
-            fast.get_mut().write_all(format!("{long}\n").as_bytes()).unwrap();
+            fast.get_mut()
+                .write_all(format!("{long}\n").as_bytes())
+                .unwrap();
             assert_eq!(line(&mut fast).len(), long.len() + "fast: \n".len());
         }
-        let missed = std::iter::from_fn(|| Some(line(&mut slow))).take(1000).find(|line| line.contains("you have missed"));
+        let missed = std::iter::from_fn(|| Some(line(&mut slow)))
+            .take(1000)
+            .find(|line| line.contains("you have missed"));
         assert!(missed.is_some());
     });
 }
@@ -670,9 +851,13 @@ fn chat_does_not_wait_for_who_does_not_read() {
 
 #[test]
 fn channel_primes_finds_what_primes_finds() {
-    let [channels, generators] =
-        bounded(|| ["channel_primes", "primes"].map(|name| example(name).arg("200").output().unwrap()));
-    assert!(channels.status.success() && channels.stderr.is_empty(), "{channels:?}");
+    let [channels, generators] = bounded(|| {
+        ["channel_primes", "primes"].map(|name| example(name).arg("200").output().unwrap())
+    });
+    assert!(
+        channels.status.success() && channels.stderr.is_empty(),
+        "{channels:?}"
+    );
     assert_eq!(channels.stdout, generators.stdout);
     assert!(String::from_utf8_lossy(&channels.stdout).ends_with("\n1223\n"));
 }
@@ -682,13 +867,27 @@ fn channel_primes_finds_what_primes_finds() {
 #[test]
 fn stages_end_in_order_and_lose_nothing() {
     let output = bounded(|| example("stages").arg("5000").output().unwrap());
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "5000 documents, 10000 times 'the', 5006 different words\n");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "5000 documents, 10000 times 'the', 5006 different words\n"
+    );
 }
 
 #[test]
 fn stages_end_from_behind_when_the_last_has_seen_enough() {
-    let output = bounded(|| example("stages").args(["1000000000", "100"]).output().unwrap());
+    let output = bounded(|| {
+        example("stages")
+            .args(["1000000000", "100"])
+            .output()
+            .unwrap()
+    });
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("100 documents, 200 times 'the', "), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with("100 documents, 200 times 'the', "),
+        "{output:?}"
+    );
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, BufWriter, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -23,7 +25,11 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Scratch {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("hebra-fs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "hebra-fs-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Scratch(path)
@@ -54,7 +60,11 @@ impl Drop for Scratch {
 
 /// Opens both ends, so that neither open has to wait.
 fn open_both(path: impl AsRef<Path>) -> File {
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
 }
 
 fn pool_threads() -> usize {
@@ -86,36 +96,66 @@ fn the_functions_do_what_stds_do() {
         fs::rename(&b, &c).unwrap();
         assert!(!fs::exists(&b).unwrap());
         fs::hard_link(&c, &b).unwrap();
-        assert_eq!(fs::metadata(&b).unwrap().ino(), fs::metadata(&c).unwrap().ino());
+        assert_eq!(
+            fs::metadata(&b).unwrap().ino(),
+            fs::metadata(&c).unwrap().ino()
+        );
         fs::remove_file(&b).unwrap();
 
         hebra::os::unix::fs::symlink(&c, &b).unwrap();
-        let owner = |path: &Path| std::fs::symlink_metadata(path).map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
+        let owner = |path: &Path| {
+            std::fs::symlink_metadata(path)
+                .map(|metadata| (metadata.uid(), metadata.gid()))
+                .unwrap()
+        };
         let (uid, gid) = owner(&c);
         hebra::os::unix::fs::chown(&c, Some(uid), Some(gid)).unwrap();
         hebra::os::unix::fs::lchown(&b, Some(uid), None).unwrap();
         hebra::os::unix::fs::fchown(File::open(&c).unwrap(), None, Some(gid)).unwrap();
         assert_eq!((owner(&b), owner(&c)), ((uid, gid), (uid, gid)));
         assert_eq!(fs::read_link(&b).unwrap(), c);
-        assert_eq!(fs::canonicalize(&b).unwrap(), std::fs::canonicalize(&c).unwrap());
+        assert_eq!(
+            fs::canonicalize(&b).unwrap(),
+            std::fs::canonicalize(&c).unwrap()
+        );
         assert!(fs::metadata(&b).unwrap().is_file());
         assert!(fs::symlink_metadata(&b).unwrap().is_symlink());
 
         let mut permissions = fs::metadata(&c).unwrap().permissions();
         permissions.set_mode(0o600);
         fs::set_permissions(&c, permissions).unwrap();
-        assert_eq!(std::fs::metadata(&c).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&c).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
 
         fs::create_dir(scratch.path("d")).unwrap();
-        assert_eq!(fs::create_dir(scratch.path("d")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            fs::create_dir(scratch.path("d")).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
         fs::create_dir_all(scratch.path("d/e/f")).unwrap();
-        assert_eq!(fs::remove_dir(scratch.path("d")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        assert_eq!(
+            fs::remove_dir(scratch.path("d")).unwrap_err().kind(),
+            ErrorKind::DirectoryNotEmpty
+        );
         fs::remove_dir(scratch.path("d/e/f")).unwrap();
         fs::remove_dir_all(scratch.path("d")).unwrap();
         assert!(!std::fs::exists(scratch.path("d")).unwrap());
 
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch.path("g/h")).unwrap();
-        assert_eq!(std::fs::metadata(scratch.path("g/h")).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(scratch.path("g/h"))
+            .unwrap();
+        assert_eq!(
+            std::fs::metadata(scratch.path("g/h"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o700
+        );
         assert!(fs::DirBuilder::new().create(scratch.path("x/y")).is_err());
     });
 }
@@ -126,9 +166,16 @@ fn a_file_is_read_written_and_sought_as_stds() {
         let path = scratch.path("file");
         assert_eq!(File::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
         let mut file = File::create_new(&path).unwrap();
-        assert_eq!(File::create_new(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            File::create_new(&path).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
         assert_eq!(file.write(b"hello, ").unwrap(), 7);
-        assert_eq!(file.write_vectored(&[IoSlice::new(b"wor"), IoSlice::new(b""), IoSlice::new(b"ld")]).unwrap(), 5);
+        assert_eq!(
+            file.write_vectored(&[IoSlice::new(b"wor"), IoSlice::new(b""), IoSlice::new(b"ld")])
+                .unwrap(),
+            5
+        );
         file.flush().unwrap();
         file.sync_all().unwrap();
         file.sync_data().unwrap();
@@ -152,7 +199,8 @@ fn a_file_is_read_written_and_sought_as_stds() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         file.set_modified(time).unwrap();
         assert_eq!(file.metadata().unwrap().modified().unwrap(), time);
-        file.set_permissions(PermissionsExt::from_mode(0o640)).unwrap();
+        file.set_permissions(PermissionsExt::from_mode(0o640))
+            .unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o640);
 
         let mut only_read = File::open(&path).unwrap();
@@ -167,10 +215,26 @@ fn text_that_is_none_is_refused_and_leaves_the_string_alone() {
     everywhere(|scratch| {
         let path = scratch.file("file", b"\xff\xfe");
         let mut text = String::from("before");
-        let error = File::open(&path).unwrap().read_to_string(&mut text).unwrap_err();
-        assert_eq!((error.kind(), text.as_str()), (ErrorKind::InvalidData, "before"));
-        assert_eq!(fs::read_to_string(&path).unwrap_err().kind(), ErrorKind::InvalidData);
-        assert_eq!(File::open(&scratch.0).unwrap().read(&mut [0]).unwrap_err().kind(), ErrorKind::IsADirectory);
+        let error = File::open(&path)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), text.as_str()),
+            (ErrorKind::InvalidData, "before")
+        );
+        assert_eq!(
+            fs::read_to_string(&path).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+        assert_eq!(
+            File::open(&scratch.0)
+                .unwrap()
+                .read(&mut [0])
+                .unwrap_err()
+                .kind(),
+            ErrorKind::IsADirectory
+        );
     });
 }
 
@@ -210,18 +274,44 @@ fn a_large_file_goes_through_in_pieces_and_unchanged() {
 fn options_are_stds() {
     everywhere(|scratch| {
         let path = scratch.file("file", b"abc");
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"def").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"def")
+            .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abcdef");
-        OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert!(OpenOptions::new().open(&path).is_err());
         let made = scratch.path("made");
-        OpenOptions::new().write(true).create(true).mode(0o600).open(&made).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .open(&made)
+            .unwrap();
         assert_eq!(std::fs::metadata(&made).unwrap().mode() & 0o777, 0o600);
-        assert!(File::options().write(true).create_new(true).open(&made).is_err());
+        assert!(
+            File::options()
+                .write(true)
+                .create_new(true)
+                .open(&made)
+                .is_err()
+        );
         let link = scratch.path("link");
         std::os::unix::fs::symlink(&made, &link).unwrap();
-        assert!(OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&link).is_err());
+        assert!(
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&link)
+                .is_err()
+        );
     });
 }
 
@@ -282,7 +372,12 @@ fn a_file_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
         play(&ball, 0);
         other.join().unwrap();
         drop(ball.take(0));
-        assert!(fs::read(scratch.path("file")).unwrap().into_iter().eq(0..200));
+        assert!(
+            fs::read(scratch.path("file"))
+                .unwrap()
+                .into_iter()
+                .eq(0..200)
+        );
     });
 }
 
@@ -301,7 +396,10 @@ fn a_file_is_converted_from_stds_and_back() {
         assert_eq!(&buf, b"678");
         let fd = file.as_raw_fd();
         assert_eq!(file.into_raw_fd(), fd);
-        assert_eq!(std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap(), path);
+        assert_eq!(
+            std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap(),
+            path
+        );
     });
 }
 
@@ -309,7 +407,9 @@ fn a_file_is_converted_from_stds_and_back() {
 fn a_directory_has_each_entry_once() {
     everywhere(|scratch| {
         let expected: BTreeSet<String> = (0..1000).map(|n| format!("entry-{n}")).collect();
-        expected.iter().for_each(|name| drop(scratch.file(name, b"x")));
+        expected
+            .iter()
+            .for_each(|name| drop(scratch.file(name, b"x")));
         let mut entries = fs::read_dir(&scratch.0).unwrap();
         let mut found = BTreeSet::new();
         for entry in entries.by_ref() {
@@ -321,7 +421,10 @@ fn a_directory_has_each_entry_once() {
         }
         assert_eq!(found, expected);
         assert!(entries.next().is_none());
-        assert_eq!(fs::read_dir(scratch.path("none")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            fs::read_dir(scratch.path("none")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         assert!(fs::read_dir(scratch.path("entry-1")).is_err());
     });
 }
@@ -363,7 +466,10 @@ fn others_run_while_one_waits_for_a_fifo() {
         // Opening waits for the other end, and so does reading.
         let reader = thread::spawn(move || {
             let mut text = String::new();
-            File::open(there).unwrap().read_to_string(&mut text).unwrap();
+            File::open(there)
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
             text
         });
         thread::sleep(Duration::from_millis(2));
@@ -419,7 +525,10 @@ fn what_two_readers_read_goes_to_one_of_them_each() {
             (&*both).write_all(&[byte]).unwrap();
         }
         (&*both).write_all(&[0, 0]).unwrap();
-        let mut seen: Vec<u8> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
+        let mut seen: Vec<u8> = readers
+            .into_iter()
+            .flat_map(|reader| reader.join().unwrap())
+            .collect();
         seen.sort();
         assert!(seen.into_iter().eq(1..=200));
     });
@@ -428,7 +537,11 @@ fn what_two_readers_read_goes_to_one_of_them_each() {
 #[test]
 fn giving_up_a_read_a_hundred_times_loses_nothing_and_does_not_fill_the_pool() {
     if !is_child() {
-        bounded(|| passes_in_child("giving_up_a_read_a_hundred_times_loses_nothing_and_does_not_fill_the_pool"));
+        bounded(|| {
+            passes_in_child(
+                "giving_up_a_read_a_hundred_times_loses_nothing_and_does_not_fill_the_pool",
+            )
+        });
         return;
     }
     on_workers(1, || {
@@ -457,7 +570,9 @@ fn a_time_out_reaches_a_fifo_on_an_os_thread_too() {
         assert!(thread::timeout(Duration::from_millis(5), || fifo.read(&mut [0; 4])).is_err());
         fifo.write_all(b"kept").unwrap();
         let mut buf = [0; 4];
-        thread::timeout(Duration::from_secs(1000), || fifo.read_exact(&mut buf)).unwrap().unwrap();
+        thread::timeout(Duration::from_secs(1000), || fifo.read_exact(&mut buf))
+            .unwrap()
+            .unwrap();
         assert_eq!(&buf, b"kept");
     });
 }
@@ -468,18 +583,28 @@ fn a_file_that_is_opened_for_nobody_is_closed() {
         let scratch = Scratch::new();
         let path = scratch.fifo("fifo");
         // Which works as soon as somebody is opening the other end.
-        let open_writer = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let open_writer = || {
+            OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path)
+        };
         let writer = loop {
             assert!(thread::timeout(Duration::from_millis(1), || File::open(&path)).is_err());
             if let Ok(writer) = open_writer() {
                 break writer;
             }
         };
-        wait_until(|| (&writer).write(b"x").is_err_and(|error| error.kind() == ErrorKind::BrokenPipe));
+        wait_until(|| {
+            (&writer)
+                .write(b"x")
+                .is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        });
     });
 }
 
-/// Calls that last about as long as their time-outs, so that some are cancelled before they begin, some while they run and some never.
+/// Calls that last about as long as their time-outs, so that some are cancelled before they begin,
+/// some while they run and some never.
 fn time_outs() -> impl Iterator<Item = Duration> {
     (0..).map(|n| Duration::from_micros(n * 7 % 60))
 }
@@ -527,7 +652,11 @@ fn cancelled_reads_skip_nothing() {
 #[test]
 fn what_is_in_memory_is_read_without_the_pool_and_yet_others_get_their_turn() {
     if !is_child() {
-        bounded(|| passes_in_child("what_is_in_memory_is_read_without_the_pool_and_yet_others_get_their_turn"));
+        bounded(|| {
+            passes_in_child(
+                "what_is_in_memory_is_read_without_the_pool_and_yet_others_get_their_turn",
+            )
+        });
         return;
     }
     on_workers(1, || {
@@ -567,8 +696,11 @@ fn cancelled_writes_keep_their_order_and_happen_at_most_once() {
             }
         }
         file.sync_all().unwrap();
-        let written: Vec<u64> =
-            fs::read(&path).unwrap().chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+        let written: Vec<u64> = fs::read(&path)
+            .unwrap()
+            .chunks(8)
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
         assert!(written.is_sorted_by(|a, b| a < b));
         assert!(done.is_subset(&written.into_iter().collect()));
         assert!(cancelled > 10, "nothing was tested");
@@ -613,7 +745,9 @@ fn in_a_destructor_of_a_cancelled_thread_a_read_that_may_last_for_ever_fails_at_
     struct Reads(File, mpsc::Sender<ErrorKind>);
     impl Drop for Reads {
         fn drop(&mut self) {
-            self.1.send(self.0.read(&mut [0]).unwrap_err().kind()).unwrap();
+            self.1
+                .send(self.0.read(&mut [0]).unwrap_err().kind())
+                .unwrap();
         }
     }
     on_workers(1, || {

@@ -1,4 +1,5 @@
-//! Futures, both ways: threads wait for futures, and futures for green threads; no wake is lost, and nobody spins.
+//! Futures, both ways: threads wait for futures, and futures for green threads; no wake is lost,
+//! and nobody spins.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
@@ -74,7 +75,11 @@ impl Future for Gate {
         let mut inside = self.0.lock().unwrap();
         inside.polls += 1;
         inside.waker = Some(context.waker().clone());
-        if inside.open { Poll::Ready(()) } else { Poll::Pending }
+        if inside.open {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -143,7 +148,8 @@ fn a_green_thread_opens_for_another_on_its_worker() {
 #[test]
 fn no_wake_is_lost_whenever_it_comes() {
     everywhere(|| {
-        // Two threads hand a number back and forth, each waking the other at once, so that wakes meet every moment of a wait.
+        // Two threads hand a number back and forth, each waking the other at once, so that wakes
+        // meet every moment of a wait.
         let turns: usize = 2000;
         let turn = Arc::new(Mutex::new((0_usize, [None::<Waker>, None])));
         let play = move |turn: Arc<Mutex<(usize, [Option<Waker>; 2])>>, me: usize| {
@@ -183,7 +189,9 @@ fn under_any_schedule_wakes_cancellations_and_time_outs_leave_every_message_with
                         let mut sum = 0;
                         let mut late = 0;
                         loop {
-                            match thread::timeout(Duration::from_micros(5), || block_on(receive.recv())) {
+                            match thread::timeout(Duration::from_micros(5), || {
+                                block_on(receive.recv())
+                            }) {
                                 Ok(Ok(n)) => sum += n,
                                 Ok(Err(_)) => return sum,
                                 Err(_) => late += 1,
@@ -212,7 +220,10 @@ fn under_any_schedule_wakes_cancellations_and_time_outs_leave_every_message_with
                 }
             });
             drop(send);
-            let sum: u32 = receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum();
+            let sum: u32 = receivers
+                .into_iter()
+                .map(|receiver| receiver.join().unwrap())
+                .sum();
             assert_eq!(sum, 30);
             idle.cancel();
             assert!(idle.join().unwrap_err().is::<Cancelled>());
@@ -285,7 +296,11 @@ fn a_future_that_wakes_itself_lets_the_others_run() {
         });
         block_on(poll_fn(|context| {
             context.waker().wake_by_ref();
-            if done.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+            if done.load(SeqCst) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         }));
     });
 }
@@ -314,7 +329,8 @@ fn futures_nest() {
 #[test]
 fn a_panic_of_the_future_goes_on_in_the_thread() {
     everywhere(|| {
-        let caught = panic::catch_unwind(|| block_on(async { panic::resume_unwind(Box::new(7)) }) as ());
+        let caught =
+            panic::catch_unwind(|| block_on(async { panic::resume_unwind(Box::new(7)) }) as ());
         let caught: Box<i32> = caught.unwrap_err().downcast().unwrap();
         assert_eq!(*caught, 7);
         assert_eq!(block_on(ready(1)), 1);
@@ -322,7 +338,9 @@ fn a_panic_of_the_future_goes_on_in_the_thread() {
 }
 
 /// A future that is never ready, and tells on which thread it is dropped.
-fn pending_that_tells(dropped: &Arc<Mutex<Vec<thread::ThreadId>>>) -> impl Future<Output = ()> + Send + use<> {
+fn pending_that_tells(
+    dropped: &Arc<Mutex<Vec<thread::ThreadId>>>,
+) -> impl Future<Output = ()> + Send + use<> {
     let dropped = dropped.clone();
     let tells = OnDrop(move || dropped.lock().unwrap().push(thread::current().id()));
     async move {
@@ -345,12 +363,20 @@ fn cancelling_who_waits_drops_the_future_on_its_own_thread() {
                 })
             });
             wait_until(|| started.load(SeqCst) == 10);
-            let mut ids: Vec<_> = threads.iter().map(|thread| format!("{:?}", thread.thread().id())).collect();
+            let mut ids: Vec<_> = threads
+                .iter()
+                .map(|thread| format!("{:?}", thread.thread().id()))
+                .collect();
             for thread in threads {
                 thread.cancel();
                 assert!(thread.join().unwrap_err().is::<Cancelled>());
             }
-            let mut dropped: Vec<_> = dropped.lock().unwrap().iter().map(|id| format!("{id:?}")).collect();
+            let mut dropped: Vec<_> = dropped
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|id| format!("{id:?}"))
+                .collect();
             ids.sort();
             dropped.sort();
             assert_eq!(dropped, ids);
@@ -382,7 +408,10 @@ fn a_time_out_drops_the_future() {
         let future = pending_that_tells(&dropped);
         assert!(thread::timeout(Duration::from_millis(1), || block_on(future)).is_err());
         assert_eq!(*dropped.lock().unwrap(), [thread::current().id()]);
-        assert_eq!(thread::timeout(Duration::from_secs(3600), || block_on(ready(3))), Ok(3));
+        assert_eq!(
+            thread::timeout(Duration::from_secs(3600), || block_on(ready(3))),
+            Ok(3)
+        );
     });
 }
 
@@ -497,9 +526,16 @@ fn the_task_that_has_polled_last_is_woken_once() {
         assert!(!thread.is_finished());
         thread.thread().unpark();
         wait_until(|| thread.is_finished());
-        assert_eq!(counts.each_ref().map(|count| count.0.load(SeqCst)), [0, 0, 1]);
+        assert_eq!(
+            counts.each_ref().map(|count| count.0.load(SeqCst)),
+            [0, 0, 1]
+        );
         assert!(poll(&mut thread, &counts[0]).is_ready());
-        assert_eq!(counts.map(|count| Arc::into_inner(count).unwrap().0.into_inner()), [0, 0, 1], "no waker is left behind");
+        assert_eq!(
+            counts.map(|count| Arc::into_inner(count).unwrap().0.into_inner()),
+            [0, 0, 1],
+            "no waker is left behind"
+        );
     });
 }
 
@@ -531,10 +567,15 @@ fn a_handle_polled_or_joined_after_the_result_panics_and_says_so() {
         assert!(poll(&mut thread, &count).is_ready());
         assert!(thread.is_finished());
         thread.cancel();
-        let message = |caught: thread::Result<()>| *caught.unwrap_err().downcast::<String>().unwrap();
-        let again = message(panic::catch_unwind(AssertUnwindSafe(|| drop(poll(&mut thread, &count)))));
+        let message =
+            |caught: thread::Result<()>| *caught.unwrap_err().downcast::<String>().unwrap();
+        let again = message(panic::catch_unwind(AssertUnwindSafe(|| {
+            drop(poll(&mut thread, &count))
+        })));
         assert!(again.contains("polled again"), "{again}");
-        let joined = message(panic::catch_unwind(AssertUnwindSafe(|| drop(thread.join()))));
+        let joined = message(panic::catch_unwind(AssertUnwindSafe(|| {
+            drop(thread.join())
+        })));
         assert!(joined.contains("joined or polled again"), "{joined}");
     });
 }
@@ -550,7 +591,11 @@ fn a_waker_that_panics_harms_nobody() {
     on_workers(1, || {
         let mut thread = thread::spawn(|| 1);
         let waker = Waker::from(Arc::new(Panics));
-        assert!(Pin::new(&mut thread).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            Pin::new(&mut thread)
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
         wait_until(|| thread.is_finished());
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -578,7 +623,11 @@ fn a_waker_may_park_in_its_destructor() {
         for way in ways {
             let mut thread = thread::spawn(thread::yield_now);
             let waker = Waker::from(Arc::new(Parks));
-            assert!(Pin::new(&mut thread).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(
+                Pin::new(&mut thread)
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
             drop(waker);
             way(thread);
         }
@@ -600,16 +649,23 @@ fn a_waker_may_park_in_its_destructor_while_the_thread_ends_on_another_worker() 
         for pause in 0..2000 {
             let mut thread = thread::spawn(move || (0..pause).for_each(|_| std::hint::spin_loop()));
             let waker = Waker::from(Arc::new(Parks));
-            let _ = Pin::new(&mut thread).poll(&mut Context::from_waker(&waker)).is_ready() || {
-                drop(waker);
-                thread.join().is_ok()
-            };
+            let _ = Pin::new(&mut thread)
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready()
+                || {
+                    drop(waker);
+                    thread.join().is_ok()
+                };
         }
     });
 }
 
 fn tokio() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -645,7 +701,9 @@ fn a_green_thread_receives_from_tokio_channels_and_a_task_from_green_threads() {
                     thread::spawn(move || (0..10).for_each(|_| block_on(to_task.send(n)).unwrap()))
                 })
                 .collect();
-            senders.into_iter().for_each(|sender| sender.join().unwrap());
+            senders
+                .into_iter()
+                .for_each(|sender| sender.join().unwrap());
             drop(to_task);
             // A task's handle is a future like any other.
             assert_eq!(block_on(task).unwrap(), 450);
@@ -672,7 +730,9 @@ fn green_threads_use_tokios_timers_sockets_and_tasks_inside_its_context() {
                     })
                 })
                 .collect();
-            sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+            sleepers
+                .into_iter()
+                .for_each(|sleeper| sleeper.join().unwrap());
             assert!(began.elapsed() >= Duration::from_millis(20));
 
             let listener = hebra::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -713,7 +773,11 @@ fn a_tokio_time_out_around_a_green_thread_detaches_it() {
         });
         let tokio = tokio();
         tokio.block_on(async {
-            assert!(tokio::time::timeout(Duration::from_millis(1), handle).await.is_err());
+            assert!(
+                tokio::time::timeout(Duration::from_millis(1), handle)
+                    .await
+                    .is_err()
+            );
         });
         gate.open();
         end.store(true, SeqCst);

@@ -1,4 +1,5 @@
-//! The generator's protocol, law by law: the rows of `GENERATORS.md`, and what CPython's `test_generators.py` and `test_yield_from.py` pin down.
+//! The generator's protocol, law by law: the rows of `GENERATORS.md`, and what CPython's
+//! `test_generators.py` and `test_yield_from.py` pin down.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,8 @@ use hebra::{Generator, GeneratorState, Yielder};
 
 use GeneratorState::{Complete, Yielded};
 
-/// Runs a test body, and ends the process if it hangs. (`support` needs the runtime; these tests must do without.)
+/// Runs a test body, and ends the process if it hangs. (`support` needs the runtime; these tests
+/// must do without.)
 fn bounded<T>(body: impl FnOnce() -> T) -> T {
     const BOUND: Duration = Duration::from_secs(60);
     let (done, watched) = mpsc::channel::<()>();
@@ -35,7 +37,8 @@ fn bounded<T>(body: impl FnOnce() -> T) -> T {
 
 const CHILD: &str = "HEBRA_GENERATOR_CHILD";
 
-/// Runs `body` in a process of its own, for what ends a process; in the child itself it does no more than that.
+/// Runs `body` in a process of its own, for what ends a process; in the child itself it does no
+/// more than that.
 fn in_a_child<F: FnOnce()>(body: F) -> Option<Output> {
     if std::env::var_os(CHILD).is_some() {
         bounded(body);
@@ -43,14 +46,24 @@ fn in_a_child<F: FnOnce()>(body: F) -> Option<Output> {
     }
     // The closure is called after the test that it is in: `generator::the_test::{{closure}}`.
     let name = std::any::type_name::<F>();
-    let test = name.trim_end_matches("::{{closure}}").split_once("::").expect("a path").1;
+    let test = name
+        .trim_end_matches("::{{closure}}")
+        .split_once("::")
+        .expect("a path")
+        .1;
     let mut child = Command::new(std::env::current_exe().expect("a test binary"));
-    child.args([test, "--exact", "--nocapture"]).env(CHILD, "1").env_remove("RUST_BACKTRACE");
+    child
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .env_remove("RUST_BACKTRACE");
     // A body that is abandoned is a leak, on purpose.
     let options = std::env::var("ASAN_OPTIONS").unwrap_or_default();
     child.env("ASAN_OPTIONS", format!("{options}:detect_leaks=0"));
     let output = child.output().expect("the test binary runs");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("running 1 test"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("running 1 test"),
+        "{output:?}"
+    );
     Some(output)
 }
 
@@ -88,7 +101,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 type Payload = Box<dyn Any + Send>;
 
-/// Runs `f`, which must panic; returns the payload. The hook stays: a panic message in the output of a test that passes is no harm.
+/// Runs `f`, which must panic; returns the payload. The hook stays: a panic message in the output
+/// of a test that passes is no harm.
 fn panics<T>(f: impl FnOnce() -> T) -> Payload {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(_) => panic!("it was to panic"),
@@ -99,7 +113,9 @@ fn panics<T>(f: impl FnOnce() -> T) -> Payload {
 fn message(payload: &Payload) -> &str {
     match payload.downcast_ref::<String>() {
         Some(text) => text,
-        None => payload.downcast_ref::<&str>().expect("a panic's message is text"),
+        None => payload
+            .downcast_ref::<&str>()
+            .expect("a panic's message is text"),
     }
 }
 
@@ -125,8 +141,16 @@ fn counter(values: impl Iterator<Item = u32> + 'static) -> Generator<(), u32, u3
 
 fn virtual_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
-    let line = status.lines().find(|line| line.starts_with("VmSize:")).expect("it has a size");
-    line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number") << 10
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmSize:"))
+        .expect("it has a size");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse::<usize>()
+        .expect("a number")
+        << 10
 }
 
 // Rows 1 to 6: creation, inputs, the end, re-entry, status.
@@ -143,10 +167,16 @@ fn creation_runs_nothing_and_takes_no_stack() {
         };
         let mut generators: Vec<_> = (0..1_000).map(make).collect();
         // Other tests run meanwhile, so the stacks are so large that one of them would stand out.
-        assert!(virtual_memory() < before + 512 * GIB, "a thousand stacks of 1 GiB were reserved");
+        assert!(
+            virtual_memory() < before + 512 * GIB,
+            "a thousand stacks of 1 GiB were reserved"
+        );
         let (first, rest) = generators.split_first_mut().expect("a thousand");
         first.resume(());
-        assert!(virtual_memory() > before + GIB / 2, "a generator that runs has a stack");
+        assert!(
+            virtual_memory() > before + GIB / 2,
+            "a generator that runs has a stack"
+        );
         assert!(rest.iter().all(|g| g.status() == GeneratorStatus::Created));
         assert_eq!(ran.get(), 1);
         drop(generators);
@@ -201,14 +231,18 @@ fn body_of_any_size_and_alignment_runs_and_is_dropped_once() {
     bounded(|| {
         run(|| (), |()| true);
         run(|| 7_u8, |n| *n == 7);
-        // With the counter of a body that has no function besides: the last that fits, and the first that does not.
+        // With the counter of a body that has no function besides: the last that fits, and the
+        // first that does not.
         run(|| [7_usize; 3], |words| words == &[7; 3]);
         run(|| [7_usize; 4], |words| words == &[7; 4]);
         run(|| [7_u8; 5_000], |bytes| bytes == &[7; 5_000]);
         run(|| String::from("owned"), |text| text == "owned");
         // Small enough, but of an alignment of its own.
         run(|| 7_u128, |n| *n == 7);
-        run(|| Aligned(7), |aligned| aligned.0 == 7 && std::ptr::from_ref(aligned).addr() % 64 == 0);
+        run(
+            || Aligned(7),
+            |aligned| aligned.0 == 7 && std::ptr::from_ref(aligned).addr() % 64 == 0,
+        );
     });
 }
 
@@ -239,7 +273,9 @@ fn values_of_every_size_pass_both_ways() {
         });
         let mut block = [7; 512];
         for n in 0..3 {
-            let Yielded(back) = large.resume(block) else { panic!("it yields three times") };
+            let Yielded(back) = large.resume(block) else {
+                panic!("it yields three times")
+            };
             block = back;
             assert_eq!(block[511], 8 + n);
         }
@@ -301,7 +337,11 @@ fn resume_after_the_end_blames_its_caller() {
         return;
     };
     let place = format!("tests/generator.rs:{}:", line!() - 4);
-    assert!(stderr(&output).contains(&place), "{place} is not in {}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&place),
+        "{place} is not in {}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -316,8 +356,22 @@ fn resume_from_within_is_a_panic_that_the_generator_survives() {
             assert!(own.try_borrow_mut().is_err());
             y.yield_(1);
         }));
-        assert_eq!(shared.borrow_mut().as_mut().expect("it is there").resume(()), Yielded(1));
-        assert_eq!(shared.borrow_mut().as_mut().expect("it is there").resume(()), Complete(()));
+        assert_eq!(
+            shared
+                .borrow_mut()
+                .as_mut()
+                .expect("it is there")
+                .resume(()),
+            Yielded(1)
+        );
+        assert_eq!(
+            shared
+                .borrow_mut()
+                .as_mut()
+                .expect("it is there")
+                .resume(()),
+            Complete(())
+        );
     });
 }
 
@@ -334,8 +388,22 @@ fn resume_of_the_delegator_by_its_delegate_is_a_panic_that_both_survive() {
             });
             y.yield_from(&mut inner, ())
         }));
-        assert_eq!(shared.borrow_mut().as_mut().expect("it is there").resume(()), Yielded(1));
-        assert_eq!(shared.borrow_mut().as_mut().expect("it is there").resume(()), Complete(2));
+        assert_eq!(
+            shared
+                .borrow_mut()
+                .as_mut()
+                .expect("it is there")
+                .resume(()),
+            Yielded(1)
+        );
+        assert_eq!(
+            shared
+                .borrow_mut()
+                .as_mut()
+                .expect("it is there")
+                .resume(()),
+            Complete(2)
+        );
         // The body held its own generator: a cycle, and not for ever.
         assert_eq!(Rc::strong_count(&shared), 1);
     });
@@ -366,7 +434,10 @@ fn debug_names_the_place_of_creation_and_not_the_values() {
         assert_eq!(g.resume(NotDebug), Yielded("Yielder { .. }".into()));
         assert_eq!(format!("{:?}", Finished(NotDebug)), "Finished(..)");
         assert!(format!("{:?}", counter(0..1).into_iter()).contains("Generator"));
-        Generator::scoped(|_, ()| (), |g: ScopedGenerator<'_, (), (), ()>| assert!(format!("{g:?}").contains("Created")));
+        Generator::scoped(
+            |_, ()| (),
+            |g: ScopedGenerator<'_, (), (), ()>| assert!(format!("{g:?}").contains("Created")),
+        );
     });
 }
 
@@ -376,7 +447,11 @@ fn generator_without_a_stack_stays_created() {
         let mut g = Generator::<(), (), ()>::with_stack_size(usize::MAX, |_, ()| ());
         for _ in 0..2 {
             let payload = panics(|| g.resume(()));
-            assert!(message(&payload).contains("no stack for a generator"), "{}", message(&payload));
+            assert!(
+                message(&payload).contains("no stack for a generator"),
+                "{}",
+                message(&payload)
+            );
             assert_eq!(g.status(), GeneratorStatus::Created);
         }
         assert_eq!(g.close(), None);
@@ -413,7 +488,9 @@ fn panic_passes_through_generators_that_resume_generators() {
                 if depth == 0 {
                     panic::panic_any(Thrown(99));
                 }
-                let Complete(value) = nested(depth - 1).resume(()) else { panic!("nobody yields") };
+                let Complete(value) = nested(depth - 1).resume(()) else {
+                    panic!("nobody yields")
+                };
                 value
             })
         }
@@ -438,20 +515,32 @@ fn stack_is_used_again_after_a_return_a_panic_a_close_and_a_drop() {
                 stack(y);
                 assert!(!panics);
             });
-            let Yielded(place) = g.resume(()) else { panic!("it yields") };
+            let Yielded(place) = g.resume(()) else {
+                panic!("it yields")
+            };
             places.push(place);
             end(g);
         };
         run(|mut g| assert_eq!(g.resume(()), Complete(())), false);
         run(|mut g| drop(panics(|| g.resume(()))), true);
         run(|mut g| assert_eq!(g.close(), None), false);
-        run(|mut g| assert_eq!(thrown(g.throw(Box::new(Thrown(1))).unwrap_err()), 1), false);
+        run(
+            |mut g| assert_eq!(thrown(g.throw(Box::new(Thrown(1))).unwrap_err()), 1),
+            false,
+        );
         run(drop, false);
         run(drop, false);
-        assert!(places.iter().all(|place| *place == places[0]), "{places:x?}");
+        assert!(
+            places.iter().all(|place| *place == places[0]),
+            "{places:x?}"
+        );
         let mut one = Generator::new(|y, ()| _ = stack(y));
         let mut two = Generator::new(|y, ()| _ = stack(y));
-        assert_ne!(one.resume(()), two.resume(()), "two at a time have two stacks");
+        assert_ne!(
+            one.resume(()),
+            two.resume(()),
+            "two at a time have two stacks"
+        );
     });
 }
 
@@ -493,7 +582,10 @@ fn throw_that_is_caught_is_answered_by_the_next_yield_or_the_return() {
         assert_eq!(g.throw(Box::new(Thrown(10))).unwrap(), Yielded(1));
         assert_eq!(g.resume(()), Yielded(1));
         assert_eq!(g.throw(Box::new(Thrown(20))).unwrap(), Yielded(2));
-        assert_eq!(g.throw(Box::new(Thrown(30))).unwrap(), Complete(vec![10, 20, 30]));
+        assert_eq!(
+            g.throw(Box::new(Thrown(30))).unwrap(),
+            Complete(vec![10, 20, 30])
+        );
     });
 }
 
@@ -515,11 +607,16 @@ fn throw_into_an_unstarted_generator_drops_the_body_unrun() {
     bounded(|| {
         let owned = Rc::new(());
         let kept = owned.clone();
-        let mut g = Generator::<(), (), ()>::new(move |_, ()| unreachable!("{kept:?} is dropped unrun"));
+        let mut g =
+            Generator::<(), (), ()>::new(move |_, ()| unreachable!("{kept:?} is dropped unrun"));
         assert_eq!(thrown(g.throw(Box::new(Thrown(5))).unwrap_err()), 5);
         assert_eq!(Rc::strong_count(&owned), 1);
         assert!(g.is_done());
-        assert_eq!(thrown(g.throw(Box::new(Thrown(6))).unwrap_err()), 6, "nor does a finished one take it");
+        assert_eq!(
+            thrown(g.throw(Box::new(Thrown(6))).unwrap_err()),
+            6,
+            "nor does a finished one take it"
+        );
     });
 }
 
@@ -559,7 +656,8 @@ fn close_before_the_first_resume_runs_nothing() {
     bounded(|| {
         let owned = Rc::new(());
         let kept = owned.clone();
-        let mut g = Generator::<(), (), ()>::new(move |_, ()| unreachable!("{kept:?} is dropped unrun"));
+        let mut g =
+            Generator::<(), (), ()>::new(move |_, ()| unreachable!("{kept:?} is dropped unrun"));
         assert_eq!(g.close(), None);
         assert!(g.is_done());
         assert_eq!(Rc::strong_count(&owned), 1);
@@ -596,7 +694,8 @@ fn close_needs_no_panic_hook_and_prints_nothing() {
     assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
 }
 
-/// A body that yields, and goes on yielding when it is closed, as often as told; the guard below all of them.
+/// A body that yields, and goes on yielding when it is closed, as often as told; the guard below
+/// all of them.
 fn stubborn(swallows: u32, trace: &Trace) -> Generator<(), u32, &'static str> {
     let trace = trace.clone();
     Generator::new(move |y, ()| {
@@ -616,7 +715,11 @@ fn yield_during_close_unwinds_again_and_close_reports_it() {
         let mut g = stubborn(1, &trace);
         g.resume(());
         let payload = panics(|| g.close());
-        assert!(message(&payload).contains("ignored its close"), "{}", message(&payload));
+        assert!(
+            message(&payload).contains("ignored its close"),
+            "{}",
+            message(&payload)
+        );
         assert_eq!(trace.take(), ["unwound"]);
         assert!(g.is_done() && !thread::panicking());
         drop(g);
@@ -656,7 +759,9 @@ fn abandoned_bodies_that_are_dropped_while_panicking_do_not_abort() {
     bounded(|| {
         let trace = Trace::default();
         let mut bodies: Vec<_> = (0..3).map(|_| stubborn(u32::MAX, &trace)).collect();
-        bodies.iter_mut().for_each(|g| assert!(matches!(g.resume(()), Yielded(_))));
+        bodies
+            .iter_mut()
+            .for_each(|g| assert!(matches!(g.resume(()), Yielded(_))));
         let payload = panics(move || {
             let _bodies = bodies;
             panic::panic_any(Thrown(3));
@@ -664,8 +769,13 @@ fn abandoned_bodies_that_are_dropped_while_panicking_do_not_abort() {
         assert_eq!(thrown(payload), 3);
         assert!(!thread::panicking());
         let mut bodies: Vec<_> = (0..3).map(|_| stubborn(u32::MAX, &trace)).collect();
-        bodies.iter_mut().for_each(|g| assert!(matches!(g.resume(()), Yielded(_))));
-        assert!(message(&panics(|| drop(bodies))).contains("ignored its close"), "the first reports it, the others are quiet");
+        bodies
+            .iter_mut()
+            .for_each(|g| assert!(matches!(g.resume(()), Yielded(_))));
+        assert!(
+            message(&panics(|| drop(bodies))).contains("ignored its close"),
+            "the first reports it, the others are quiet"
+        );
         assert!(!thread::panicking());
     });
 }
@@ -714,7 +824,11 @@ fn panic_during_close_comes_out_of_close_and_of_drop() {
             let _g = g;
             panic::panic_any(Thrown(9));
         });
-        assert_eq!(thrown(payload), 9, "while panicking already, the first panic goes on and nothing aborts");
+        assert_eq!(
+            thrown(payload),
+            9,
+            "while panicking already, the first panic goes on and nothing aborts"
+        );
         assert!(!thread::panicking());
     });
 }
@@ -732,7 +846,11 @@ fn panic_in_a_destructor_during_close_is_rusts_own_abort() {
         return;
     };
     assert!(!output.status.success());
-    assert!(stderr(&output).contains("panic in a destructor during cleanup"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("panic in a destructor during cleanup"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -786,7 +904,12 @@ fn drop_of_a_suspended_generator_closes_it_wherever_it_is_kept() {
             make("second")
         };
         drop(vec![place, make("third")]);
-        assert_eq!(trace.take(), ["dropped", "boxed", "shared", "iterated", "replaced", "second", "third"]);
+        assert_eq!(
+            trace.take(),
+            [
+                "dropped", "boxed", "shared", "iterated", "replaced", "second", "third"
+            ]
+        );
     });
 }
 
@@ -804,7 +927,11 @@ fn values_that_were_yielded_or_put_in_are_dropped_once() {
         for _ in 0..2 {
             assert!(matches!(g.resume(live.clone()), Yielded(_)));
         }
-        assert_eq!(Rc::strong_count(&live), 1, "the body holds nothing while suspended: it has yielded it");
+        assert_eq!(
+            Rc::strong_count(&live),
+            1,
+            "the body holds nothing while suspended: it has yielded it"
+        );
         drop(g);
         let mut returned = Generator::<Rc<()>, Rc<()>, Rc<()>>::new(|_, input| input);
         assert!(matches!(returned.resume(live.clone()), Complete(_)));
@@ -899,7 +1026,8 @@ fn generator_that_delegates_already_can_be_delegated_to() {
             let mut g = counter(0..9);
             for _ in 0..depth {
                 g = Generator::new(move |y, ()| y.yield_from(&mut g, ()));
-                // Resumed on its own, each becomes the root of those below; then it is no root any more.
+                // Resumed on its own, each becomes the root of those below; then it is no root any
+                // more.
                 assert!(matches!(g.resume(()), Yielded(_)));
             }
             g
@@ -957,10 +1085,13 @@ fn panic_of_a_delegate_comes_out_of_yield_from_and_may_be_caught() {
     });
 }
 
-/// A chain of generators that delegate, and note what is thrown or closed through them: level 0 is the innermost. The level `catches`
-/// catches what comes and yields `100 + level`; then it returns `10 + level`. Others return what they get.
+/// A chain of generators that delegate, and note what is thrown or closed through them: level 0 is
+/// the innermost. The level `catches` catches what comes and yields `100 + level`; then it returns
+/// `10 + level`. Others return what they get.
 fn chain(depth: u32, catches: Option<u32>, trace: &Trace) -> Generator<u32, u32, u32> {
-    const NAMES: [&str; 6] = ["level 0", "level 1", "level 2", "level 3", "level 4", "level 5"];
+    const NAMES: [&str; 6] = [
+        "level 0", "level 1", "level 2", "level 3", "level 4", "level 5",
+    ];
     let trace = trace.clone();
     Generator::new(move |y, input| {
         let _guard = trace.on_drop(NAMES[depth as usize]);
@@ -990,10 +1121,17 @@ fn throw_goes_to_the_innermost_and_is_caught_at_any_level() {
             let mut g = chain(3, Some(catches), &trace);
             assert_eq!(g.resume(1), Yielded(1));
             assert_eq!(g.resume(2), Yielded(3));
-            assert_eq!(g.throw(Box::new(Thrown(0))).unwrap(), Yielded(100 + catches));
+            assert_eq!(
+                g.throw(Box::new(Thrown(0))).unwrap(),
+                Yielded(100 + catches)
+            );
             let mut expected = NAMES[..catches as usize].to_vec();
             expected.push("caught");
-            assert_eq!(trace.take(), expected, "those below have unwound, innermost first");
+            assert_eq!(
+                trace.take(),
+                expected,
+                "those below have unwound, innermost first"
+            );
             assert_eq!(g.resume(1_000), Complete(1_010 + catches));
             assert_eq!(trace.take(), NAMES[catches as usize..]);
         }
@@ -1059,7 +1197,11 @@ fn close_goes_on_in_the_delegator_after_its_delegate_has_returned() {
             9
         });
         catches.resume(());
-        assert_eq!(catches.close(), Some(9), "it is the outer one that may end it with a value");
+        assert_eq!(
+            catches.close(),
+            Some(9),
+            "it is the outer one that may end it with a value"
+        );
     });
 }
 
@@ -1077,7 +1219,8 @@ fn delegate_that_yields_during_close_is_refused_and_reported() {
         assert!(message(&panics(|| outer.close())).contains("ignored its close"));
         assert_eq!(trace.take(), ["unwound", "outer"]);
         let mut inner = stubborn(u32::MAX, &trace);
-        let mut outer = Generator::<(), u32, ()>::new(move |y, ()| _ = y.yield_from(&mut inner, ()));
+        let mut outer =
+            Generator::<(), u32, ()>::new(move |y, ()| _ = y.yield_from(&mut inner, ()));
         outer.resume(());
         assert!(message(&panics(|| outer.close())).contains("ignored its close"));
         assert!(outer.is_done() && !thread::panicking());
@@ -1117,7 +1260,8 @@ fn delegation_that_yields_nothing_after_a_swallowed_close_is_no_offence() {
 fn delegation_that_yields_nothing_in_a_destructor_during_close_is_no_offence() {
     let Some(output) = in_a_child(|| {
         let mut g = Generator::<(), u32, ()>::new(|y, ()| {
-            let _delegates = OnDrop(|| assert_eq!(y.yield_from(&mut counter(iter::empty()), ()), 0));
+            let _delegates =
+                OnDrop(|| assert_eq!(y.yield_from(&mut counter(iter::empty()), ()), 0));
             y.yield_(1);
         });
         g.resume(());
@@ -1126,7 +1270,11 @@ fn delegation_that_yields_nothing_in_a_destructor_during_close_is_no_offence() {
     }) else {
         return;
     };
-    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"), "{}", stderr(&output));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("goes on"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1185,7 +1333,10 @@ fn recursion_by_delegation_walks_a_tree() {
 }
 
 /// A delegation of so many levels around `innermost`.
-fn wrapped<Return: 'static>(mut g: Generator<u32, u32, Return>, depth: usize) -> Generator<u32, u32, Return> {
+fn wrapped<Return: 'static>(
+    mut g: Generator<u32, u32, Return>,
+    depth: usize,
+) -> Generator<u32, u32, Return> {
     for _ in 0..depth {
         g = Generator::with_stack_size(64 << 10, move |y, input| y.yield_from(&mut g, input));
     }
@@ -1203,7 +1354,10 @@ fn chain_of_a_thousand_passes_values_inputs_throw_and_close() {
                     match catch_unwind(AssertUnwindSafe(|| y.yield_(sum + input))) {
                         Ok(0) => return sum + input,
                         Ok(next) => (sum, input) = (sum + input, next),
-                        Err(payload) => (sum, input) = (payload.downcast::<Thrown>().map_or(0, |thrown| thrown.0), 0),
+                        Err(payload) => {
+                            (sum, input) =
+                                (payload.downcast::<Thrown>().map_or(0, |thrown| thrown.0), 0)
+                        }
                     }
                 }
             })
@@ -1213,7 +1367,11 @@ fn chain_of_a_thousand_passes_values_inputs_throw_and_close() {
         assert_eq!(g.resume(2), Yielded(3));
         assert_eq!(g.throw(Box::new(Thrown(500))).unwrap(), Yielded(500));
         assert_eq!(g.resume(5), Yielded(505));
-        assert_eq!(g.resume(0), Complete(505), "it returns through a thousand levels");
+        assert_eq!(
+            g.resume(0),
+            Complete(505),
+            "it returns through a thousand levels"
+        );
 
         let panicking = Generator::<u32, u32, ()>::new(|y, input| _ = y.yield_(input));
         let mut g = wrapped(panicking, DEPTH);
@@ -1294,7 +1452,10 @@ fn yield_from_iter_yields_the_items_and_drops_the_inputs() {
             y.yield_from_iter(iter::empty());
             first + y.yield_(30)
         });
-        assert_eq!((g.resume(1), g.resume(2), g.resume(3)), (Yielded(10), Yielded(20), Yielded(30)));
+        assert_eq!(
+            (g.resume(1), g.resume(2), g.resume(3)),
+            (Yielded(10), Yielded(20), Yielded(30))
+        );
         assert_eq!(g.resume(4), Complete(5));
         let trace = Trace::default();
         let noted = trace.clone();
@@ -1307,9 +1468,16 @@ fn yield_from_iter_yields_the_items_and_drops_the_inputs() {
         assert_eq!(trace.take(), ["the iterator"]);
         let mut thrown_into = Generator::<(), u32, ()>::new(|y, ()| y.yield_from_iter(0..));
         thrown_into.resume(());
-        assert_eq!(thrown(thrown_into.throw(Box::new(Thrown(2))).unwrap_err()), 2);
+        assert_eq!(
+            thrown(thrown_into.throw(Box::new(Thrown(2))).unwrap_err()),
+            2
+        );
         let mut nested = Generator::<(), u32, ()>::new(|y, ()| y.yield_from_iter(counter(0..3)));
-        assert_eq!(nested.iter().collect::<Vec<_>>(), [0, 1, 2], "a generator is an iterator too");
+        assert_eq!(
+            nested.iter().collect::<Vec<_>>(),
+            [0, 1, 2],
+            "a generator is an iterator too"
+        );
     });
 }
 
@@ -1318,7 +1486,10 @@ fn yield_from_iter_yields_the_items_and_drops_the_inputs() {
 #[test]
 fn generator_is_an_iterator_that_stays_at_its_end() {
     bounded(|| {
-        assert_eq!(counter(0..3).into_iter().map(|n| n * n).collect::<Vec<_>>(), [0, 1, 4]);
+        assert_eq!(
+            counter(0..3).into_iter().map(|n| n * n).collect::<Vec<_>>(),
+            [0, 1, 4]
+        );
         let mut sum = 0;
         for n in counter(1..5) {
             sum += n;
@@ -1421,7 +1592,11 @@ fn yield_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_reason()
     };
     assert!(!output.status.success());
     assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-    assert!(stderr(&output).contains("yielded in a destructor while its body unwinds"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("yielded in a destructor while its body unwinds"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1440,7 +1615,11 @@ fn delegation_in_a_destructor_while_the_body_unwinds_ends_the_process_with_a_rea
     };
     assert!(!output.status.success());
     assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-    assert!(stderr(&output).contains("yielded in a destructor while its body unwinds"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("yielded in a destructor while its body unwinds"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1463,7 +1642,10 @@ fn destructor_that_runs_during_a_panic_may_run_a_generator() {
                 assert_eq!(closed.close(), None);
                 let mut thrown_into = counter(0..);
                 thrown_into.resume(());
-                assert_eq!(thrown(thrown_into.throw(Box::new(Thrown(1))).unwrap_err()), 1);
+                assert_eq!(
+                    thrown(thrown_into.throw(Box::new(Thrown(1))).unwrap_err()),
+                    1
+                );
             });
             panic::panic_any(Thrown(14));
         });
@@ -1492,14 +1674,20 @@ fn generator_that_a_panicking_resumer_has_resumed_is_as_before_afterwards() {
         return;
     };
     assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-    assert!(stderr(&output).contains("yielded in a destructor while its body unwinds"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("yielded in a destructor while its body unwinds"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 // Row 22: backtraces.
 
 #[inline(never)]
 fn a_resumer_with_a_name(g: &mut Generator<(), String, ()>) -> String {
-    let Yielded(trace) = g.resume(()) else { panic!("it yields") };
+    let Yielded(trace) = g.resume(()) else {
+        panic!("it yields")
+    };
     std::hint::black_box(trace)
 }
 
@@ -1518,9 +1706,15 @@ fn backtrace_of_the_body_continues_into_the_resumer() {
         });
         for _ in 0..2 {
             let trace = a_resumer_with_a_name(&mut g);
-            let (body, resumer) = (trace.find("a_body_with_a_name"), trace.find("a_resumer_with_a_name"));
+            let (body, resumer) = (
+                trace.find("a_body_with_a_name"),
+                trace.find("a_resumer_with_a_name"),
+            );
             assert!(body.is_some() && body < resumer, "{trace}");
-            assert!(trace.contains("backtrace_of_the_body_continues_into_the_resumer"), "{trace}");
+            assert!(
+                trace.contains("backtrace_of_the_body_continues_into_the_resumer"),
+                "{trace}"
+            );
         }
     });
 }
@@ -1562,7 +1756,9 @@ fn generator_may_be_moved_while_it_is_suspended() {
         all.iter_mut().for_each(|g| _ = g.resume(()));
         let mut all: Vec<_> = all.into_iter().rev().map(Box::new).collect();
         let (one, two) = all.split_at_mut(50);
-        one.iter_mut().zip(two).for_each(|(one, two)| std::mem::swap(&mut **one, &mut **two));
+        one.iter_mut()
+            .zip(two)
+            .for_each(|(one, two)| std::mem::swap(&mut **one, &mut **two));
         let mut next: Vec<_> = all.into_iter().map(|mut g| g.resume(())).collect();
         next.sort();
         assert!(next.into_iter().eq((1..=100).map(Yielded)));
@@ -1628,10 +1824,20 @@ fn scope_closes_its_generator_however_it_ends() {
             trace.take()
         };
         assert_eq!(scope(|_| ()), ["unwound"]);
-        assert_eq!(scope(|g| _ = ManuallyDrop::new(g)), ["unwound"], "to forget the handle is to forget a reference");
+        assert_eq!(
+            scope(|g| _ = ManuallyDrop::new(g)),
+            ["unwound"],
+            "to forget the handle is to forget a reference"
+        );
         assert_eq!(scope(|mut g| assert_eq!(g.close(), None)), ["unwound"]);
-        assert_eq!(scope(|mut g| drop(g.throw(Box::new(Thrown(1))))), ["unwound"]);
-        assert_eq!(scope(|mut g| assert_eq!(g.resume(()), Complete(()))), ["unwound"]);
+        assert_eq!(
+            scope(|mut g| drop(g.throw(Box::new(Thrown(1))))),
+            ["unwound"]
+        );
+        assert_eq!(
+            scope(|mut g| assert_eq!(g.resume(()), Complete(()))),
+            ["unwound"]
+        );
         let panicked = panics(|| scope(|_| panic::panic_any(Thrown(21))));
         assert_eq!((thrown(panicked), trace.take()), (21, vec!["unwound"]));
         assert!(!thread::panicking());
@@ -1656,7 +1862,11 @@ fn panics_of_a_scoped_body_come_out_of_the_scope() {
             );
         };
         assert_eq!(thrown(panics(|| scope(true))), 22);
-        assert_eq!(thrown(panics(|| scope(false))), 22, "also when it is the scope's end that closes it");
+        assert_eq!(
+            thrown(panics(|| scope(false))),
+            22,
+            "also when it is the scope's end that closes it"
+        );
     });
 }
 
@@ -1702,7 +1912,11 @@ fn scoped_body_that_will_not_go_ends_the_process() {
     };
     assert!(!output.status.success());
     assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-    assert!(stderr(&output).contains("it borrows from a scope that ends"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("it borrows from a scope that ends"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1734,7 +1948,11 @@ fn scoped_body_that_will_not_go_ends_the_process_whatever_becomes_of_what_it_has
     };
     assert!(!output.status.success());
     assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-    assert!(stderr(&output).contains("it borrows from a scope that ends"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("it borrows from a scope that ends"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1744,7 +1962,9 @@ fn scopes_nest_in_scopes_and_in_bodies() {
         let pairs = Generator::scoped(
             |y, ()| {
                 for n in &numbers {
-                    let inner = |y: &Yielder<(), u32>, ()| numbers.iter().for_each(|m| y.yield_(n * 10 + m));
+                    let inner = |y: &Yielder<(), u32>, ()| {
+                        numbers.iter().for_each(|m| y.yield_(n * 10 + m))
+                    };
                     // The outer one is suspended in the middle of the inner scope.
                     Generator::scoped(inner, |mut g| g.iter().for_each(|pair| y.yield_(pair)));
                 }
@@ -1776,13 +1996,29 @@ fn yielder_used_on_another_generators_stack_is_a_clean_panic() {
         let mut outer = Generator::<(), u32, u32>::new(|y, ()| {
             let wrong = |_: &Yielder<(), u32>, ()| {
                 let payload = panics(|| y.yield_(99));
-                assert!(message(&payload).contains("another stack"), "{}", message(&payload));
+                assert!(
+                    message(&payload).contains("another stack"),
+                    "{}",
+                    message(&payload)
+                );
                 let payload = panics(|| y.yield_from(&mut counter(0..3), ()));
-                assert!(message(&payload).contains("another stack"), "{}", message(&payload));
+                assert!(
+                    message(&payload).contains("another stack"),
+                    "{}",
+                    message(&payload)
+                );
                 y.yield_(98)
             };
-            let payload = panics(|| Generator::scoped(wrong, |mut g: ScopedGenerator<'_, (), u32, ()>| g.resume(())));
-            assert!(message(&payload).contains("another stack"), "uncaught it ends the inner one: {}", message(&payload));
+            let payload = panics(|| {
+                Generator::scoped(wrong, |mut g: ScopedGenerator<'_, (), u32, ()>| {
+                    g.resume(())
+                })
+            });
+            assert!(
+                message(&payload).contains("another stack"),
+                "uncaught it ends the inner one: {}",
+                message(&payload)
+            );
             y.yield_(1);
             2
         });
@@ -1799,7 +2035,8 @@ fn delegators_yielder_used_by_its_delegate_is_a_clean_panic() {
             let lent = Lent(y);
             let mut inner = Generator::new(move |own: &Yielder<(), u32>, ()| {
                 let lent = &lent;
-                // SAFETY: the delegator's body is running below this one. Safe code gets there by a scoped thread-local.
+                // SAFETY: the delegator's body is running below this one. Safe code gets there by a
+                // scoped thread-local.
                 let outer = unsafe { &*lent.0 };
                 assert!(message(&panics(|| outer.yield_(99))).contains("another stack"));
                 own.yield_(1);
@@ -1858,7 +2095,8 @@ fn generator_in_a_thread_local_is_dropped_without_harm_where_the_rule_is_kept() 
     }
     let Some(output) = in_a_child(|| {
         let first: [fn(); 3] = [pool, data, holder];
-        // All orders but the one that the rule excludes: the pool, then the holder, then what the body borrows.
+        // All orders but the one that the rule excludes: the pool, then the holder, then what the
+        // body borrows.
         for [one, two, three] in [[0, 1, 2], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             for last in [store, store_first] {
                 let order = [first[one], first[two], first[three]];
@@ -1874,7 +2112,11 @@ fn generator_in_a_thread_local_is_dropped_without_harm_where_the_rule_is_kept() 
     }) else {
         return;
     };
-    assert!(String::from_utf8_lossy(&output.stdout).contains("goes on"), "{}", stderr(&output));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("goes on"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1903,7 +2145,11 @@ fn generator_in_a_thread_local_that_a_forgotten_one_delegates_to_is_abandoned() 
         return;
     };
     let out = String::from_utf8_lossy(&output.stdout);
-    assert!(out.contains("goes on") && !out.contains("unwound"), "{out}{}", stderr(&output));
+    assert!(
+        out.contains("goes on") && !out.contains("unwound"),
+        "{out}{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -1911,7 +2157,9 @@ fn generator_is_still_usable_while_thread_locals_are_destroyed() {
     struct Late(mpsc::Sender<Vec<u32>>);
     impl Drop for Late {
         fn drop(&mut self) {
-            self.0.send(counter(0..3).into_iter().collect()).expect("the receiver waits");
+            self.0
+                .send(counter(0..3).into_iter().collect())
+                .expect("the receiver waits");
         }
     }
     thread_local! {
@@ -1938,14 +2186,18 @@ fn generators_of_many_os_threads_do_not_meet() {
             .map(|thread| {
                 thread::spawn(move || {
                     for round in 0..200 {
-                        let mut all: Vec<_> = (0..10).map(|n| counter(thread..thread + n + 1)).collect();
-                        all.iter_mut().for_each(|g| assert_eq!(g.resume(()), Yielded(thread)));
+                        let mut all: Vec<_> =
+                            (0..10).map(|n| counter(thread..thread + n + 1)).collect();
+                        all.iter_mut()
+                            .for_each(|g| assert_eq!(g.resume(()), Yielded(thread)));
                         all.truncate(round % 10);
                     }
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("no panic"));
     });
 }
 
@@ -1954,7 +2206,11 @@ fn overflow_names_the_generator() {
     #[inline(never)]
     fn recurse(depth: u64) -> u64 {
         let block = std::hint::black_box([depth; 64]);
-        if depth == u64::MAX { 0 } else { recurse(depth + 1) + block[depth as usize % 64] }
+        if depth == u64::MAX {
+            0
+        } else {
+            recurse(depth + 1) + block[depth as usize % 64]
+        }
     }
     let Some(output) = in_a_child(|| {
         let mut g = Generator::<u64, (), u64>::with_stack_size(64 << 10, |_, input| recurse(input));
@@ -1964,7 +2220,10 @@ fn overflow_names_the_generator() {
     };
     assert!(!output.status.success());
     let text = stderr(&output);
-    assert!(text.contains("a generator (created at tests/generator.rs:") && text.contains("64 KiB"), "{text}");
+    assert!(
+        text.contains("a generator (created at tests/generator.rs:") && text.contains("64 KiB"),
+        "{text}"
+    );
 }
 
 // Row 23, and whatever else needs the runtime.
@@ -2004,7 +2263,10 @@ mod in_green_threads {
                 y.yield_from(&mut inner, ())
             });
             assert_eq!(g.resume(()), Yielded(1));
-            assert_eq!(trace.take(), ["body sleeps", "other begins", "other ends", "body wakes"]);
+            assert_eq!(
+                trace.take(),
+                ["body sleeps", "other begins", "other ends", "body wakes"]
+            );
             assert_eq!(g.resume(()), Complete(2));
             other.join().expect("no panic");
         });
@@ -2028,12 +2290,17 @@ mod in_green_threads {
                 let mut byte = [0];
                 while stream.read(&mut byte).expect("the peer writes") == 1 {
                     match byte {
-                        [b'\n'] => y.yield_(String::from_utf8(std::mem::take(&mut line)).expect("ASCII")),
+                        [b'\n'] => {
+                            y.yield_(String::from_utf8(std::mem::take(&mut line)).expect("ASCII"))
+                        }
                         [other] => line.push(other),
                     }
                 }
             });
-            assert_eq!(lines.into_iter().collect::<Vec<_>>(), ["one", "two", "three"]);
+            assert_eq!(
+                lines.into_iter().collect::<Vec<_>>(),
+                ["one", "two", "three"]
+            );
             peer.join().expect("no panic");
         });
     }
@@ -2059,7 +2326,9 @@ mod in_green_threads {
                 .expect("no panic");
             }
             // Its starter has long ended; its closer parks on its stack.
-            hebra::thread::spawn_local(move || drop(g)).join().expect("no panic");
+            hebra::thread::spawn_local(move || drop(g))
+                .join()
+                .expect("no panic");
             assert_eq!(trace.take(), ["unwound"]);
         });
     }
@@ -2084,9 +2353,14 @@ mod in_green_threads {
     fn yielder_used_on_a_green_threads_stack_is_a_clean_panic() {
         bounded(|| {
             let mut g = Generator::<(), u32, u32>::new(|y, ()| {
-                let runtime = Runtime::new(Config::default().workers(1)).expect("one worker is in range");
+                let runtime =
+                    Runtime::new(Config::default().workers(1)).expect("one worker is in range");
                 let payload = panics(|| runtime.run(|| y.yield_(99)));
-                assert!(message(&payload).contains("another stack"), "{}", message(&payload));
+                assert!(
+                    message(&payload).contains("another stack"),
+                    "{}",
+                    message(&payload)
+                );
                 y.yield_(runtime.run(|| 1));
                 2
             });
@@ -2120,7 +2394,17 @@ mod in_green_threads {
             });
             hebra::thread::yield_now();
         });
-        assert_eq!(trace.take(), ["inner", "outer", "level 0", "level 1", "level 2", "green thread"]);
+        assert_eq!(
+            trace.take(),
+            [
+                "inner",
+                "outer",
+                "level 0",
+                "level 1",
+                "level 2",
+                "green thread"
+            ]
+        );
         assert!(!thread::panicking());
     }
 
@@ -2152,12 +2436,22 @@ mod in_green_threads {
             let messages = [
                 refusal(|y| timeout(LONG, || y.yield_(2)).expect("an hour is long")),
                 refusal(|y| shield(|| y.yield_(2))),
-                refusal(|y| timeout(LONG, || shield(|| ())).and_then(|()| timeout(LONG, || y.yield_(2))).expect("as above")),
-                refusal(|y| timeout(LONG, || y.yield_from(&mut counter(2..4), ())).map(drop).expect("as above")),
+                refusal(|y| {
+                    timeout(LONG, || shield(|| ()))
+                        .and_then(|()| timeout(LONG, || y.yield_(2)))
+                        .expect("as above")
+                }),
+                refusal(|y| {
+                    timeout(LONG, || y.yield_from(&mut counter(2..4), ()))
+                        .map(drop)
+                        .expect("as above")
+                }),
                 refusal(|y| {
                     let mut started = Generator::new(|y, ()| y.yield_from(&mut counter(2..4), ()));
                     started.resume(());
-                    timeout(LONG, || y.yield_from(&mut started, ())).map(drop).expect("as above");
+                    timeout(LONG, || y.yield_from(&mut started, ()))
+                        .map(drop)
+                        .expect("as above");
                 }),
                 refusal(|y| {
                     let mut inner = Generator::new(|y, ()| shield(|| y.yield_(2)));
@@ -2231,14 +2525,20 @@ mod in_green_threads {
         };
         assert!(!output.status.success());
         assert!(!String::from_utf8_lossy(&output.stdout).contains("goes on"));
-        assert!(stderr(&output).contains("ignored its close inside of a cancel scope"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("ignored its close inside of a cancel scope"),
+            "{}",
+            stderr(&output)
+        );
     }
 
     #[test]
     fn body_yields_again_after_a_refusal_that_it_has_caught() {
         on_both(|| {
             let g = Generator::new(|y, ()| {
-                let refused = catch_unwind(AssertUnwindSafe(|| hebra::thread::timeout(LONG, || y.yield_(1))));
+                let refused = catch_unwind(AssertUnwindSafe(|| {
+                    hebra::thread::timeout(LONG, || y.yield_(1))
+                }));
                 y.yield_(if refused.is_err() { 2 } else { 3 });
                 y.yield_from(&mut counter(4..6), ());
             });
@@ -2260,8 +2560,13 @@ mod in_green_threads {
                     });
                     g.into_iter().sum::<u32>()
                 };
-                let threads: Vec<_> = (0..50).map(|n| hebra::thread::spawn(move || sum(n))).collect();
-                threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+                let threads: Vec<_> = (0..50)
+                    .map(|n| hebra::thread::spawn(move || sum(n)))
+                    .collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("no panic"))
+                    .sum()
             })
         });
         assert_eq!(total, (0..50).map(|n| n * 100 + 4_950).sum());

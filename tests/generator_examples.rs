@@ -9,7 +9,11 @@ fn example(name: &str) -> PathBuf {
     path.pop();
     path.set_file_name("examples");
     path.push(name);
-    assert!(path.exists(), "there is no {}; `cargo test` builds it, as does `cargo build --examples`", path.display());
+    assert!(
+        path.exists(),
+        "there is no {}; `cargo test` builds it, as does `cargo build --examples`",
+        path.display()
+    );
     path
 }
 
@@ -20,7 +24,11 @@ fn prints(name: &str, expected: &[&str]) {
     let text = String::from_utf8(output.stdout).expect("it prints text");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     assert_eq!(lines, expected);
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

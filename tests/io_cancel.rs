@@ -1,8 +1,9 @@
-//! Whoever waits for I/O, cancelled at any moment: as it comes to each of its cancel points, and after each turn of the others. What has
-//! been told to have happened has happened, and nothing else: no byte, datagram, connection or signal is lost, and no descriptor kept.
+//! Whoever waits for I/O, cancelled at any moment: as it comes to each of its cancel points, and
+//! after each turn of the others. What has been told to have happened has happened, and nothing
+//! else: no byte, datagram, connection or signal is lost, and no descriptor kept.
 //!
-//! It is [`sim::cancel_everywhere`](hebra::sim::cancel_everywhere) for what no simulation has: the world outside. So the moments are not
-//! the same from run to run, but there are many of them.
+//! It is [`sim::cancel_everywhere`](hebra::sim::cancel_everywhere) for what no simulation has: the
+//! world outside. So the moments are not the same from run to run, but there are many of them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::panic;
@@ -64,7 +65,15 @@ impl Points {
 
 impl Audit {
     fn new(aim: Aim) -> Audit {
-        Audit { aim, points: Points { aim, passed: Arc::default(), hit: Arc::default(), victim: Arc::default() } }
+        Audit {
+            aim,
+            points: Points {
+                aim,
+                passed: Arc::default(),
+                hit: Arc::default(),
+                victim: Arc::default(),
+            },
+        }
     }
 
     /// Runs the victim until it has come to its end, or has been cancelled.
@@ -109,13 +118,24 @@ fn sweep(place: Place, test: impl Fn(&Audit)) {
     // On two workers it may be quick once.
     while misses < 5 {
         let hit = run(Aim::After(turns));
-        (hits, misses) = if hit { (hits + 1, 0) } else { (hits, misses + 1) };
+        (hits, misses) = if hit {
+            (hits + 1, 0)
+        } else {
+            (hits, misses + 1)
+        };
         // Every moment at first; of long waits some.
         turns += 1 + turns / 8;
     }
     assert!(arrivals > 0, "it has come to no cancel point");
-    assert!(hits > 0 || place == Place::Workers(2), "it has never been cancelled from outside");
-    assert_eq!(open_descriptors(), before, "descriptors have been left behind");
+    assert!(
+        hits > 0 || place == Place::Workers(2),
+        "it has never been cancelled from outside"
+    );
+    assert_eq!(
+        open_descriptors(),
+        before,
+        "descriptors have been left behind"
+    );
 }
 
 /// Each in a process of its own, for the sake of the descriptors.
@@ -179,7 +199,11 @@ fn read_audit<R: Send + Sync + 'static>(
         len += n;
     }
     rest.truncate(len);
-    assert!(rest == pattern(seen, PIECES * PIECE - seen), "{} bytes after {seen} are left", rest.len());
+    assert!(
+        rest == pattern(seen, PIECES * PIECE - seen),
+        "{} bytes after {seen} are left",
+        rest.len()
+    );
 }
 
 /// Reads from `far` slowly, while the victim writes more to `near` than there is room for.
@@ -204,7 +228,11 @@ fn write_audit<W: Send + Sync + 'static>(
             written.store(at + n, SeqCst);
         }
     });
-    assert_eq!(peer.join().unwrap(), seen.load(SeqCst), "so much has come, and so much was said to be sent");
+    assert_eq!(
+        peer.join().unwrap(),
+        seen.load(SeqCst),
+        "so much has come, and so much was said to be sent"
+    );
 }
 
 /// Sends datagrams now and then, while the victim receives them, until the `drain`.
@@ -229,7 +257,10 @@ fn datagrams_audit<S: Send + Sync + 'static>(
             for n in 0..DATAGRAMS {
                 points.pass();
                 let mut buffer = [0; 8];
-                assert_eq!((receive(&near, &mut buffer).unwrap(), buffer[0]), (1, n as u8));
+                assert_eq!(
+                    (receive(&near, &mut buffer).unwrap(), buffer[0]),
+                    (1, n as u8)
+                );
                 received.store(n + 1, SeqCst);
             }
         }
@@ -238,7 +269,9 @@ fn datagrams_audit<S: Send + Sync + 'static>(
     drain(&near);
     let rest = std::iter::from_fn(|| {
         let mut buffer = [0; 8];
-        receive(&near, &mut buffer).ok().map(|_| usize::from(buffer[0]))
+        receive(&near, &mut buffer)
+            .ok()
+            .map(|_| usize::from(buffer[0]))
     });
     assert!(rest.eq(seen.load(SeqCst)..DATAGRAMS));
 }
@@ -547,13 +580,22 @@ swept! {
 
 /// An address for which the system chooses a name.
 fn unnamed() -> std::os::unix::net::SocketAddr {
-    std::os::unix::net::UnixDatagram::unbound().unwrap().local_addr().unwrap()
+    std::os::unix::net::UnixDatagram::unbound()
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// A listener that holds one connection that has not been accepted.
 fn rustix_listener() -> std::os::fd::OwnedFd {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     bind(&socket, &rustix::net::SocketAddrUnix::new_unnamed()).unwrap();
     listen(&socket, 0).unwrap();
     socket

@@ -58,7 +58,9 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("worker", 7),
 ];
 
-const NOT_NAMES: &[&str] = &["util", "utils", "common", "helpers", "inner", "prelude", "types", "misc"];
+const NOT_NAMES: &[&str] = &[
+    "util", "utils", "common", "helpers", "inner", "prelude", "types", "misc",
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
@@ -73,15 +75,24 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
     found
 }
 
 /// `scheduler/worker.rs` is `["scheduler", "worker"]`, `net/mod.rs` is `["net"]`.
 fn module(path: &Path) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let relative = path.strip_prefix(root).expect("below src").with_extension("");
-    let mut parts: Vec<String> = relative.iter().map(|part| part.to_str().expect("ASCII").to_owned()).collect();
+    let relative = path
+        .strip_prefix(root)
+        .expect("below src")
+        .with_extension("");
+    let mut parts: Vec<String> = relative
+        .iter()
+        .map(|part| part.to_str().expect("ASCII").to_owned())
+        .collect();
     if parts.last().is_some_and(|last| last == "mod") {
         parts.pop();
     }
@@ -90,22 +101,33 @@ fn module(path: &Path) -> Vec<String> {
 
 /// What stands in code, without comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(|line| line.split("//").next().unwrap_or("")).filter(|line| !line.trim().is_empty())
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or(""))
+        .filter(|line| !line.trim().is_empty())
 }
 
-/// The paths after every occurrence of `prefix` in code: `crate::stack::Stack` gives `["stack", "Stack"]`.
+/// The paths after every occurrence of `prefix` in code: `crate::stack::Stack` gives `["stack",
+/// "Stack"]`.
 fn paths<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
     code(text).flat_map(move |line| {
         line.match_indices(prefix).map(move |(at, _)| {
             let rest = &line[at + prefix.len()..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
-            rest[..end].split("::").filter(|part| !part.is_empty()).collect()
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':')
+                .unwrap_or(rest.len());
+            rest[..end]
+                .split("::")
+                .filter(|part| !part.is_empty())
+                .collect()
         })
     })
 }
 
 fn rank(table: &[(&str, u32)], name: &str) -> Option<u32> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, rank)| *rank)
+    table
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, rank)| *rank)
 }
 
 #[test]
@@ -113,7 +135,11 @@ fn every_module_has_a_layer() {
     for (path, _) in sources() {
         let module = module(&path);
         if module != ["lib"] {
-            assert!(rank(LAYERS, &module[0]).is_some(), "{} stands in no layer", path.display());
+            assert!(
+                rank(LAYERS, &module[0]).is_some(),
+                "{} stands in no layer",
+                path.display()
+            );
         }
     }
 }
@@ -122,11 +148,20 @@ fn every_module_has_a_layer() {
 fn modules_use_only_lower_layers() {
     for (path, text) in sources() {
         let module = module(&path);
-        let Some(own) = rank(LAYERS, &module[0]) else { continue };
+        let Some(own) = rank(LAYERS, &module[0]) else {
+            continue;
+        };
         for used in paths(&text, "crate::") {
-            let Some(other) = used.first().and_then(|first| rank(LAYERS, first)) else { continue };
+            let Some(other) = used.first().and_then(|first| rank(LAYERS, first)) else {
+                continue;
+            };
             let same = module[0] == used[0];
-            assert!(same || other < own, "{} uses crate::{}, which is not below it", path.display(), used.join("::"));
+            assert!(
+                same || other < own,
+                "{} uses crate::{}, which is not below it",
+                path.display(),
+                used.join("::")
+            );
         }
     }
 }
@@ -138,10 +173,18 @@ fn inside_the_scheduler_the_order_holds() {
         if module.len() < 2 || module[0] != "scheduler" {
             continue;
         }
-        let own = rank(SCHEDULER, &module[1]).unwrap_or_else(|| panic!("{} has no rank", path.display()));
+        let own =
+            rank(SCHEDULER, &module[1]).unwrap_or_else(|| panic!("{} has no rank", path.display()));
         for used in paths(&text, "use super::") {
-            let Some(other) = used.first().and_then(|first| rank(SCHEDULER, first)) else { continue };
-            assert!(other < own, "{} uses super::{}, which is not below it", path.display(), used.join("::"));
+            let Some(other) = used.first().and_then(|first| rank(SCHEDULER, first)) else {
+                continue;
+            };
+            assert!(
+                other < own,
+                "{} uses super::{}, which is not below it",
+                path.display(),
+                used.join("::")
+            );
         }
     }
 }
@@ -157,9 +200,18 @@ fn what_must_not_be_mentioned_is_not() {
     ];
     for (path, text) in sources() {
         let module = module(&path);
-        for (name, words) in forbidden.iter().filter(|(name, _)| module.iter().any(|part| part == name)) {
-            for (line, word) in code(&text).flat_map(|line| words.iter().map(move |word| (line, word))) {
-                assert!(!line.contains(word), "{name} ({}) mentions {word}: {line}", path.display());
+        for (name, words) in forbidden
+            .iter()
+            .filter(|(name, _)| module.iter().any(|part| part == name))
+        {
+            for (line, word) in
+                code(&text).flat_map(|line| words.iter().map(move |word| (line, word)))
+            {
+                assert!(
+                    !line.contains(word),
+                    "{name} ({}) mentions {word}: {line}",
+                    path.display()
+                );
             }
         }
     }
@@ -169,7 +221,11 @@ fn what_must_not_be_mentioned_is_not() {
 fn corosensei_is_named_in_one_file() {
     for (path, text) in sources() {
         let named = code(&text).any(|line| line.contains("corosensei"));
-        assert!(!named || module(&path) == ["coroutine"], "{} names corosensei", path.display());
+        assert!(
+            !named || module(&path) == ["coroutine"],
+            "{} names corosensei",
+            path.display()
+        );
     }
 }
 
@@ -177,7 +233,11 @@ fn corosensei_is_named_in_one_file() {
 fn modules_are_named_for_what_they_are() {
     for (path, _) in sources() {
         for part in module(&path) {
-            assert!(!NOT_NAMES.contains(&part.as_str()), "{} is named for nothing", path.display());
+            assert!(
+                !NOT_NAMES.contains(&part.as_str()),
+                "{} is named for nothing",
+                path.display()
+            );
         }
     }
 }
@@ -189,14 +249,22 @@ fn every_unsafe_block_says_why() {
         for (at, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or("");
             let is_unsafe = code.contains("unsafe {") || code.contains("unsafe impl");
-            let explained = lines[at.saturating_sub(8)..at].iter().any(|before| before.contains("SAFETY:"));
-            assert!(!is_unsafe || explained, "{}:{} has no SAFETY comment", path.display(), at + 1);
+            let explained = lines[at.saturating_sub(8)..at]
+                .iter()
+                .any(|before| before.contains("SAFETY:"));
+            assert!(
+                !is_unsafe || explained,
+                "{}:{} has no SAFETY comment",
+                path.display(),
+                at + 1
+            );
         }
     }
 }
 
-/// How many `unsafe` blocks each file has, its tests left out. Each is a proof that somebody has to check: a new one is entered here on
-/// purpose, with its reason in the commit, and one that has become superfluous is taken out.
+/// How many `unsafe` blocks each file has, its tests left out. Each is a proof that somebody has to
+/// check: a new one is entered here on purpose, with its reason in the commit, and one that has
+/// become superfluous is taken out.
 const UNSAFE_BLOCKS: &[(&str, usize)] = &[
     ("biased.rs", 2),
     ("coroutine.rs", 4),
@@ -226,13 +294,21 @@ const UNSAFE_BLOCKS: &[(&str, usize)] = &[
 ];
 
 /// Implementations of `Send` and `Sync` by hand, in the same way.
-const UNSAFE_IMPLS: &[(&str, usize)] =
-    &[("coroutine.rs", 1), ("guarded.rs", 2), ("panic_count.rs", 1), ("thread/packet.rs", 1)];
+const UNSAFE_IMPLS: &[(&str, usize)] = &[
+    ("coroutine.rs", 1),
+    ("guarded.rs", 2),
+    ("panic_count.rs", 1),
+    ("thread/packet.rs", 1),
+];
 
 /// How often `word` stands in a source, without its comments and its tests.
 fn count(text: &str, word: &str) -> usize {
-    let tests = text.find("#[cfg(test)]\nmod tests").or(text.find("#[cfg(test)]\n#[allow(unsafe_code)]\npub(super) mod tests"));
-    code(&text[..tests.unwrap_or(text.len())]).map(|line| line.matches(word).count()).sum()
+    let tests = text
+        .find("#[cfg(test)]\nmod tests")
+        .or(text.find("#[cfg(test)]\n#[allow(unsafe_code)]\npub(super) mod tests"));
+    code(&text[..tests.unwrap_or(text.len())])
+        .map(|line| line.matches(word).count())
+        .sum()
 }
 
 #[test]
@@ -241,11 +317,19 @@ fn unsafe_blocks_do_not_become_more_unnoticed() {
     for (word, table) in [("unsafe {", UNSAFE_BLOCKS), ("unsafe impl", UNSAFE_IMPLS)] {
         let mut found: Vec<(String, usize)> = Vec::new();
         for (path, text) in sources() {
-            let path = path.strip_prefix(&root).expect("below src").to_str().expect("ASCII").to_owned();
+            let path = path
+                .strip_prefix(&root)
+                .expect("below src")
+                .to_str()
+                .expect("ASCII")
+                .to_owned();
             found.extend(Some((path, count(&text, word))).filter(|(_, count)| *count > 0));
         }
         found.sort();
-        let expected: Vec<(String, usize)> = table.iter().map(|(path, count)| (String::from(*path), *count)).collect();
+        let expected: Vec<(String, usize)> = table
+            .iter()
+            .map(|(path, count)| (String::from(*path), *count))
+            .collect();
         assert_eq!(found, expected, "`{word}` by file: found, and expected");
     }
 }

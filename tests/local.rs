@@ -1,4 +1,5 @@
-//! Thread-locals: one value a thread, green or OS; made once, destroyed at its end, whatever that end is.
+//! Thread-locals: one value a thread, green or OS; made once, destroyed at its end, whatever that
+//! end is.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
@@ -128,7 +129,13 @@ fn each_thread_has_a_value_of_its_own() {
                 })
                 .collect();
             assert_eq!(COUNT.replace(1000), 0);
-            assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>(), 5050);
+            assert_eq!(
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .sum::<u32>(),
+                5050
+            );
             assert_eq!(COUNT.get(), 1000);
         });
     }
@@ -139,8 +146,13 @@ fn each_thread_has_a_value_of_its_own() {
 fn a_thread_in_the_place_of_one_that_has_ended_starts_anew() {
     on_workers(1, || {
         for _ in 0..10 {
-            let fresh =
-                thread::spawn(|| (COUNT.replace(7), NAME.replace("used".into()), SHARED.with(|shared| shared.replace(7))));
+            let fresh = thread::spawn(|| {
+                (
+                    COUNT.replace(7),
+                    NAME.replace("used".into()),
+                    SHARED.with(|shared| shared.replace(7)),
+                )
+            });
             assert_eq!(fresh.join().unwrap(), (0, "nobody".into(), 0));
         }
     });
@@ -216,7 +228,9 @@ fn an_initialiser_may_park_use_other_keys_and_itself_and_runs_once() {
                     assert_eq!((SLOW.with(String::clone), RUNS.get()), (slow, 1));
                 })
             });
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
         });
     }
     on_both_kinds(|| assert_eq!(RECURSIVE.get(), 20));
@@ -266,7 +280,12 @@ fn values_are_destroyed_on_their_own_thread_whatever_its_end_last_initialised_fi
                 let thread = builder.spawn(move || {
                     for (key, letter) in [(&B, 'b'), (&A, 'a'), (&C, 'c')] {
                         let log = log.clone();
-                        set(key, move || say(&log, format!("{letter} on {}", thread::current().name().unwrap())));
+                        set(key, move || {
+                            say(
+                                &log,
+                                format!("{letter} on {}", thread::current().name().unwrap()),
+                            )
+                        });
                     }
                     start.fetch_add(1, SeqCst);
                     let _during = OnDrop::new(move || say(&log, "the stack"));
@@ -275,7 +294,11 @@ fn values_are_destroyed_on_their_own_thread_whatever_its_end_last_initialised_fi
                 wait_until(|| started.load(SeqCst) == 1);
                 drop(thread);
             });
-            assert_eq!(said(&log), ["the stack", "c on owner", "a on owner", "b on owner"], "{way}");
+            assert_eq!(
+                said(&log),
+                ["the stack", "c on owner", "a on owner", "b on owner"],
+                "{way}"
+            );
         }
     }
 }
@@ -287,7 +310,9 @@ fn values_are_destroyed_before_join_returns() {
             for _ in 0..100 {
                 let log = Log::default();
                 let there = log.clone();
-                thread::spawn(move || log_drop(&A, &there, "destroyed")).join().unwrap();
+                thread::spawn(move || log_drop(&A, &there, "destroyed"))
+                    .join()
+                    .unwrap();
                 assert_eq!(said(&log), ["destroyed"]);
             }
         });
@@ -327,7 +352,10 @@ fn a_destructor_may_use_other_keys_and_what_it_initialises_is_destroyed_too() {
         let log = |what: &str| LOG.lock().unwrap().push(what.to_owned());
         set(&A, move || {
             log("a");
-            assert_eq!(A.try_with(|_| ()).unwrap_err().to_string(), "already destroyed");
+            assert_eq!(
+                A.try_with(|_| ()).unwrap_err().to_string(),
+                "already destroyed"
+            );
             assert!(panic::catch_unwind(|| A.with(|_| ())).is_err());
             // It is initialised only now.
             set(&B, move || {
@@ -335,7 +363,11 @@ fn a_destructor_may_use_other_keys_and_what_it_initialises_is_destroyed_too() {
                 assert!(A.try_with(|_| ()).is_err(), "gone for good");
                 set(&C, move || log("c"));
             });
-            assert_eq!(COUNT.get(), 5, "a value without a destructor lives till the end");
+            assert_eq!(
+                COUNT.get(),
+                5,
+                "a value without a destructor lives till the end"
+            );
         });
         COUNT.set(5);
     }
@@ -392,9 +424,15 @@ fn a_destructor_that_panics_is_reported_and_harms_nobody() {
         }
         let output = child("a_destructor_that_panics_is_reported_and_harms_nobody", &[]);
         let errors = stderr(&output);
-        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("gone on"), "{errors}");
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("gone on"),
+            "{errors}"
+        );
         let said = "hebra: the destructor of a thread-local panicked in green thread 'clumsy' (spawned at tests/local.rs:";
-        assert!(errors.contains(said) && errors.contains("): oh dear"), "{errors}");
+        assert!(
+            errors.contains(said) && errors.contains("): oh dear"),
+            "{errors}"
+        );
     });
 }
 
@@ -428,8 +466,15 @@ fn a_cancelled_thread_destroys_its_values_without_a_word_though_they_wait() {
             assert_eq!(said(&log), ["the first"]);
             return println!("done");
         }
-        let output = child("a_cancelled_thread_destroys_its_values_without_a_word_though_they_wait", &[]);
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+        let output = child(
+            "a_cancelled_thread_destroys_its_values_without_a_word_though_they_wait",
+            &[],
+        );
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            stderr(&output)
+        );
     });
 }
 
@@ -485,7 +530,9 @@ fn a_generator_sees_the_values_of_the_thread_that_runs_it() {
                 assert_eq!(COUNT.get(), n + 20);
             })
         });
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -532,7 +579,14 @@ fn many_keys_in_many_threads_stay_apart() {
                 thread::spawn(move || {
                     for round in 0..3 {
                         for (at, key) in all().into_iter().enumerate() {
-                            assert_eq!(key.get(), if round == 0 { 0 } else { n * 100 + at + round - 1 });
+                            assert_eq!(
+                                key.get(),
+                                if round == 0 {
+                                    0
+                                } else {
+                                    n * 100 + at + round - 1
+                                }
+                            );
                             key.set(n * 100 + at + round);
                         }
                         thread::yield_now();
@@ -540,7 +594,9 @@ fn many_keys_in_many_threads_stay_apart() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -562,7 +618,9 @@ fn values_may_be_of_any_type_and_are_dropped_once() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(Arc::strong_count(&count), 1);
     });
 }

@@ -1,9 +1,15 @@
-//! The claim word, the unpark token, the inbox and the sleep protocol under loom, which goes through all interleavings of a few threads
-//! and through what the memory model lets each of them see. What is tested are the very sources of the crate.
+//! The claim word, the unpark token, the inbox and the sleep protocol under loom, which goes
+//! through all interleavings of a few threads and through what the memory model lets each of them
+//! see. What is tested are the very sources of the crate.
 //!
-//! Each model must also be able to fail: it is run once more with what it is about weakened, and then loom has to find the fault.
+//! Each model must also be able to fail: it is run once more with what it is about weakened, and
+//! then loom has to find the fault.
 
-#![allow(dead_code, unused_imports, reason = "the sources have more in them than the models need")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the sources have more in them than the models need"
+)]
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -130,12 +136,14 @@ mod lock {
     }
 }
 
-/// Data that a thread writes before it wakes another, and that one reads afterwards: only the claim orders the two.
+/// Data that a thread writes before it wakes another, and that one reads afterwards: only the claim
+/// orders the two.
 type Data = loom::sync::atomic::AtomicUsize;
 
 const RELAXED: loom::sync::atomic::Ordering = loom::sync::atomic::Ordering::Relaxed;
 
-/// A waker and a canceller race for a wait: one of them ends it, and the owner sees what that one did before.
+/// A waker and a canceller race for a wait: one of them ends it, and the owner sees what that one
+/// did before.
 fn a_wait_ends_once_and_its_end_publishes() {
     let claim = Arc::new(Claim::new());
     let data = Arc::new([Data::new(0), Data::new(0)]);
@@ -153,13 +161,18 @@ fn a_wait_ends_once_and_its_end_publishes() {
         }
         thread::yield_now();
     };
-    assert_eq!(data[usize::from(outcome == Wake::Cancelled)].load(RELAXED), 1, "the owner has missed what the winner did");
+    assert_eq!(
+        data[usize::from(outcome == Wake::Cancelled)].load(RELAXED),
+        1,
+        "the owner has missed what the winner did"
+    );
     let winners = enders.map(|ender| ender.join().expect("no panic"));
     assert_eq!(winners.iter().filter(|won| **won).count(), 1);
     assert_eq!(winners[1], outcome == Wake::Cancelled);
 }
 
-/// An unpark before, during or after the way into park is not lost, and what was done before it is seen.
+/// An unpark before, during or after the way into park is not lost, and what was done before it is
+/// seen.
 fn an_unpark_is_not_lost() {
     let thread = Arc::new((Claim::new(), Token::new()));
     let data = Arc::new(Data::new(0));
@@ -182,7 +195,11 @@ fn an_unpark_is_not_lost() {
     } else {
         claim.end(epoch, Wake::Woken);
     }
-    assert_eq!(data.load(RELAXED), 1, "unparked, but without what was done before");
+    assert_eq!(
+        data.load(RELAXED),
+        1,
+        "unparked, but without what was done before"
+    );
     other.join().expect("no panic");
 }
 
@@ -195,7 +212,8 @@ impl Bell for Rung {
     }
 }
 
-/// Whatever is pushed from elsewhere reaches a worker that sleeps whenever it may. loom calls a lost wake-up a dead-lock.
+/// Whatever is pushed from elsewhere reaches a worker that sleeps whenever it may. loom calls a
+/// lost wake-up a dead-lock.
 fn mail_reaches_a_worker_that_goes_to_sleep() {
     let bell = Arc::new(Rung(Notify::new()));
     let inbox = Arc::new(Inbox::new());
@@ -238,10 +256,14 @@ fn who_was_rung_sees_what_for() {
     inbox.end_sleep();
     let seen = reason.load(RELAXED) == 1;
     let rung = ringer.join().expect("no panic");
-    assert!(seen || !rung, "it was rung and goes on as if it had not been");
+    assert!(
+        seen || !rung,
+        "it was rung and goes on as if it had not been"
+    );
 }
 
-/// A thread that is put down for whoever is idle is seen by a worker that goes to sleep, or rouses it.
+/// A thread that is put down for whoever is idle is seen by a worker that goes to sleep, or rouses
+/// it.
 fn an_idle_worker_sees_what_is_put_down() {
     let sleepers = Arc::new(Sleepers::default());
     let put_down = Arc::new(Data::new(0));
@@ -255,14 +277,19 @@ fn an_idle_worker_sees_what_is_put_down() {
     sleepers.announce();
     let seen = put_down.load(RELAXED) == 1;
     let roused = spawner.join().expect("no panic");
-    assert!(seen || roused, "the worker sleeps, and the thread lies there");
+    assert!(
+        seen || roused,
+        "the worker sleeps, and the thread lies there"
+    );
 }
 
-/// Two workers: the first wakes a thread of the second, which wakes one of the first. That everything stands still is found when nobody
-/// will ever run again, and then by one of them.
+/// Two workers: the first wakes a thread of the second, which wakes one of the first. That
+/// everything stands still is found when nobody will ever run again, and then by one of them.
 fn a_standstill_is_found_at_the_end_and_not_before() {
     let workers = Arc::new([(); 2].map(|()| (Inbox::new(), Arc::new(Rung(Notify::new())))));
-    workers.iter().for_each(|(inbox, bell)| inbox.open(bell.clone()));
+    workers
+        .iter()
+        .for_each(|(inbox, bell)| inbox.open(bell.clone()));
     let (standstill, ran) = (Arc::new(Standstill::default()), Arc::new(Data::new(0)));
     let worker = |me: usize| {
         let (workers, standstill, ran) = (workers.clone(), standstill.clone(), ran.clone());
@@ -283,10 +310,16 @@ fn a_standstill_is_found_at_the_end_and_not_before() {
                 if !inbox.begin_sleep() {
                     continue;
                 }
-                let suspicion = standstill.enter(2).filter(|_| !workers.iter().any(|(inbox, _)| inbox.has_mail()));
+                let suspicion = standstill
+                    .enter(2)
+                    .filter(|_| !workers.iter().any(|(inbox, _)| inbox.has_mail()));
                 let found = suspicion.is_some_and(|suspicion| standstill.confirm(suspicion));
                 if found {
-                    assert_eq!(ran.load(RELAXED), 2, "somebody has run after everything stood still");
+                    assert_eq!(
+                        ran.load(RELAXED),
+                        2,
+                        "somebody has run after everything stood still"
+                    );
                     workers[1 - me].0.rouse();
                 } else {
                     bell.0.wait();
@@ -303,10 +336,14 @@ fn a_standstill_is_found_at_the_end_and_not_before() {
     };
     let other = thread::spawn(worker(1));
     let found = worker(0)();
-    assert!(found != other.join().expect("no panic"), "one of them finds it");
+    assert!(
+        found != other.join().expect("no panic"),
+        "one of them finds it"
+    );
 }
 
-/// With at most three preemptions: no fault that needs more has been heard of, and without a bound it takes hours.
+/// With at most three preemptions: no fault that needs more has been heard of, and without a bound
+/// it takes hours.
 fn check(model: fn()) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -319,12 +356,24 @@ fn main() {
         return;
     }
     let models: [(&str, fn()); 6] = [
-        ("a wait ends once and its end publishes", a_wait_ends_once_and_its_end_publishes),
+        (
+            "a wait ends once and its end publishes",
+            a_wait_ends_once_and_its_end_publishes,
+        ),
         ("an unpark is not lost", an_unpark_is_not_lost),
-        ("mail reaches a worker that goes to sleep", mail_reaches_a_worker_that_goes_to_sleep),
+        (
+            "mail reaches a worker that goes to sleep",
+            mail_reaches_a_worker_that_goes_to_sleep,
+        ),
         ("who was rung sees what for", who_was_rung_sees_what_for),
-        ("an idle worker sees what is put down", an_idle_worker_sees_what_is_put_down),
-        ("a standstill is found at the end and not before", a_standstill_is_found_at_the_end_and_not_before),
+        (
+            "an idle worker sees what is put down",
+            an_idle_worker_sees_what_is_put_down,
+        ),
+        (
+            "a standstill is found at the end and not before",
+            a_standstill_is_found_at_the_end_and_not_before,
+        ),
     ];
     for (name, model) in models {
         check(model);
@@ -340,5 +389,8 @@ fn main() {
         }
         println!("{name}, weakened: fails, as it must");
     }
-    println!("test result: ok. {} models passed, and failed when weakened", models.len());
+    println!(
+        "test result: ok. {} models passed, and failed when weakened",
+        models.len()
+    );
 }

@@ -1,4 +1,5 @@
-//! `hebra::net` is `std::net` for TCP: from plain OS threads, and on green threads of one worker and of two.
+//! `hebra::net` is `std::net` for TCP: from plain OS threads, and on green threads of one worker
+//! and of two.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -14,8 +15,8 @@ use hebra::{Config, Runtime};
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
 use support::place::{
-    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
-    pattern, read_pattern, write_pattern,
+    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker,
+    on_one_and_two, open_descriptors, pattern, read_pattern, write_pattern,
 };
 use support::{bounded, is_child, on_workers, passes_in_child};
 
@@ -60,7 +61,10 @@ fn send_with_fin(peer: &std::net::TcpStream, bytes: &[u8]) {
 fn dead_address() -> (OwnedFd, SocketAddr) {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from(LOCALHOST)).unwrap();
-    let address = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
+    let address = rustix::net::getsockname(&socket)
+        .unwrap()
+        .try_into()
+        .unwrap();
     (socket, address)
 }
 
@@ -68,7 +72,8 @@ fn dead_address() -> (OwnedFd, SocketAddr) {
 fn hanging_address() -> (OwnedFd, SocketAddr, Vec<std::net::TcpStream>) {
     let (listener, address) = dead_address();
     rustix::net::listen(&listener, 0).unwrap();
-    let queued = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, SHORT).ok()).collect();
+    let queued =
+        std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, SHORT).ok()).collect();
     (listener, address, queued)
 }
 
@@ -144,15 +149,27 @@ fn vectored_operations_fill_and_empty_several_buffers() {
     everywhere(|place| {
         let (mut near, mut far) = pair();
         let writer = place.spawn(move || {
-            let pieces = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two "), IoSlice::new(b"three")];
+            let pieces = [
+                IoSlice::new(b"one "),
+                IoSlice::new(b""),
+                IoSlice::new(b"two "),
+                IoSlice::new(b"three"),
+            ];
             far.write_vectored(&pieces).unwrap()
         });
         assert_eq!(writer.join(), 13);
         let (mut first, mut second, mut third) = ([0; 6], [0; 3], [0; 100]);
         let mut pieces = [&mut first[..], &mut second[..], &mut third[..]].map(IoSliceMut::new);
         assert_eq!(near.read_vectored(&mut pieces).unwrap(), 13);
-        assert_eq!(near.read_vectored(&mut pieces).unwrap(), 0, "the end, after a short read");
-        assert_eq!([&first[..], &second[..], &third[..4]], [&b"one tw"[..], b"o t", b"hree"]);
+        assert_eq!(
+            near.read_vectored(&mut pieces).unwrap(),
+            0,
+            "the end, after a short read"
+        );
+        assert_eq!(
+            [&first[..], &second[..], &third[..4]],
+            [&b"one tw"[..], b"o t", b"hree"]
+        );
     });
 }
 
@@ -162,7 +179,11 @@ fn peek_does_not_consume() {
         let (mut near, mut far) = pair();
         let reader = place.spawn_waiting(move || {
             let mut buffer = [0; 8];
-            assert_eq!(near.peek(&mut buffer[..2]).unwrap(), 2, "peek waits for data");
+            assert_eq!(
+                near.peek(&mut buffer[..2]).unwrap(),
+                2,
+                "peek waits for data"
+            );
             assert_eq!(near.peek(&mut buffer).unwrap(), 5);
             assert_eq!(near.read(&mut buffer).unwrap(), 5);
             assert_eq!(&buffer[..5], b"hello");
@@ -201,14 +222,20 @@ fn a_large_transfer_in_both_directions_survives_tiny_buffers() {
 fn ipv6_is_served_like_ipv4() {
     everywhere(|_| {
         let listener = match TcpListener::bind("[::1]:0") {
-            Err(error) if error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            Err(error)
+                if error.kind() == ErrorKind::AddrNotAvailable
+                    || error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
                 return;
             }
             listener => listener.unwrap(),
         };
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, address) = listener.accept().unwrap();
-        assert_eq!((near.local_addr().unwrap(), far.local_addr().unwrap()), (address, near.peer_addr().unwrap()));
+        assert_eq!(
+            (near.local_addr().unwrap(), far.local_addr().unwrap()),
+            (address, near.peer_addr().unwrap())
+        );
         (&near).write_all(b"six").unwrap();
         let mut buffer = [0; 8];
         assert_eq!(far.read(&mut buffer).unwrap(), 3);
@@ -225,7 +252,11 @@ fn an_end_that_came_with_the_last_data_is_seen_after_a_short_read() {
             send_with_fin(&peer, b"last");
             let mut buffer = [0; 64];
             assert_eq!(near.read(&mut buffer).unwrap(), 4);
-            assert_eq!(near.read(&mut buffer).unwrap(), 0, "the end came before the first read");
+            assert_eq!(
+                near.read(&mut buffer).unwrap(),
+                0,
+                "the end came before the first read"
+            );
         }
         for _ in 0..30 {
             let (mut near, peer) = with_std_peer();
@@ -277,8 +308,16 @@ fn a_short_read_that_urgent_data_has_cut_does_not_make_the_next_one_wait() {
             peer.write_all(b"before").unwrap();
             rustix::net::send(&peer, b"!", SendFlags::OOB).unwrap();
             peer.write_all(b"after").unwrap();
-            assert_eq!(near.read(&mut buffer).unwrap(), 6, "the kernel stops at the mark");
-            assert_eq!(near.read(&mut buffer).unwrap(), 5, "there is more, without another edge");
+            assert_eq!(
+                near.read(&mut buffer).unwrap(),
+                6,
+                "the kernel stops at the mark"
+            );
+            assert_eq!(
+                near.read(&mut buffer).unwrap(),
+                5,
+                "there is more, without another edge"
+            );
         }
     });
 }
@@ -298,10 +337,14 @@ fn a_reset_ends_a_waiting_write_with_an_error() {
     everywhere(|place| {
         let (near, far) = pair();
         shrink_buffers([&near]);
-        let writer = place.spawn_waiting(move || write_pattern(&near, 16 << 20).unwrap_err().kind());
+        let writer =
+            place.spawn_waiting(move || write_pattern(&near, 16 << 20).unwrap_err().kind());
         reset(far);
         let kind = writer.join();
-        assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&kind), "{kind:?}");
+        assert!(
+            [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&kind),
+            "{kind:?}"
+        );
     });
 }
 
@@ -340,7 +383,8 @@ fn shutdown_ends_a_write_that_waits_in_another_thread() {
         shrink_buffers([&near]);
         let near = Arc::new(near);
         let waiting = near.clone();
-        let writer = place.spawn_waiting(move || write_pattern(&*waiting, 16 << 20).unwrap_err().kind());
+        let writer =
+            place.spawn_waiting(move || write_pattern(&*waiting, 16 << 20).unwrap_err().kind());
         near.shutdown(Shutdown::Both).unwrap();
         assert_eq!(writer.join(), ErrorKind::BrokenPipe);
     });
@@ -367,7 +411,10 @@ fn dropping_the_last_handle_closes_the_connection() {
 fn connecting_to_a_dead_port_is_refused() {
     everywhere(|_| {
         let (_socket, dead) = dead_address();
-        assert_eq!(TcpStream::connect(dead).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            TcpStream::connect(dead).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         let error = TcpStream::connect_timeout(&dead, Duration::from_secs(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     });
@@ -379,11 +426,29 @@ fn connect_and_bind_try_every_address() {
         let (_socket, dead) = dead_address();
         let listener = TcpListener::bind(&[dead, SocketAddr::from(LOCALHOST)][..]).unwrap();
         let live = listener.local_addr().unwrap();
-        assert_eq!(TcpStream::connect(&[dead, live][..]).unwrap().peer_addr().unwrap(), live);
-        assert_eq!(TcpStream::connect(&[dead, dead][..]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(TcpListener::bind(&[dead, dead][..]).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert_eq!(TcpStream::connect(&[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(TcpListener::bind(&[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            TcpStream::connect(&[dead, live][..])
+                .unwrap()
+                .peer_addr()
+                .unwrap(),
+            live
+        );
+        assert_eq!(
+            TcpStream::connect(&[dead, dead][..]).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+        assert_eq!(
+            TcpListener::bind(&[dead, dead][..]).unwrap_err().kind(),
+            ErrorKind::AddrInUse
+        );
+        assert_eq!(
+            TcpStream::connect(&[][..]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            TcpListener::bind(&[][..]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     });
 }
 
@@ -392,7 +457,12 @@ fn connect_timeout_gives_up_in_time_and_not_before() {
     everywhere(|_| {
         let (_listener, address, _queued) = hanging_address();
         let began = Instant::now();
-        assert_eq!(TcpStream::connect_timeout(&address, SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            TcpStream::connect_timeout(&address, SHORT)
+                .unwrap_err()
+                .kind(),
+            ErrorKind::TimedOut
+        );
         assert!(began.elapsed() >= SHORT);
         let error = TcpStream::connect_timeout(&address, Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -427,8 +497,16 @@ fn a_read_that_has_timed_out_says_so_and_the_stream_goes_on() {
         let mut buffer = [0; 64];
         for round in 0..3 {
             let began = Instant::now();
-            assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut, "round {round}");
-            assert_eq!(near.peek(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut, "round {round}");
+            assert_eq!(
+                near.read(&mut buffer).unwrap_err().kind(),
+                ErrorKind::TimedOut,
+                "round {round}"
+            );
+            assert_eq!(
+                near.peek(&mut buffer).unwrap_err().kind(),
+                ErrorKind::TimedOut,
+                "round {round}"
+            );
             assert!(began.elapsed() >= 2 * SHORT);
             peer.write_all(b"data").unwrap();
             assert_eq!(near.read(&mut buffer).unwrap(), 4, "round {round}");
@@ -456,7 +534,11 @@ fn a_write_that_has_timed_out_says_so_and_the_stream_goes_on() {
         let reader = place.spawn(move || read_pattern(&far).unwrap());
         near.write_all(&pattern(len, 100_000)).unwrap();
         drop(near);
-        assert_eq!(reader.join(), len + 100_000, "what has timed out was not sent");
+        assert_eq!(
+            reader.join(),
+            len + 100_000,
+            "what has timed out was not sent"
+        );
     });
 }
 
@@ -464,7 +546,8 @@ fn a_write_that_has_timed_out_says_so_and_the_stream_goes_on() {
 fn no_byte_is_lost_between_time_outs() {
     everywhere(|place| {
         let (mut near, far) = pair();
-        near.set_read_timeout(Some(Duration::from_micros(50))).unwrap();
+        near.set_read_timeout(Some(Duration::from_micros(50)))
+            .unwrap();
         let writer = place.spawn(move || {
             for at in 0..500 {
                 (&far).write_all(&pattern(at, 1)).unwrap();
@@ -488,19 +571,40 @@ fn no_byte_is_lost_between_time_outs() {
 fn time_outs_are_reported_as_set_and_zero_is_refused() {
     everywhere(|_| {
         let (near, _far) = pair();
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (None, None));
-        let (read, write) = (Some(Duration::from_micros(1_500)), Some(Duration::from_secs(3_600)));
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (None, None)
+        );
+        let (read, write) = (
+            Some(Duration::from_micros(1_500)),
+            Some(Duration::from_secs(3_600)),
+        );
         near.set_read_timeout(read).unwrap();
         near.set_write_timeout(write).unwrap();
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (read, write));
-        for error in [near.set_read_timeout(Some(Duration::ZERO)), near.set_write_timeout(Some(Duration::ZERO))] {
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (read, write)
+        );
+        for error in [
+            near.set_read_timeout(Some(Duration::ZERO)),
+            near.set_write_timeout(Some(Duration::ZERO)),
+        ] {
             assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
         }
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (read, write));
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (read, write)
+        );
         near.set_read_timeout(None).unwrap();
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (None, write));
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (None, write)
+        );
         near.set_read_timeout(Some(Duration::MAX)).unwrap();
-        assert!(near.read_timeout().unwrap().is_some(), "more than anybody can wait is not nothing");
+        assert!(
+            near.read_timeout().unwrap().is_some(),
+            "more than anybody can wait is not nothing"
+        );
     });
 }
 
@@ -516,9 +620,15 @@ fn clones_share_time_outs_and_the_non_blocking_mode() {
             assert_eq!(handle.read_timeout().unwrap(), Some(SHORT));
             assert_eq!(handle.write_timeout().unwrap(), Some(2 * SHORT));
         }
-        assert_eq!(clone.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            clone.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         third.set_nonblocking(true).unwrap();
-        assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            (&near).read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
 
         let listener = TcpListener::bind(LOCALHOST).unwrap();
         listener.try_clone().unwrap().set_nonblocking(true).unwrap();
@@ -534,13 +644,26 @@ fn a_non_blocking_operation_fails_instead_of_waiting() {
         let (mut near, mut far) = pair();
         let mut buffer = [0; 64];
         near.set_nonblocking(true).unwrap();
-        assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(near.peek(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(
+            near.peek(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         far.write_all(b"data").unwrap();
         assert_eq!(near.peek(&mut buffer).unwrap(), 4);
         assert_eq!(near.read(&mut buffer).unwrap(), 4);
-        assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock, "after a short read, too");
-        assert_eq!(write_pattern(&near, 16 << 20).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "after a short read, too"
+        );
+        assert_eq!(
+            write_pattern(&near, 16 << 20).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
 
         near.set_nonblocking(false).unwrap();
         let reader = place.spawn_waiting(move || near.read(&mut buffer).unwrap());
@@ -556,7 +679,10 @@ fn a_non_blocking_accept_fails_instead_of_waiting() {
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(listener.incoming().next().unwrap().unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            listener.incoming().next().unwrap().unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         listener.set_nonblocking(false).unwrap();
         let acceptor = place.spawn_waiting(move || listener.accept().unwrap());
         let stream = TcpStream::connect(address).unwrap();
@@ -574,11 +700,29 @@ fn incoming_yields_the_connections_in_order() {
     everywhere(|_| {
         let listener = TcpListener::bind(LOCALHOST).unwrap();
         let address = listener.local_addr().unwrap();
-        let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let peers = |streams: Vec<TcpStream>| streams.iter().map(|stream| stream.peer_addr().unwrap()).collect::<Vec<_>>();
+        let clients: Vec<_> = (0..20)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let peers = |streams: Vec<TcpStream>| {
+            streams
+                .iter()
+                .map(|stream| stream.peer_addr().unwrap())
+                .collect::<Vec<_>>()
+        };
         let first = peers(listener.incoming().take(10).map(Result::unwrap).collect());
-        let second = peers(listener.into_incoming().take(10).map(Result::unwrap).collect());
-        assert!(clients.iter().map(|client| client.local_addr().unwrap()).eq(first.into_iter().chain(second)));
+        let second = peers(
+            listener
+                .into_incoming()
+                .take(10)
+                .map(Result::unwrap)
+                .collect(),
+        );
+        assert!(
+            clients
+                .iter()
+                .map(|client| client.local_addr().unwrap())
+                .eq(first.into_iter().chain(second))
+        );
     });
 }
 
@@ -590,13 +734,26 @@ fn acceptors_of_one_listener_all_get_connections() {
             let address = listener.local_addr().unwrap();
             let acceptors: Vec<_> = (0..4)
                 .map(|_| {
-                    let own = if clone { Arc::new(listener.try_clone().unwrap()) } else { listener.clone() };
+                    let own = if clone {
+                        Arc::new(listener.try_clone().unwrap())
+                    } else {
+                        listener.clone()
+                    };
                     place.spawn_waiting(move || own.accept().unwrap())
                 })
                 .collect();
-            let clients: Vec<_> = acceptors.iter().map(|_| TcpStream::connect(address).unwrap()).collect();
-            let mut peers: Vec<_> = acceptors.into_iter().map(|acceptor| acceptor.join().1).collect();
-            let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+            let clients: Vec<_> = acceptors
+                .iter()
+                .map(|_| TcpStream::connect(address).unwrap())
+                .collect();
+            let mut peers: Vec<_> = acceptors
+                .into_iter()
+                .map(|acceptor| acceptor.join().1)
+                .collect();
+            let mut expected: Vec<_> = clients
+                .iter()
+                .map(|client| client.local_addr().unwrap())
+                .collect();
             peers.sort();
             expected.sort();
             assert_eq!(peers, expected, "each has one, and each another");
@@ -631,13 +788,19 @@ fn a_listener_may_be_used_by_one_worker_after_the_other() {
 fn whoever_waits_goes_on_when_a_clone_is_closed() {
     everywhere(|place| {
         let ((near, mut far), listener) = (pair(), TcpListener::bind(LOCALHOST).unwrap());
-        let (address, clones) = (listener.local_addr().unwrap(), (near.try_clone().unwrap(), listener.try_clone().unwrap()));
+        let (address, clones) = (
+            listener.local_addr().unwrap(),
+            (near.try_clone().unwrap(), listener.try_clone().unwrap()),
+        );
         let reading = place.spawn_waiting(move || (&near).read(&mut [0; 8]).unwrap());
         let accepting = place.spawn_waiting(move || listener.accept().unwrap().1);
         drop(clones);
         far.write_all(b"data").unwrap();
         let client = TcpStream::connect(address).unwrap();
-        assert_eq!((reading.join(), accepting.join()), (4, client.local_addr().unwrap()));
+        assert_eq!(
+            (reading.join(), accepting.join()),
+            (4, client.local_addr().unwrap())
+        );
     });
 }
 
@@ -649,25 +812,48 @@ fn whoever_waits_can_be_cancelled_and_the_socket_goes_on() {
         let near = Arc::new(near);
         let [reading, vectored, peeking] = [(); 3].map(|()| near.clone());
         assert_cancelled(place, move || (&*reading).read(&mut [0; 8]));
-        assert_cancelled(place, move || (&*vectored).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]));
+        assert_cancelled(place, move || {
+            (&*vectored).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])])
+        });
         assert_cancelled(place, move || peeking.peek(&mut [0; 8]));
         far.write_all(b"data").unwrap();
-        assert_eq!((&*near).read(&mut [0; 8]).unwrap(), 4, "nobody has taken it");
+        assert_eq!(
+            (&*near).read(&mut [0; 8]).unwrap(),
+            4,
+            "nobody has taken it"
+        );
         let (writing, vectored) = (near.clone(), near.clone());
         assert_cancelled(place, move || write_pattern(&*writing, 64 << 20));
-        assert_cancelled(place, move || while (&*vectored).write_vectored(&[IoSlice::new(&[0; 1 << 16])]).is_ok() {});
+        assert_cancelled(place, move || {
+            while (&*vectored)
+                .write_vectored(&[IoSlice::new(&[0; 1 << 16])])
+                .is_ok()
+            {}
+        });
 
         let listener = Arc::new(TcpListener::bind(LOCALHOST).unwrap());
         let address = listener.local_addr().unwrap();
         let [accepting, connections, incoming] = [(); 3].map(|()| listener.clone());
         assert_cancelled(place, move || accepting.accept().map(drop));
-        assert_cancelled(place, move || connections.connections().next().map(|connection| connection.map(drop)));
-        assert_cancelled(place, move || incoming.incoming().next().map(|connection| connection.map(drop)));
+        assert_cancelled(place, move || {
+            connections
+                .connections()
+                .next()
+                .map(|connection| connection.map(drop))
+        });
+        assert_cancelled(place, move || {
+            incoming
+                .incoming()
+                .next()
+                .map(|connection| connection.map(drop))
+        });
         let client = TcpStream::connect(address).unwrap();
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
         let (_listener, address, _queued) = hanging_address();
         assert_cancelled(place, move || TcpStream::connect(address));
-        assert_cancelled(place, move || TcpStream::connect_timeout(&address, Duration::from_secs(50)));
+        assert_cancelled(place, move || {
+            TcpStream::connect_timeout(&address, Duration::from_secs(50))
+        });
     });
 }
 
@@ -681,7 +867,10 @@ fn a_dropped_listener_refuses_connections() {
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(listener);
-        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            TcpStream::connect(address).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
     });
 }
 
@@ -692,7 +881,11 @@ fn a_port_can_be_bound_again_while_old_connections_linger() {
         let address = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(address).unwrap();
         drop(listener.accept().unwrap());
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the server closes first, and its port waits out the time");
+        assert_eq!(
+            client.read(&mut [0]).unwrap(),
+            0,
+            "the server closes first, and its port waits out the time"
+        );
         drop((client, listener));
         TcpListener::bind(address).unwrap();
     });
@@ -701,21 +894,38 @@ fn a_port_can_be_bound_again_while_old_connections_linger() {
 #[test]
 fn accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some() {
     if !is_child() {
-        return passes_in_child("accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some");
+        return passes_in_child(
+            "accept_reports_that_descriptors_have_run_out_and_serves_again_when_there_are_some",
+        );
     }
     everywhere(|place| {
         let listener = TcpListener::bind(LOCALHOST).unwrap();
         let address = listener.local_addr().unwrap();
-        let clients: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let clients: Vec<_> = (0..2)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
         let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        let low = rustix::process::Rlimit { current: Some(listener.as_raw_fd() as u64 + 1), ..before };
+        let low = rustix::process::Rlimit {
+            current: Some(listener.as_raw_fd() as u64 + 1),
+            ..before
+        };
         rustix::process::setrlimit(rustix::process::Resource::Nofile, low).unwrap();
-        let hoard: Vec<_> = std::iter::from_fn(|| listener.as_fd().try_clone_to_owned().ok()).collect();
+        let hoard: Vec<_> =
+            std::iter::from_fn(|| listener.as_fd().try_clone_to_owned().ok()).collect();
         for _ in 0..3 {
-            assert_eq!(listener.accept().unwrap_err().raw_os_error(), Some(libc::EMFILE));
+            assert_eq!(
+                listener.accept().unwrap_err().raw_os_error(),
+                Some(libc::EMFILE)
+            );
         }
-        assert_eq!(listener.try_clone().unwrap_err().raw_os_error(), Some(libc::EMFILE));
-        assert_eq!(TcpStream::connect(address).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(
+            listener.try_clone().unwrap_err().raw_os_error(),
+            Some(libc::EMFILE)
+        );
+        assert_eq!(
+            TcpStream::connect(address).unwrap_err().raw_os_error(),
+            Some(libc::EMFILE)
+        );
         rustix::process::setrlimit(rustix::process::Resource::Nofile, before).unwrap();
         drop(hoard);
         for client in &clients {
@@ -759,7 +969,9 @@ fn each_byte_goes_to_one_of_the_readers() {
                     let mut buffer = [0; 7];
                     while let n @ 1.. = (&*near).read(&mut buffer).unwrap() {
                         let mut counts = counts.lock().unwrap();
-                        buffer[..n].iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+                        buffer[..n]
+                            .iter()
+                            .for_each(|&byte| counts[usize::from(byte)] += 1);
                     }
                 })
             })
@@ -847,7 +1059,9 @@ fn a_stream_may_be_used_by_one_worker_after_the_other() {
         let other = on_another_worker(move || play(&other, 1, 500));
         play(&ball, 0, 500);
         other.join().unwrap();
-        neighbours.into_iter().for_each(|neighbour| neighbour.join().unwrap());
+        neighbours
+            .into_iter()
+            .for_each(|neighbour| neighbour.join().unwrap());
     });
 }
 
@@ -894,7 +1108,11 @@ fn readers_on_two_workers_share_a_stream_with_a_writer() {
             let there = on_another_worker(move || (&*there).read(&mut [0; 1]).unwrap());
             let writer = thread::spawn(move || write_pattern(&*near, 1_000));
             (&far).write_all(b"two").unwrap();
-            assert_eq!(here.join().unwrap() + there.join().unwrap(), 2, "round {round}");
+            assert_eq!(
+                here.join().unwrap() + there.join().unwrap(),
+                2,
+                "round {round}"
+            );
             writer.join().unwrap().unwrap();
         }
     });
@@ -912,7 +1130,10 @@ fn a_connection_outlives_the_runtime_that_made_it() {
                 far
             });
             near.set_read_timeout(Some(SHORT)).unwrap();
-            assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(
+                (&near).read(&mut [0]).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
             near.set_read_timeout(None).unwrap();
             (&near).write_all(&7u64.to_ne_bytes()).unwrap();
             let listener = TcpListener::bind(LOCALHOST).unwrap();
@@ -978,23 +1199,47 @@ fn conversions_from_and_to_std_keep_the_connection_its_mode_and_its_time_outs() 
 
         let mut near = std::net::TcpStream::from(near);
         assert_eq!(near.as_raw_fd(), fd);
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()));
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis())
+        );
         assert_eq!(near.write_timeout().unwrap(), None);
         let mut buffer = [0; 64];
         assert_eq!(near.read(&mut buffer[..2]).unwrap(), 2);
         near.set_write_timeout(Some(2 * SHORT)).unwrap();
 
         let mut near = TcpStream::from(near);
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()));
-        assert_eq!(near.write_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(2 * SHORT.as_millis()));
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis())
+        );
+        assert_eq!(
+            near.write_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(2 * SHORT.as_millis())
+        );
         assert_eq!(near.read(&mut buffer).unwrap(), 4);
-        assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
 
         near.set_nonblocking(true).unwrap();
         let mut near = std::net::TcpStream::from(near);
-        assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         let mut near = TcpStream::from(near);
-        assert_eq!(near.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         near.set_nonblocking(false).unwrap();
         near.set_read_timeout(None).unwrap();
 
@@ -1017,11 +1262,26 @@ fn a_descriptor_carries_its_mode_and_its_time_outs() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         near.set_nonblocking(true).unwrap();
         let mut near = std::net::TcpStream::from(OwnedFd::from(near));
-        assert_eq!(near.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         near.set_nonblocking(false).unwrap();
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()), "to a descriptor");
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis()),
+            "to a descriptor"
+        );
         let near = TcpStream::from(OwnedFd::from(near));
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()), "from one");
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis()),
+            "from one"
+        );
     });
 }
 
@@ -1090,7 +1350,10 @@ fn take_error_takes_what_is_pending() {
         let (near, far) = pair();
         assert!(near.take_error().unwrap().is_none());
         reset(far);
-        assert_eq!(near.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(
+            near.take_error().unwrap().unwrap().kind(),
+            ErrorKind::ConnectionReset
+        );
         assert!(near.take_error().unwrap().is_none());
     });
 }
@@ -1105,7 +1368,10 @@ fn the_ends_agree_on_their_addresses() {
         assert_eq!(near.peer_addr().unwrap(), far.local_addr().unwrap());
         assert_eq!(peer, near.local_addr().unwrap());
         reset(far);
-        assert_eq!(near.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(
+            near.peer_addr().unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
     });
 }
 
@@ -1114,12 +1380,21 @@ fn debug_shows_the_addresses_and_the_descriptor() {
     everywhere(|_| {
         let listener = TcpListener::bind(LOCALHOST).unwrap();
         let (addr, fd) = (listener.local_addr().unwrap(), listener.as_raw_fd());
-        assert_eq!(format!("{listener:?}"), format!("TcpListener {{ addr: {addr}, fd: {fd} }}"));
+        assert_eq!(
+            format!("{listener:?}"),
+            format!("TcpListener {{ addr: {addr}, fd: {fd} }}")
+        );
         let near = TcpStream::connect(addr).unwrap();
         let (own, fd) = (near.local_addr().unwrap(), near.as_raw_fd());
-        assert_eq!(format!("{near:?}"), format!("TcpStream {{ addr: {own}, peer: {addr}, fd: {fd} }}"));
+        assert_eq!(
+            format!("{near:?}"),
+            format!("TcpStream {{ addr: {own}, peer: {addr}, fd: {fd} }}")
+        );
         reset(listener.accept().unwrap().0);
-        assert_eq!(format!("{near:?}"), format!("TcpStream {{ addr: {own}, fd: {fd} }}"));
+        assert_eq!(
+            format!("{near:?}"),
+            format!("TcpStream {{ addr: {own}, fd: {fd} }}")
+        );
     });
 }
 
@@ -1147,10 +1422,15 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
             let accepting = listener.clone();
             let server = place.spawn(move || {
                 let accepted: Vec<_> = (0..50).map(|_| accepting.accept().unwrap().0).collect();
-                let echoes: Vec<_> = accepted.into_iter().map(|stream| place.spawn(move || echo(&stream).unwrap())).collect();
+                let echoes: Vec<_> = accepted
+                    .into_iter()
+                    .map(|stream| place.spawn(move || echo(&stream).unwrap()))
+                    .collect();
                 echoes.into_iter().for_each(Handle::join);
             });
-            let clients: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let clients: Vec<_> = (0..50)
+                .map(|_| TcpStream::connect(address).unwrap())
+                .collect();
             clients.iter().for_each(|client| ask(client, 1));
             drop(clients);
             server.join();
@@ -1171,16 +1451,22 @@ fn threads_that_wait_for_the_network_are_unwound_when_the_runtime_ends() {
         let dropped = Arc::new(AtomicUsize::new(0));
         on_workers(workers, || {
             let place = Place::Workers(workers);
-            let [(mut reading, _far_1), (peeking, _far_2), (writing, _far_3)] = [(); 3].map(|()| pair());
+            let [(mut reading, _far_1), (peeking, _far_2), (writing, _far_3)] =
+                [(); 3].map(|()| pair());
             let listener = TcpListener::bind(LOCALHOST).unwrap();
             let hanging = hanging_address();
             let address = hanging.1;
-            let [in_read, in_peek, in_write, in_accept, in_connect]: [_; 5] = std::array::from_fn(|_| Guard(dropped.clone()));
+            let [in_read, in_peek, in_write, in_accept, in_connect]: [_; 5] =
+                std::array::from_fn(|_| Guard(dropped.clone()));
             place.spawn_waiting(move || (in_read, reading.read(&mut [0])).1);
             place.spawn_waiting(move || (in_peek, peeking.peek(&mut [0])).1);
             place.spawn_waiting(move || (in_write, write_pattern(&writing, 16 << 20)).1);
             place.spawn_waiting(move || (in_accept, listener.accept()).1.map(drop));
-            place.spawn_waiting(move || (in_connect, hanging, TcpStream::connect(address)).2.map(drop));
+            place.spawn_waiting(move || {
+                (in_connect, hanging, TcpStream::connect(address))
+                    .2
+                    .map(drop)
+            });
             assert_eq!(dropped.load(SeqCst), 0, "they wait");
         });
         assert_eq!(dropped.load(SeqCst), 5, "{workers} workers");
@@ -1204,6 +1490,10 @@ fn a_read_in_a_destructor_fails_at_once_when_the_runtime_has_ended() {
             far
         });
         let kind = result.lock().unwrap().expect("it did not succeed");
-        assert_ne!(kind, ErrorKind::Interrupted, "std's loops would retry for ever");
+        assert_ne!(
+            kind,
+            ErrorKind::Interrupted,
+            "std's loops would retry for ever"
+        );
     }
 }

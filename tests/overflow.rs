@@ -1,4 +1,5 @@
-//! A green thread that overflows its stack ends the process, and says which it was and what to do. Nothing else is taken for that.
+//! A green thread that overflows its stack ends the process, and says which it was and what to do.
+//! Nothing else is taken for that.
 
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
@@ -16,7 +17,9 @@ mod support;
 /// Runs one test of this binary once more, in a process of its own that sees `case` in [`case`].
 fn child(test: &str, case: &str, environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", case);
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("HEBRA_CHILD", case);
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
@@ -29,7 +32,10 @@ fn case() -> Option<String> {
 fn report(output: &Output) -> String {
     assert_eq!(output.status.signal(), Some(6), "{output:?}");
     let errors = String::from_utf8_lossy(&output.stderr);
-    let reports: Vec<&str> = errors.lines().filter(|line| line.starts_with("hebra: ")).collect();
+    let reports: Vec<&str> = errors
+        .lines()
+        .filter(|line| line.starts_with("hebra: "))
+        .collect();
     assert_eq!(reports.len(), 1, "{errors}");
     reports[0].to_owned()
 }
@@ -38,7 +44,11 @@ fn report(output: &Output) -> String {
 #[inline(never)]
 fn recurse(depth: usize) -> usize {
     let room = black_box([depth; 128]);
-    if depth == 0 { room[5] } else { recurse(depth - 1) + room[7] - depth + 1 }
+    if depth == 0 {
+        room[5]
+    } else {
+        recurse(depth - 1) + room[7] - depth + 1
+    }
 }
 
 /// Recursion that does not end.
@@ -68,7 +78,9 @@ fn on_another_worker(builder: Builder, f: fn()) {
 fn an_overflow_is_reported_with_name_place_size_and_remedy() {
     const TEST: &str = "an_overflow_is_reported_with_name_place_size_and_remedy";
     let on_one = |builder: Builder| {
-        Runtime::new(Config::default().workers(1)).unwrap().run(|| builder.spawn(overflow).unwrap().join().unwrap());
+        Runtime::new(Config::default().workers(1))
+            .unwrap()
+            .run(|| builder.spawn(overflow).unwrap().join().unwrap());
     };
     let named = || Builder::new().name("heron".into());
     bounded(|| {
@@ -82,7 +94,9 @@ fn an_overflow_is_reported_with_name_place_size_and_remedy() {
             }
             Some("elsewhere") => return on_another_worker(named(), overflow),
             Some("configured") => {
-                return Runtime::new(Config::default().stack_size(128 << 10)).unwrap().run(overflow);
+                return Runtime::new(Config::default().stack_size(128 << 10))
+                    .unwrap()
+                    .run(overflow);
             }
             Some("after a park") => {
                 return hebra::run(|| {
@@ -98,7 +112,12 @@ fn an_overflow_is_reported_with_name_place_size_and_remedy() {
                 return hebra::run(|| {
                     // The stack has had other tenants, who are not to be blamed.
                     for n in 0..100 {
-                        Builder::new().name(format!("tenant {n}")).spawn_local(|| ()).unwrap().join().unwrap();
+                        Builder::new()
+                            .name(format!("tenant {n}"))
+                            .spawn_local(|| ())
+                            .unwrap()
+                            .join()
+                            .unwrap();
                     }
                     named().spawn_local(overflow).unwrap().join().unwrap();
                 });
@@ -108,20 +127,34 @@ fn an_overflow_is_reported_with_name_place_size_and_remedy() {
         }
         let heron = "green thread 'heron' (spawned at tests/overflow.rs:";
         for (case, who, size) in [
-            ("unnamed", "green thread <unnamed> (spawned at tests/overflow.rs:", "256 KiB"),
+            (
+                "unnamed",
+                "green thread <unnamed> (spawned at tests/overflow.rs:",
+                "256 KiB",
+            ),
             ("named", heron, "256 KiB"),
             ("sized", heron, "1024 KiB"),
             ("small", heron, "16 KiB"),
             ("local", heron, "256 KiB"),
             ("elsewhere", heron, "256 KiB"),
-            ("configured", "green thread 'main' (spawned at tests/overflow.rs:", "128 KiB"),
+            (
+                "configured",
+                "green thread 'main' (spawned at tests/overflow.rs:",
+                "128 KiB",
+            ),
             ("after a park", heron, "256 KiB"),
             ("reused", heron, "256 KiB"),
         ] {
             let report = report(&child(TEST, case, &[]));
             assert!(report.contains(who), "{case}: {report}");
-            assert!(report.contains(&format!("overflowed its stack of {size};")), "{case}: {report}");
-            assert!(report.contains("thread::Builder::stack_size or Config::stack_size"), "{case}: {report}");
+            assert!(
+                report.contains(&format!("overflowed its stack of {size};")),
+                "{case}: {report}"
+            );
+            assert!(
+                report.contains("thread::Builder::stack_size or Config::stack_size"),
+                "{case}: {report}"
+            );
         }
     });
 }
@@ -133,7 +166,11 @@ fn an_overflow_is_reported_where_guards_are_protected_pages_too() {
             return hebra::run(overflow);
         }
         let test = "an_overflow_is_reported_where_guards_are_protected_pages_too";
-        let report = report(&child(test, "overflow", &[("HEBRA_STACK_GUARD", "mprotect")]));
+        let report = report(&child(
+            test,
+            "overflow",
+            &[("HEBRA_STACK_GUARD", "mprotect")],
+        ));
         assert!(report.contains("green thread 'main'"), "{report}");
     });
 }
@@ -143,14 +180,23 @@ fn an_overflow_of_an_os_thread_is_left_to_std() {
     bounded(|| {
         if case().is_some() {
             return hebra::run(|| {
-                let small = std::thread::Builder::new().name("gannet".into()).stack_size(64 << 10);
+                let small = std::thread::Builder::new()
+                    .name("gannet".into())
+                    .stack_size(64 << 10);
                 small.spawn(overflow).unwrap().join().unwrap();
             });
         }
-        let output = child("an_overflow_of_an_os_thread_is_left_to_std", "overflow", &[]);
+        let output = child(
+            "an_overflow_of_an_os_thread_is_left_to_std",
+            "overflow",
+            &[],
+        );
         assert_eq!(output.status.signal(), Some(6), "{output:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(errors.contains("thread 'gannet'") && errors.contains("has overflowed its stack"), "{errors}");
+        assert!(
+            errors.contains("thread 'gannet'") && errors.contains("has overflowed its stack"),
+            "{errors}"
+        );
         assert!(!errors.contains("hebra: "), "{errors}");
     });
 }
@@ -178,7 +224,10 @@ fn a_wild_pointer_is_not_reported_as_an_overflow() {
             let output = child(TEST, case, &[]);
             assert_eq!(output.status.signal(), Some(11), "{case}: {output:?}");
             let errors = String::from_utf8_lossy(&output.stderr);
-            assert!(!errors.contains("hebra: ") && !errors.contains("overflowed"), "{case}: {errors}");
+            assert!(
+                !errors.contains("hebra: ") && !errors.contains("overflowed"),
+                "{case}: {errors}"
+            );
         }
     });
 }

@@ -1,4 +1,5 @@
-//! `hebra::io::Pollable` waits for any descriptor: from plain OS threads, and on green threads of one worker and of two.
+//! `hebra::io::Pollable` waits for any descriptor: from plain OS threads, and on green threads of
+//! one worker and of two.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
@@ -16,8 +17,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use support::place::{
-    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
-    pattern, read_pattern, write_pattern,
+    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker,
+    on_one_and_two, open_descriptors, pattern, read_pattern, write_pattern,
 };
 use support::{bounded, is_child, on_workers, passes_in_child};
 
@@ -28,7 +29,10 @@ const LONG: Duration = Duration::from_secs(50);
 
 fn pipe() -> (Pollable<PipeReader>, Pollable<PipeWriter>) {
     let (reader, writer) = io::pipe().unwrap();
-    (Pollable::new(reader).unwrap(), Pollable::new(writer).unwrap())
+    (
+        Pollable::new(reader).unwrap(),
+        Pollable::new(writer).unwrap(),
+    )
 }
 
 /// Two of std's sockets that are connected to each other.
@@ -106,7 +110,12 @@ fn operations_of_ones_own_wait_until_they_can_be_done() {
     everywhere(|place| {
         let counter = Arc::new(counter());
         let waiting = counter.clone();
-        let reader = place.spawn_waiting(move || [(); 3].map(|()| waiting.read_with(take).unwrap()).iter().sum::<u64>());
+        let reader = place.spawn_waiting(move || {
+            [(); 3]
+                .map(|()| waiting.read_with(take).unwrap())
+                .iter()
+                .sum::<u64>()
+        });
         for n in 1..=3 {
             add(&*counter, n * 10);
             // A counter adds up what nobody has taken, so the others would never come.
@@ -118,7 +127,9 @@ fn operations_of_ones_own_wait_until_they_can_be_done() {
         add(&*counter, u64::MAX - 1);
         let waiting = counter.clone();
         let writer = place.spawn_waiting(move || {
-            waiting.write_with(|fd| Ok(rustix::io::write(fd, &5u64.to_ne_bytes())?)).unwrap();
+            waiting
+                .write_with(|fd| Ok(rustix::io::write(fd, &5u64.to_ne_bytes())?))
+                .unwrap();
         });
         assert_eq!(counter.read_with(take).unwrap(), u64::MAX - 1);
         writer.join();
@@ -130,15 +141,33 @@ fn operations_of_ones_own_wait_until_they_can_be_done() {
 fn vectored_operations_go_through() {
     everywhere(|_| {
         let (mut reader, mut writer) = pipe();
-        assert_eq!(writer.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"two")]).unwrap(), 7);
+        assert_eq!(
+            writer
+                .write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"two")])
+                .unwrap(),
+            7
+        );
         let (mut first, mut second) = ([0; 2], [0; 10]);
-        assert_eq!(reader.read_vectored(&mut [&mut first[..], &mut second[..]].map(IoSliceMut::new)).unwrap(), 7);
+        assert_eq!(
+            reader
+                .read_vectored(&mut [&mut first[..], &mut second[..]].map(IoSliceMut::new))
+                .unwrap(),
+            7
+        );
         assert_eq!((&first, &second[..5]), (b"on", &b"e two"[..]));
         writer.flush().unwrap();
         let pair = pair();
         let (mut near, mut far) = (&pair.0, &pair.1);
-        assert_eq!(near.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"two")]).unwrap(), 7);
-        assert_eq!(far.read_vectored(&mut [IoSliceMut::new(&mut second)]).unwrap(), 7);
+        assert_eq!(
+            near.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"two")])
+                .unwrap(),
+            7
+        );
+        assert_eq!(
+            far.read_vectored(&mut [IoSliceMut::new(&mut second)])
+                .unwrap(),
+            7
+        );
         near.flush().unwrap();
     });
 }
@@ -147,13 +176,19 @@ fn vectored_operations_go_through() {
 fn the_value_may_be_borrowed_and_shared() {
     everywhere(|_| {
         let (reader, mut writer) = io::pipe().unwrap();
-        let (one, other) = (Pollable::new(&reader).unwrap(), Pollable::new(reader.as_fd()).unwrap());
+        let (one, other) = (
+            Pollable::new(&reader).unwrap(),
+            Pollable::new(reader.as_fd()).unwrap(),
+        );
         writer.write_all(b"data").unwrap();
         one.readable().unwrap();
         other.readable().unwrap();
         let read = other.read_with(|fd: &BorrowedFd<'_>| Ok(rustix::io::read(fd, &mut [0; 8])?));
         assert_eq!(read.unwrap(), 4);
-        assert_eq!(one.readable_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            one.readable_timeout(SHORT).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
     });
 }
 
@@ -180,7 +215,9 @@ fn an_operation_may_itself_wait_for_something_else() {
 fn what_an_operation_fails_with_is_passed_on_and_an_interrupted_one_is_run_again() {
     everywhere(|_| {
         let counter = counter();
-        let error = counter.read_with(|_| Err::<(), _>(io::Error::other("mine"))).unwrap_err();
+        let error = counter
+            .read_with(|_| Err::<(), _>(io::Error::other("mine")))
+            .unwrap_err();
         assert_eq!(error.to_string(), "mine");
         let mut interruptions = 3;
         let result = counter.write_with(|_| {
@@ -200,7 +237,10 @@ fn what_an_operation_fails_with_is_passed_on_and_an_interrupted_one_is_run_again
 fn readiness_is_told_as_long_as_it_lasts() {
     everywhere(|_| {
         let (mut reader, mut writer) = pipe();
-        assert_eq!(reader.readable_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            reader.readable_timeout(SHORT).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         writer.writable().unwrap();
         writer.write_all(b"data").unwrap();
         for _ in 0..3 {
@@ -208,7 +248,10 @@ fn readiness_is_told_as_long_as_it_lasts() {
             writer.writable().unwrap();
         }
         assert_eq!(reader.read(&mut [0; 8]).unwrap(), 4);
-        assert_eq!(reader.readable_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            reader.readable_timeout(SHORT).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         drop(writer);
         reader.readable().unwrap();
         reader.readable().unwrap();
@@ -247,7 +290,8 @@ fn a_waiting_read_sees_the_end_when_the_writer_goes() {
 fn a_waiting_write_fails_when_the_reader_goes() {
     everywhere(|place| {
         let (reader, writer) = pipe();
-        let waiting = place.spawn_waiting(move || write_pattern(writer, 16 << 20).unwrap_err().kind());
+        let waiting =
+            place.spawn_waiting(move || write_pattern(writer, 16 << 20).unwrap_err().kind());
         drop(reader);
         assert_eq!(waiting.join(), ErrorKind::BrokenPipe);
     });
@@ -289,10 +333,16 @@ fn every_wait_can_be_limited_and_what_has_timed_out_has_not_happened() {
             reader.read_with_deadline(soon(), read).unwrap_err(),
         ];
         assert!(began.elapsed() >= 4 * SHORT);
-        assert!(errors.iter().all(|error| error.kind() == ErrorKind::TimedOut), "{errors:?}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.kind() == ErrorKind::TimedOut),
+            "{errors:?}"
+        );
 
         let mut len = 0;
-        let mut write = |mut writer: &PipeWriter| writer.write(&pattern(len, 1)).inspect(|n| len += n);
+        let mut write =
+            |mut writer: &PipeWriter| writer.write(&pattern(len, 1)).inspect(|n| len += n);
         while writer.write_with_timeout(SHORT, &mut write).is_ok() {}
         let errors = [
             writer.writable_timeout(SHORT).unwrap_err(),
@@ -300,7 +350,12 @@ fn every_wait_can_be_limited_and_what_has_timed_out_has_not_happened() {
             writer.write_with_timeout(SHORT, &mut write).unwrap_err(),
             writer.write_with_deadline(soon(), &mut write).unwrap_err(),
         ];
-        assert!(errors.iter().all(|error| error.kind() == ErrorKind::TimedOut), "{errors:?}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.kind() == ErrorKind::TimedOut),
+            "{errors:?}"
+        );
         let reading = place.spawn_waiting(move || {
             let len = reader.read_with_timeout(LONG, read).unwrap();
             reader.readable_deadline(Instant::now() + LONG).unwrap();
@@ -308,7 +363,9 @@ fn every_wait_can_be_limited_and_what_has_timed_out_has_not_happened() {
             len
         });
         writer.writable_timeout(LONG).unwrap();
-        writer.write_with_deadline(Instant::now() + LONG, &mut write).unwrap();
+        writer
+            .write_with_deadline(Instant::now() + LONG, &mut write)
+            .unwrap();
         drop(writer);
         assert_eq!(reading.join(), 8);
     });
@@ -322,7 +379,10 @@ fn a_scope_that_is_over_ends_every_wait() {
         assert!(thread::timeout(SHORT, || counter.read_with(take)).is_err());
         assert!(thread::timeout(SHORT, || counter.read_with_timeout(LONG, take)).is_err());
         add(&counter, 5);
-        assert_eq!(thread::timeout(LONG, || counter.read_with(take).unwrap()), Ok(5));
+        assert_eq!(
+            thread::timeout(LONG, || counter.read_with(take).unwrap()),
+            Ok(5)
+        );
     });
 }
 
@@ -332,7 +392,11 @@ fn a_scope_that_is_over_ends_every_wait() {
 fn each_byte_goes_to_one_of_the_readers_whoever_writes_it() {
     everywhere(|place| {
         let (reader, writer) = pipe();
-        let (reader, writer, counts) = (Arc::new(reader), Arc::new(writer), Arc::new(Mutex::new([0; 256])));
+        let (reader, writer, counts) = (
+            Arc::new(reader),
+            Arc::new(writer),
+            Arc::new(Mutex::new([0; 256])),
+        );
         let readers: Vec<_> = (0..4)
             .map(|_| {
                 let (reader, counts) = (reader.clone(), counts.clone());
@@ -340,7 +404,9 @@ fn each_byte_goes_to_one_of_the_readers_whoever_writes_it() {
                     let mut buffer = [0; 7];
                     while let n @ 1.. = (&*reader).read(&mut buffer).unwrap() {
                         let mut counts = counts.lock().unwrap();
-                        buffer[..n].iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+                        buffer[..n]
+                            .iter()
+                            .for_each(|&byte| counts[usize::from(byte)] += 1);
                     }
                 })
             })
@@ -348,7 +414,9 @@ fn each_byte_goes_to_one_of_the_readers_whoever_writes_it() {
         let writers: Vec<_> = (0..3)
             .map(|_| {
                 let writer = writer.clone();
-                place.spawn(move || (0..=255).for_each(|byte| (&*writer).write_all(&[byte; 100]).unwrap()))
+                place.spawn(move || {
+                    (0..=255).for_each(|byte| (&*writer).write_all(&[byte; 100]).unwrap())
+                })
             })
             .collect();
         writers.into_iter().for_each(Handle::join);
@@ -410,7 +478,11 @@ fn whoever_waits_goes_on_when_a_clone_is_closed() {
         writer.write_all(b"data").unwrap();
         assert_eq!(waiting.join(), 4);
         let kind = writer.write(b"x").unwrap_err().kind();
-        assert_eq!(kind, ErrorKind::BrokenPipe, "with the last handle the reading end is gone");
+        assert_eq!(
+            kind,
+            ErrorKind::BrokenPipe,
+            "with the last handle the reading end is gone"
+        );
     });
 }
 
@@ -418,7 +490,9 @@ fn whoever_waits_goes_on_when_a_clone_is_closed() {
 fn what_is_waited_for_stays_though_the_value_gets_another_descriptor_in_its_place() {
     // Alone in its process: other tests would take the number.
     if !is_child() {
-        return passes_in_child("what_is_waited_for_stays_though_the_value_gets_another_descriptor_in_its_place");
+        return passes_in_child(
+            "what_is_waited_for_stays_though_the_value_gets_another_descriptor_in_its_place",
+        );
     }
     everywhere(|_| {
         let (mut reader, mut writer) = pipe();
@@ -430,10 +504,17 @@ fn what_is_waited_for_stays_though_the_value_gets_another_descriptor_in_its_plac
         let stranger = eventfd(7, EventfdFlags::CLOEXEC).unwrap();
         assert_eq!(stranger.as_raw_fd(), number);
         other_writer.write_all(b"x").unwrap();
-        assert!(reader.readable_timeout(SHORT).is_err(), "neither the stranger nor the new one counts");
+        assert!(
+            reader.readable_timeout(SHORT).is_err(),
+            "neither the stranger nor the new one counts"
+        );
         writer.write_all(b"old").unwrap();
         reader.readable().unwrap();
-        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1, "but what is read is the new one");
+        assert_eq!(
+            reader.read(&mut [0; 8]).unwrap(),
+            1,
+            "but what is read is the new one"
+        );
     });
 }
 
@@ -441,7 +522,11 @@ fn what_is_waited_for_stays_though_the_value_gets_another_descriptor_in_its_plac
 fn what_the_system_cannot_tell_of_is_refused() {
     everywhere(|_| {
         let executable = std::env::current_exe().unwrap();
-        for path in [&*executable, executable.parent().unwrap(), "/dev/null".as_ref()] {
+        for path in [
+            &*executable,
+            executable.parent().unwrap(),
+            "/dev/null".as_ref(),
+        ] {
             let file = File::open(path).unwrap();
             let error = Pollable::new(&file).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{path:?}: {error}");
@@ -460,7 +545,10 @@ fn the_mode_of_the_open_file_is_put_back() {
         let reader = reader.into_inner();
         assert!(!is_nonblocking(&reader));
         rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
-        assert!(is_nonblocking(Pollable::new(reader).unwrap().into_inner()), "it was so before");
+        assert!(
+            is_nonblocking(Pollable::new(reader).unwrap().into_inner()),
+            "it was so before"
+        );
     });
 }
 
@@ -474,7 +562,11 @@ fn it_leaves_no_descriptor_behind() {
         let before = open_descriptors();
         for _ in 0..100 {
             let (near, far) = pair();
-            assert_eq!(open_descriptors(), before + 4, "its own, and the one that is waited for");
+            assert_eq!(
+                open_descriptors(),
+                before + 4,
+                "its own, and the one that is waited for"
+            );
             let server = place.spawn(move || echo(&far));
             ask(&near, 1);
             drop(near.into_inner());
@@ -499,14 +591,20 @@ fn whoever_waits_can_be_cancelled_and_nothing_is_lost() {
         add(&*counter, u64::MAX - 1);
         let [ready, with] = [(); 2].map(|()| counter.clone());
         assert_cancelled(place, move || ready.writable());
-        assert_cancelled(place, move || with.write_with(|fd| Ok(rustix::io::write(fd, &5u64.to_ne_bytes())?)));
+        assert_cancelled(place, move || {
+            with.write_with(|fd| Ok(rustix::io::write(fd, &5u64.to_ne_bytes())?))
+        });
         assert_eq!(counter.read_with(take).unwrap(), u64::MAX - 1);
 
         let (mut reader, mut writer) = pipe();
         assert_cancelled(place, move || reader.read(&mut [0; 8]));
         let (_reader, full) = pipe();
         assert_cancelled(place, move || write_pattern(full, 16 << 20));
-        assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe, "its reader was unwound");
+        assert_eq!(
+            writer.write(b"x").unwrap_err().kind(),
+            ErrorKind::BrokenPipe,
+            "its reader was unwound"
+        );
     });
 }
 
@@ -515,7 +613,10 @@ fn a_wait_in_a_destructor_of_a_cancelled_thread_fails_at_once() {
     struct WaitsOnDrop(Pollable<OwnedFd>, Arc<Mutex<Vec<ErrorKind>>>);
     impl Drop for WaitsOnDrop {
         fn drop(&mut self) {
-            let kinds = [self.0.readable().unwrap_err().kind(), self.0.read_with(take).unwrap_err().kind()];
+            let kinds = [
+                self.0.readable().unwrap_err().kind(),
+                self.0.read_with(take).unwrap_err().kind(),
+            ];
             self.1.lock().unwrap().extend(kinds);
         }
     }
@@ -524,7 +625,10 @@ fn a_wait_in_a_destructor_of_a_cancelled_thread_fails_at_once() {
         let waits = WaitsOnDrop(counter(), results.clone());
         assert_cancelled(place, move || waits.0.readable());
         let results = results.lock().unwrap();
-        assert!(results.len() == 2 && !results.contains(&ErrorKind::Interrupted), "{results:?}");
+        assert!(
+            results.len() == 2 && !results.contains(&ErrorKind::Interrupted),
+            "{results:?}"
+        );
     });
 }
 
@@ -549,6 +653,9 @@ fn it_describes_itself_and_is_as_shareable_as_its_value() {
     has_them::<Pollable<UnixStream>>();
     bounded(|| {
         let counter = counter();
-        assert_eq!(format!("{counter:?}"), format!("Pollable({:?})", counter.get_ref()));
+        assert_eq!(
+            format!("{counter:?}"),
+            format!("Pollable({:?})", counter.get_ref())
+        );
     });
 }

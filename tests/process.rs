@@ -50,7 +50,10 @@ fn open_descriptors() -> BTreeSet<String> {
         let target = std::fs::read_link(&path).ok()?;
         Some(format!("{} -> {}", path.display(), target.display()))
     };
-    std::fs::read_dir("/proc/self/fd").unwrap().filter_map(name).collect()
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(name)
+        .collect()
 }
 
 /// Children of this process, the dead ones among them.
@@ -67,7 +70,9 @@ fn children() -> Vec<String> {
 #[test]
 fn a_command_is_run_as_stds_runs_it() {
     everywhere(|| {
-        let output = sh("echo $0 $1 $A $B; pwd; echo complaint >&2; exit 3").output().unwrap();
+        let output = sh("echo $0 $1 $A $B; pwd; echo complaint >&2; exit 3")
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(3));
         assert_eq!(output.stderr, b"complaint\n");
         let output = sh("echo \"$0 $1 $A $B\"; pwd")
@@ -78,13 +83,40 @@ fn a_command_is_run_as_stds_runs_it() {
             .current_dir("/")
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "zero one a b\n/\n");
-        assert_eq!(Command::new("/bin/sh").args(["-c", "echo $HOME"]).env_clear().output().unwrap().stdout, b"\n");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "zero one a b\n/\n"
+        );
+        assert_eq!(
+            Command::new("/bin/sh")
+                .args(["-c", "echo $HOME"])
+                .env_clear()
+                .output()
+                .unwrap()
+                .stdout,
+            b"\n"
+        );
         assert_eq!(sh("exit 7").status().unwrap().code(), Some(7));
         assert_eq!(sh("kill -9 $$").status().unwrap().signal(), Some(9));
-        assert_eq!(Command::new("there is no such program").spawn().unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(sh("").current_dir("/no such directory").output().unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(sh("echo $0").arg0("other").output().unwrap().stdout, b"other\n");
+        assert_eq!(
+            Command::new("there is no such program")
+                .spawn()
+                .unwrap_err()
+                .kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            sh("")
+                .current_dir("/no such directory")
+                .output()
+                .unwrap_err()
+                .kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            sh("echo $0").arg0("other").output().unwrap().stdout,
+            b"other\n"
+        );
         let command = &mut sh("true");
         assert_eq!(command.get_program(), "sh");
         assert!(command.get_args().eq(["-c", "true"]));
@@ -112,8 +144,15 @@ fn a_command_can_be_started_more_than_once() {
 #[test]
 fn data_goes_both_ways_until_the_pipe_is_closed() {
     everywhere(|| {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut stdin, mut stdout) = (
+            child.stdin.take().unwrap(),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
         for n in 0..100 {
             writeln!(stdin, "line {n}").unwrap();
             let mut line = String::new();
@@ -148,7 +187,11 @@ fn ask((input, output): &(ChildStdin, ChildStdout), question: u64) -> u64 {
 #[test]
 fn pipes_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
     on_workers(2, || {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pipes = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let play = |ball: &Ball<_>, me: usize| {
             for n in 0..100 {
@@ -176,8 +219,15 @@ fn pipes_may_be_used_by_one_worker_after_the_other_and_by_os_threads() {
 fn two_readers_and_two_writers_share_the_pipes_of_a_child() {
     const LEN: usize = 300_000;
     everywhere_and_on_two(|place| {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (Arc::new(child.stdin.take().unwrap()), Arc::new(child.stdout.take().unwrap()));
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (
+            Arc::new(child.stdin.take().unwrap()),
+            Arc::new(child.stdout.take().unwrap()),
+        );
         let writers = [(); 2].map(|()| {
             let input = input.clone();
             place.spawn(move || (&*input).write_all(&vec![0; LEN]).unwrap())
@@ -194,7 +244,13 @@ fn two_readers_and_two_writers_share_the_pipes_of_a_child() {
         });
         drop(input);
         writers.into_iter().for_each(|writer| writer.join());
-        assert_eq!(readers.into_iter().map(|reader| reader.join()).sum::<usize>(), 2 * LEN);
+        assert_eq!(
+            readers
+                .into_iter()
+                .map(|reader| reader.join())
+                .sum::<usize>(),
+            2 * LEN
+        );
         assert!(child.wait().unwrap().success());
     });
 }
@@ -202,14 +258,20 @@ fn two_readers_and_two_writers_share_the_pipes_of_a_child() {
 #[test]
 fn a_read_from_a_child_that_is_silent_can_be_given_up() {
     everywhere(|| {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let given_up = thread::timeout(Duration::from_millis(20), || (&output).read(&mut [0; 8]));
         assert!(given_up.is_err());
         (&input).write_all(b"words").unwrap();
         assert_eq!((&output).read(&mut [0; 8]).unwrap(), 5, "nothing is lost");
         // A pipe that is full, as nobody reads at the other end.
-        let given_up = thread::timeout(Duration::from_millis(20), || (&input).write_all(&vec![0; 1 << 20]));
+        let given_up = thread::timeout(Duration::from_millis(20), || {
+            (&input).write_all(&vec![0; 1 << 20])
+        });
         assert!(given_up.is_err());
         assert!(thread::timeout(Duration::from_millis(20), || child.wait()).is_err());
         child.kill().unwrap();
@@ -220,9 +282,17 @@ fn a_read_from_a_child_that_is_silent_can_be_given_up() {
 #[test]
 fn waiting_closes_the_pipe_that_the_child_reads_from() {
     everywhere(|| {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         assert!(child.wait().unwrap().success());
-        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         (child.stdin.as_ref().unwrap()).write_all(b"words").unwrap();
         assert_eq!(child.wait_with_output().unwrap().stdout, b"words");
     });
@@ -231,18 +301,32 @@ fn waiting_closes_the_pipe_that_the_child_reads_from() {
 #[test]
 fn a_hundred_megabytes_on_both_pipes_are_collected() {
     everywhere(|| {
-        let output = sh("head -c 104857600 /dev/zero & head -c 104857600 /dev/zero >&2; wait").output().unwrap();
-        assert_eq!((output.stdout.len(), output.stderr.len()), (100 << 20, 100 << 20));
+        let output = sh("head -c 104857600 /dev/zero & head -c 104857600 /dev/zero >&2; wait")
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.stdout.len(), output.stderr.len()),
+            (100 << 20, 100 << 20)
+        );
         // One after the other, the second one first.
-        let output = sh("head -c 1000000 /dev/zero >&2; head -c 1000000 /dev/zero").output().unwrap();
-        assert_eq!((output.stdout.len(), output.stderr.len()), (1_000_000, 1_000_000));
+        let output = sh("head -c 1000000 /dev/zero >&2; head -c 1000000 /dev/zero")
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.stdout.len(), output.stderr.len()),
+            (1_000_000, 1_000_000)
+        );
     });
 }
 
 #[test]
 fn others_run_while_one_waits_for_a_child() {
     on_workers(1, || {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdin = child.stdin.take().unwrap();
         let waits = thread::spawn(move || child.wait());
         // It ends because this one goes on.
@@ -275,7 +359,11 @@ fn an_end_is_told_as_often_as_one_asks() {
 #[test]
 fn a_wait_that_was_given_up_can_be_taken_up_again() {
     everywhere(|| {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdin = child.stdin.take().unwrap();
         for _ in 0..3 {
             assert!(thread::timeout(Duration::from_millis(1), || child.wait()).is_err());
@@ -289,8 +377,18 @@ fn a_wait_that_was_given_up_can_be_taken_up_again() {
 fn a_cancelled_output_or_status_kills_the_child() {
     everywhere(|| {
         let (name, pid_of) = {
-            let name = std::env::temp_dir().join(format!("hebra-process-{}-{:?}", std::process::id(), thread::current().id()));
-            (name.clone(), move || std::fs::read_to_string(&name).ok()?.trim().parse::<u32>().ok())
+            let name = std::env::temp_dir().join(format!(
+                "hebra-process-{}-{:?}",
+                std::process::id(),
+                thread::current().id()
+            ));
+            (name.clone(), move || {
+                std::fs::read_to_string(&name)
+                    .ok()?
+                    .trim()
+                    .parse::<u32>()
+                    .ok()
+            })
         };
         for collect in [true, false] {
             let _ = std::fs::remove_file(&name);
@@ -329,7 +427,9 @@ fn in_a_destructor_of_a_cancelled_thread_a_killed_child_is_waited_for_and_no_oth
             if self.1 {
                 self.0.kill().unwrap();
             }
-            self.2.send(self.0.wait().map(|status| status.signal())).unwrap();
+            self.2
+                .send(self.0.wait().map(|status| status.signal()))
+                .unwrap();
         }
     }
     on_workers(1, || {
@@ -344,9 +444,16 @@ fn in_a_destructor_of_a_cancelled_thread_a_killed_child_is_waited_for_and_no_oth
         let child = sleeper();
         let pid = child.id();
         cancel_holder_of(Ends(child, false, sender));
-        assert_ne!(told.recv().unwrap().unwrap_err().kind(), ErrorKind::Interrupted);
+        assert_ne!(
+            told.recv().unwrap().unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
         assert!(exists(pid));
-        rustix::process::kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(
+            Pid::from_raw(pid.cast_signed()).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     });
 }
 
@@ -366,7 +473,10 @@ fn a_thousand_children_leave_no_zombie_and_no_descriptor() {
                         let mut command = Command::new("echo");
                         command.arg(n.to_string());
                         if (caller + n) % 2 == 0 {
-                            assert_eq!(command.output().unwrap().stdout, format!("{n}\n").as_bytes());
+                            assert_eq!(
+                                command.output().unwrap().stdout,
+                                format!("{n}\n").as_bytes()
+                            );
                         } else {
                             assert!(command.stdout(Stdio::null()).status().unwrap().success());
                         }
@@ -374,7 +484,9 @@ fn a_thousand_children_leave_no_zombie_and_no_descriptor() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(children(), Vec::<String>::new());
         assert_eq!(open_descriptors(), before);
     });
@@ -382,18 +494,35 @@ fn a_thousand_children_leave_no_zombie_and_no_descriptor() {
 
 #[test]
 fn without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool() {
-    if !in_a_process_of_its_own("without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool") {
+    if !in_a_process_of_its_own(
+        "without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool",
+    ) {
         return;
     }
     let test = || {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         let stdin = child.stdin.take().unwrap();
         let limit = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: limit.maximum }).unwrap();
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(3),
+                maximum: limit.maximum,
+            },
+        )
+        .unwrap();
         for _ in 0..3 {
             assert!(thread::timeout(Duration::from_millis(5), || child.wait()).is_err());
         }
-        assert_eq!(readable(&child).recv(), Ok(()), "then it is for `wait` to wait");
+        assert_eq!(
+            readable(&child).recv(),
+            Ok(()),
+            "then it is for `wait` to wait"
+        );
         setrlimit(Resource::Nofile, limit).unwrap();
         drop(stdin);
         assert!(child.wait().unwrap().success());
@@ -404,8 +533,14 @@ fn without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool() 
 #[test]
 fn the_output_of_one_is_the_input_of_another() {
     everywhere(|| {
-        let mut first = sh("printf 'b\\na\\nc\\n'").stdout(Stdio::piped()).spawn().unwrap();
-        let second = Command::new("sort").stdin(first.stdout.take().unwrap()).output().unwrap();
+        let mut first = sh("printf 'b\\na\\nc\\n'")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let second = Command::new("sort")
+            .stdin(first.stdout.take().unwrap())
+            .output()
+            .unwrap();
         assert_eq!(second.stdout, b"a\nb\nc\n");
         first.wait().unwrap();
 

@@ -1,4 +1,5 @@
-//! `channel::readable` and `channel::writable`: a `select!` waits for sockets, and for whatever else it waits for.
+//! `channel::readable` and `channel::writable`: a `select!` waits for sockets, and for whatever
+//! else it waits for.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -10,8 +11,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use hebra::channel::{
-    self, Readiness, Receiver, RecvError, RecvTimeoutError, Select, TryRecvError, after, bounded, finished, never, readable,
-    select, select_biased, unbounded, writable,
+    self, Readiness, Receiver, RecvError, RecvTimeoutError, Select, TryRecvError, after, bounded,
+    finished, never, readable, select, select_biased, unbounded, writable,
 };
 use hebra::io::Pollable;
 use hebra::net::{TcpListener, TcpStream, UdpSocket};
@@ -20,7 +21,9 @@ use hebra::process::{Command, Stdio};
 use hebra::signal::{SIGUSR1, Signals};
 use hebra::{sim, thread};
 
-use support::place::{Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors};
+use support::place::{
+    Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
+};
 use support::{bounded as within_bounds, is_child, on_workers, passes_in_child, wait_until};
 
 mod support;
@@ -79,7 +82,11 @@ fn of_two_sockets_a_channel_a_thread_and_a_deadline_the_first_goes() {
                 3 => sender.send("a message").unwrap(),
                 _ => {}
             }
-            let expected = if first == 3 && place == Place::OsThreads { 2 } else { first };
+            let expected = if first == 3 && place == Place::OsThreads {
+                2
+            } else {
+                first
+            };
             assert_eq!(waiting.join(), (expected, true));
         }
     });
@@ -90,10 +97,16 @@ fn there_is_a_message_until_somebody_has_read() {
     everywhere(|_| {
         let (near, far) = pair();
         let ready = readable(&near);
-        assert_eq!((ready.try_recv(), ready.len(), ready.capacity()), (Err(TryRecvError::Empty), 0, Some(1)));
+        assert_eq!(
+            (ready.try_recv(), ready.len(), ready.capacity()),
+            (Err(TryRecvError::Empty), 0, Some(1))
+        );
         (&far).write_all(b"abc").unwrap();
         for _ in 0..3 {
-            assert_eq!((ready.recv(), ready.try_recv(), ready.len()), (Ok(()), Ok(()), 1));
+            assert_eq!(
+                (ready.recv(), ready.try_recv(), ready.len()),
+                (Ok(()), Ok(()), 1)
+            );
             assert!(ready.is_full() && !ready.is_empty());
             select! { recv(ready) -> ready => assert_eq!(ready, Ok(())), recv(never::<()>()) -> _ => unreachable!() }
         }
@@ -101,7 +114,11 @@ fn there_is_a_message_until_somebody_has_read() {
         assert_eq!(ready.try_recv(), Err(TryRecvError::Empty));
         select! { recv(ready) -> _ => unreachable!(), default => {} }
         drop(far);
-        assert_eq!((ready.recv(), read_some(&near), ready.recv()), (Ok(()), 0, Ok(())), "the end is something to read");
+        assert_eq!(
+            (ready.recv(), read_some(&near), ready.recv()),
+            (Ok(()), 0, Ok(())),
+            "the end is something to read"
+        );
     });
 }
 
@@ -123,7 +140,10 @@ fn a_write_is_told_of_room_and_of_failure() {
         fill(&near);
         drop(far);
         assert_eq!(room.recv(), Ok(()));
-        assert_eq!((&near).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            (&near).write(b"x").unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
     });
 }
 
@@ -146,10 +166,16 @@ fn all_that_can_be_read_tells_when() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut client = None;
-        let listener = told(place, listener, || client = Some(TcpStream::connect(address).unwrap()));
-        let stream = told(place, listener.accept().unwrap().0, || client.as_mut().unwrap().write_all(b"x").unwrap());
+        let listener = told(place, listener, || {
+            client = Some(TcpStream::connect(address).unwrap())
+        });
+        let stream = told(place, listener.accept().unwrap().0, || {
+            client.as_mut().unwrap().write_all(b"x").unwrap()
+        });
         read_some(&stream);
-        told(place, stream, || client.as_ref().unwrap().shutdown(Shutdown::Write).unwrap());
+        told(place, stream, || {
+            client.as_ref().unwrap().shutdown(Shutdown::Write).unwrap()
+        });
 
         let udp = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         let [socket, other] = udp;
@@ -159,20 +185,32 @@ fn all_that_can_be_read_tells_when() {
         let name = SocketAddr::from_abstract_name(format!("readiness-{place:?}")).unwrap();
         let listener = UnixListener::bind_addr(&name).unwrap();
         let mut client = None;
-        told(place, listener, || client = Some(UnixStream::connect_addr(&name).unwrap()));
+        told(place, listener, || {
+            client = Some(UnixStream::connect_addr(&name).unwrap())
+        });
         let (socket, other) = UnixDatagram::pair().unwrap();
         let socket = told(place, socket, || _ = other.send(b"x").unwrap());
         socket.recv(&mut []).unwrap();
         let clone = socket.try_clone().unwrap();
-        told(place, Box::new(socket), || clone.shutdown(Shutdown::Read).unwrap());
+        told(place, Box::new(socket), || {
+            clone.shutdown(Shutdown::Read).unwrap()
+        });
 
         let (reader, mut writer) = io::pipe().unwrap();
-        told(place, Arc::new(Pollable::new(reader).unwrap()), || writer.write_all(b"x").unwrap());
+        told(place, Arc::new(Pollable::new(reader).unwrap()), || {
+            writer.write_all(b"x").unwrap()
+        });
 
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         assert_eq!(writable(child.stdin.as_ref().unwrap()).recv(), Ok(()));
         let mut input = child.stdin.take().unwrap();
-        told(place, child.stdout.take().unwrap(), || input.write_all(b"x").unwrap());
+        told(place, child.stdout.take().unwrap(), || {
+            input.write_all(b"x").unwrap()
+        });
         drop(input);
         child.wait().unwrap();
     });
@@ -185,7 +223,10 @@ fn a_signal_is_told_until_it_is_taken() {
     }
     everywhere(|place| {
         let signals = Arc::new(Signals::new([SIGUSR1]).unwrap());
-        let raise = || rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
+        let raise = || {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1)
+                .unwrap()
+        };
         for _ in 0..3 {
             assert_eq!(readable(&signals).try_recv(), Err(TryRecvError::Empty));
             let waiting = place.spawn_waiting({
@@ -196,8 +237,14 @@ fn a_signal_is_told_until_it_is_taken() {
             assert_eq!(waiting.join(), Some(SIGUSR1));
         }
         raise();
-        assert_eq!((readable(&signals).recv(), signals.wait().unwrap()), (Ok(()), SIGUSR1));
-        assert_eq!((readable(&signals).try_recv(), signals.try_wait()), (Err(TryRecvError::Empty), None));
+        assert_eq!(
+            (readable(&signals).recv(), signals.wait().unwrap()),
+            (Ok(()), SIGUSR1)
+        );
+        assert_eq!(
+            (readable(&signals).try_recv(), signals.try_wait()),
+            (Err(TryRecvError::Empty), None)
+        );
         assert_eq!(writable(&signals).try_recv(), Err(TryRecvError::Empty));
     });
 }
@@ -207,7 +254,10 @@ fn the_end_of_a_child_is_told_until_it_has_been_waited_for() {
     everywhere(|place| {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let ended = readable(&child);
-        assert_eq!((ended.try_recv(), ended.recv_timeout(SHORT)), (Err(TryRecvError::Empty), Err(RecvTimeoutError::Timeout)));
+        assert_eq!(
+            (ended.try_recv(), ended.recv_timeout(SHORT)),
+            (Err(TryRecvError::Empty), Err(RecvTimeoutError::Timeout))
+        );
         assert_eq!(writable(&child).try_recv(), Err(TryRecvError::Empty));
         let waiting: Vec<_> = (0..2)
             .map(|_| {
@@ -218,10 +268,18 @@ fn the_end_of_a_child_is_told_until_it_has_been_waited_for() {
             })
             .collect();
         drop(child.stdin.take());
-        waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join(), Ok(())));
-        assert_eq!((readable(&child).recv(), ended.try_recv()), (Ok(()), Ok(())));
+        waiting
+            .into_iter()
+            .for_each(|waiting| assert_eq!(waiting.join(), Ok(())));
+        assert_eq!(
+            (readable(&child).recv(), ended.try_recv()),
+            (Ok(()), Ok(()))
+        );
         assert!(child.try_wait().unwrap().expect("it has ended").success());
-        assert_eq!((ended.recv(), readable(&child).recv()), (Err(RecvError), Ok(())));
+        assert_eq!(
+            (ended.recv(), readable(&child).recv()),
+            (Err(RecvError), Ok(()))
+        );
         assert_eq!(writable(&child).try_recv(), Err(TryRecvError::Empty));
     });
 }
@@ -241,14 +299,20 @@ fn whoever_waits_for_the_end_of_a_child_is_told_when_another_has_waited_for_it()
         let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let ended = readable(&child);
         drop(child);
-        assert_eq!(ended.recv(), Err(RecvError), "nobody can ask for the end of a child that has been dropped");
+        assert_eq!(
+            ended.recv(),
+            Err(RecvError),
+            "nobody can ask for the end of a child that has been dropped"
+        );
     });
 }
 
 #[test]
 fn of_many_children_each_is_waited_for_when_it_has_ended() {
     everywhere(|_| {
-        let mut children: Vec<_> = (0..8).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
+        let mut children: Vec<_> = (0..8)
+            .map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap())
+            .collect();
         for nth in [3, 0, 5, 2, 1, 0, 1, 0] {
             drop(children[nth].stdin.take());
             let ended: Vec<_> = children.iter().map(readable).collect();
@@ -300,7 +364,10 @@ fn what_does_not_come_in_time_is_not_waited_for() {
         let ready = readable(&near);
         let start = Instant::now();
         assert_eq!(ready.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-        assert_eq!(ready.recv_deadline(Instant::now() + SHORT), Err(RecvTimeoutError::Timeout));
+        assert_eq!(
+            ready.recv_deadline(Instant::now() + SHORT),
+            Err(RecvTimeoutError::Timeout)
+        );
         select! { recv(ready) -> _ => unreachable!(), recv(never::<()>()) -> _ => unreachable!(), default(SHORT) => {} }
         let mut select = Select::new();
         let index = select.recv(&ready);
@@ -320,7 +387,8 @@ fn a_scope_that_is_over_ends_the_wait() {
     everywhere(|_| {
         let (near, _far) = pair();
         assert!(thread::timeout(SHORT, || readable(&near).recv()).is_err());
-        let select = || select! { recv(readable(&near)) -> _ => (), recv(never::<()>()) -> _ => () };
+        let select =
+            || select! { recv(readable(&near)) -> _ => (), recv(never::<()>()) -> _ => () };
         assert!(thread::timeout(SHORT, select).is_err());
     });
 }
@@ -358,9 +426,14 @@ fn when_the_socket_is_closed_whoever_waits_is_told() {
             move || ready.recv()
         });
         drop(near);
-        waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join(), Err(RecvError)));
+        waiting
+            .into_iter()
+            .for_each(|waiting| assert_eq!(waiting.join(), Err(RecvError)));
         assert_eq!(alone.join(), Err(RecvError));
-        assert_eq!((ready.try_recv(), room.recv(), ready.len()), (Err(TryRecvError::Disconnected), Err(RecvError), 0));
+        assert_eq!(
+            (ready.try_recv(), room.recv(), ready.len()),
+            (Err(TryRecvError::Disconnected), Err(RecvError), 0)
+        );
         // A receiver does not keep it open.
         let mut rest = Vec::new();
         (&far).read_to_end(&mut rest).unwrap();
@@ -369,9 +442,12 @@ fn when_the_socket_is_closed_whoever_waits_is_told() {
 
 #[test]
 fn a_socket_is_closed_at_once_though_there_are_receivers() {
-    // A process that another test starts has a copy of the listener until it has become another program.
+    // A process that another test starts has a copy of the listener until it has become another
+    // program.
     if !is_child() {
-        return within_bounds(|| passes_in_child("a_socket_is_closed_at_once_though_there_are_receivers"));
+        return within_bounds(|| {
+            passes_in_child("a_socket_is_closed_at_once_though_there_are_receivers")
+        });
     }
     everywhere(|place| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -381,7 +457,11 @@ fn a_socket_is_closed_at_once_though_there_are_receivers() {
         let asking = place.spawn(move || {
             while ask.try_recv() != Err(TryRecvError::Disconnected) {
                 count.fetch_add(1, SeqCst);
-                if place == Place::OsThreads { std::thread::yield_now() } else { thread::yield_now() }
+                if place == Place::OsThreads {
+                    std::thread::yield_now()
+                } else {
+                    thread::yield_now()
+                }
             }
         });
         wait_until(|| asked.load(SeqCst) > 100);
@@ -451,7 +531,8 @@ fn no_descriptor_is_left_behind() {
             let (chosen, near) = waiting.join().unwrap();
             assert_eq!(chosen, round % 3);
             drop((near, far));
-            // Where a thread has once waited it may be remembered, but without what it has had open.
+            // Where a thread has once waited it may be remembered, but without what it has had
+            // open.
             channels.push(sender);
         }
         assert_eq!(open_descriptors(), before);
@@ -491,7 +572,13 @@ fn all_who_wait_for_one_socket_are_told_and_each_datagram_goes_to_one() {
         }
         // They read what is there before they look whether to quit.
         drop(quit);
-        assert_eq!(receivers.into_iter().map(|receiver| receiver.join()).sum::<usize>(), DATAGRAMS);
+        assert_eq!(
+            receivers
+                .into_iter()
+                .map(|receiver| receiver.join())
+                .sum::<usize>(),
+            DATAGRAMS
+        );
     });
 }
 
@@ -557,7 +644,9 @@ fn of_a_list_of_sockets_each_is_served() {
             let mut sums = [0; SOCKETS];
             let receivers: Vec<_> = near.iter().map(readable).collect();
             let mut select = Select::new();
-            receivers.iter().for_each(|receiver| _ = select.recv(receiver));
+            receivers
+                .iter()
+                .for_each(|receiver| _ = select.recv(receiver));
             let mut open = SOCKETS;
             while open > 0 {
                 let operation = select.select();
@@ -581,14 +670,21 @@ fn of_a_list_of_sockets_each_is_served() {
                     for n in 1..=ROUNDS {
                         stream.write_all(&[n]).unwrap();
                         if n % 4 == 0 {
-                            if place == Place::OsThreads { std::thread::yield_now() } else { thread::yield_now() }
+                            if place == Place::OsThreads {
+                                std::thread::yield_now()
+                            } else {
+                                thread::yield_now()
+                            }
                         }
                     }
                 })
             })
             .collect();
         clients.into_iter().for_each(|client| client.join());
-        assert_eq!(server.join(), [usize::from(ROUNDS) * (usize::from(ROUNDS) + 1) / 2; SOCKETS]);
+        assert_eq!(
+            server.join(),
+            [usize::from(ROUNDS) * (usize::from(ROUNDS) + 1) / 2; SOCKETS]
+        );
     });
 }
 
@@ -639,7 +735,10 @@ fn green_threads_of_two_workers_and_an_os_thread_wait_for_one_socket_at_a_time()
             let here = thread::spawn_local(wait());
             thread::yield_now();
             (&far).write_all(b"x").unwrap();
-            assert_eq!((here.join().unwrap(), there.join().unwrap()), (Ok(()), Ok(())));
+            assert_eq!(
+                (here.join().unwrap(), there.join().unwrap()),
+                (Ok(()), Ok(()))
+            );
             wait_until(|| outside.is_finished());
             assert_eq!(outside.join().unwrap(), Ok(()));
         }
@@ -652,7 +751,12 @@ fn a_socket_outlives_the_runtime_it_was_waited_for_in() {
     let near = UnixStream::from(near);
     let ready = readable(&near);
     for _ in 0..2 {
-        on_workers(1, || assert_eq!(ready.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout)));
+        on_workers(1, || {
+            assert_eq!(
+                ready.recv_timeout(Duration::from_millis(1)),
+                Err(RecvTimeoutError::Timeout)
+            )
+        });
     }
     (&far).write_all(b"x").unwrap();
     on_workers(1, || assert_eq!(ready.recv(), Ok(())));
@@ -696,7 +800,11 @@ fn in_a_destructor_of_a_cancelled_thread_what_is_ready_is_told_and_nothing_is_wa
         let (tell, told) = mpsc::channel();
         assert_cancelled(place, move || {
             let _guard = AtTheEnd(|| {
-                let alone = (readable(&near).recv(), readable(&ready).recv(), readable(&near).recv_timeout(LONG));
+                let alone = (
+                    readable(&near).recv(),
+                    readable(&ready).recv(),
+                    readable(&near).recv_timeout(LONG),
+                );
                 let select = select! { recv(readable(&near)) -> ready => ready, recv(never::<()>()) -> _ => Err(RecvError) };
                 let selected = select! { recv(readable(&ready)) -> ready => ready, recv(never::<()>()) -> _ => Err(RecvError) };
                 tell.send((alone, select, selected)).unwrap();
@@ -704,7 +812,10 @@ fn in_a_destructor_of_a_cancelled_thread_what_is_ready_is_told_and_nothing_is_wa
             thread::sleep(LONG);
         });
         let (alone, select, selected) = told.recv().unwrap();
-        assert_eq!(alone, (Err(RecvError), Ok(()), Err(RecvTimeoutError::Disconnected)));
+        assert_eq!(
+            alone,
+            (Err(RecvError), Ok(()), Err(RecvTimeoutError::Disconnected))
+        );
         assert_eq!((select, selected), (Err(RecvError), Ok(())));
     });
 }
@@ -715,7 +826,9 @@ fn the_end_of_the_runtime_ends_whoever_waits() {
         let (near, _far) = on_workers(workers, || {
             let (near, far) = pair();
             let ready = readable(&near);
-            thread::spawn(move || select! { recv(ready) -> _ => (), recv(never::<()>()) -> _ => () });
+            thread::spawn(
+                move || select! { recv(ready) -> _ => (), recv(never::<()>()) -> _ => () },
+            );
             thread::yield_now();
             (near, far)
         });
@@ -731,7 +844,10 @@ fn in_a_simulation_what_comes_from_outside_is_left_to_the_operation_to_refuse() 
         let (near, far) = on_workers(1, pair);
         sim::check(0..10, || {
             assert_eq!(readable(&near).recv(), Ok(()));
-            assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), ErrorKind::Unsupported);
+            assert_eq!(
+                (&near).read(&mut [0]).unwrap_err().kind(),
+                ErrorKind::Unsupported
+            );
             let told = select! { recv(readable(&near)) -> ready => ready, recv(channel::after(LONG)) -> _ => Err(RecvError) };
             assert_eq!(told, Ok(()));
             select! { recv(readable(&near)) -> _ => {}, default => {} }

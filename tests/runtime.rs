@@ -1,4 +1,5 @@
-//! A runtime as an object: spawned onto from anywhere, run or started, and shut down with a word about who does not end.
+//! A runtime as an object: spawned onto from anywhere, run or started, and shut down with a word
+//! about who does not end.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -26,14 +27,19 @@ fn on_one_and_three(test: impl Fn(Runtime)) {
 }
 
 fn is_cancelled<T>(result: thread::Result<T>) -> bool {
-    result.err().is_some_and(|payload| payload.is::<Cancelled>())
+    result
+        .err()
+        .is_some_and(|payload| payload.is::<Cancelled>())
 }
 
 /// What a panic says.
 fn message<T>(result: thread::Result<T>) -> String {
     let payload = result.err().expect("it panicked");
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("it says something")
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .expect("it says something")
 }
 
 /// Runs a closure when it is dropped.
@@ -88,7 +94,13 @@ fn a_started_runtime_runs_what_is_spawned_from_outside() {
                 })
             })
             .collect();
-        assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>(), 499_500);
+        assert_eq!(
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum::<u32>(),
+            499_500
+        );
         runtime.shutdown(LONG).unwrap();
     });
 }
@@ -122,7 +134,11 @@ fn many_os_threads_spawn_at_the_same_time() {
                             count.fetch_add(1, SeqCst);
                         })
                     };
-                    (0..200).map(spawn).collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+                    (0..200)
+                        .map(spawn)
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .for_each(|thread| thread.join().unwrap());
                 });
             }
         });
@@ -150,7 +166,10 @@ fn an_os_thread_spawns_while_run_runs() {
         let (send, receive) = mpsc::channel();
         let os = std::thread::spawn(move || {
             receive.recv().unwrap();
-            handle.spawn(|| thread::current().name().map(str::to_owned)).join().unwrap()
+            handle
+                .spawn(|| thread::current().name().map(str::to_owned))
+                .join()
+                .unwrap()
         });
         runtime.run(|| {
             send.send(()).unwrap();
@@ -169,7 +188,9 @@ fn what_is_spawned_before_a_session_waits_for_it() {
         let handle = runtime.handle();
         let early = handle.spawn(|| 1);
         let builder = Builder::new().name("early".into());
-        let named = builder.spawn_on(&handle, || thread::current().name().map(str::to_owned)).unwrap();
+        let named = builder
+            .spawn_on(&handle, || thread::current().name().map(str::to_owned))
+            .unwrap();
         assert!(!early.is_finished());
         assert!(!named.is_finished());
         let (one, name) = runtime.run(|| (early.join().unwrap(), named.join().unwrap()));
@@ -255,7 +276,15 @@ fn what_is_spawned_after_the_end_is_dropped_and_its_join_says_cancelled() {
         assert!(is_cancelled(hebra::future::block_on(handle.spawn(|| ()))));
         // A panic in the destructor is the result, and harms nobody.
         let value = OnDrop(|| panic::resume_unwind(Box::new("in drop")));
-        assert_eq!(*handle.spawn(move || drop(value)).join().unwrap_err().downcast::<&str>().unwrap(), "in drop");
+        assert_eq!(
+            *handle
+                .spawn(move || drop(value))
+                .join()
+                .unwrap_err()
+                .downcast::<&str>()
+                .unwrap(),
+            "in drop"
+        );
         drop(handle.spawn(|| ()));
     });
 }
@@ -291,7 +320,11 @@ fn what_no_session_ever_ran_is_cancelled_when_the_runtime_is_dropped() {
             .collect();
         drop(runtime);
         assert_eq!(dropped.load(SeqCst), 10);
-        assert!(threads.into_iter().all(|thread| is_cancelled(thread.join())));
+        assert!(
+            threads
+                .into_iter()
+                .all(|thread| is_cancelled(thread.join()))
+        );
     });
 }
 
@@ -303,7 +336,8 @@ fn nothing_is_lost_that_is_spawned_while_sessions_come_and_go() {
             let (ran, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let stop = Flag::default();
             let spawners = [(); 3].map(|()| {
-                let (handle, stop, ran, dropped) = (runtime.handle(), stop.clone(), ran.clone(), dropped.clone());
+                let (handle, stop, ran, dropped) =
+                    (runtime.handle(), stop.clone(), ran.clone(), dropped.clone());
                 std::thread::spawn(move || {
                     let mut threads: Vec<JoinHandle<()>> = Vec::new();
                     while !stop.is_set() {
@@ -324,10 +358,17 @@ fn nothing_is_lost_that_is_spawned_while_sessions_come_and_go() {
                 runtime.run(|| thread::sleep(Duration::from_micros(round * 20)));
             }
             stop.set();
-            let threads: Vec<_> = spawners.into_iter().flat_map(|os| os.join().unwrap()).collect();
+            let threads: Vec<_> = spawners
+                .into_iter()
+                .flat_map(|os| os.join().unwrap())
+                .collect();
             let spawned = threads.len();
             drop(runtime);
-            let ended = threads.into_iter().map(JoinHandle::join).filter(Result::is_ok).count();
+            let ended = threads
+                .into_iter()
+                .map(JoinHandle::join)
+                .filter(Result::is_ok)
+                .count();
             assert_eq!((ended, dropped.load(SeqCst)), (ran.load(SeqCst), spawned));
         });
     }
@@ -344,7 +385,9 @@ fn a_runtime_runs_once_at_a_time_and_says_so() {
         };
         runtime.run(|| std::thread::scope(|scope| scope.spawn(|| twice(&runtime)).join().unwrap()));
         assert_eq!(runtime.run(|| 5), 5, "it may run again");
-        let panics = panic::catch_unwind(AssertUnwindSafe(|| runtime.run(|| panic::resume_unwind(Box::new(())))));
+        let panics = panic::catch_unwind(AssertUnwindSafe(|| {
+            runtime.run(|| panic::resume_unwind(Box::new(())))
+        }));
         assert!(panics.is_err());
         assert_eq!(runtime.run(|| 6), 6, "after a panic, too");
         runtime.start().unwrap();
@@ -380,7 +423,11 @@ fn shutdown_unwinds_who_waits_and_leaves_nothing_behind() {
         runtime.shutdown(LONG).unwrap();
         assert!(began.elapsed() < LONG);
         assert_eq!(dropped.load(SeqCst), 100);
-        assert!(threads.into_iter().all(|thread| is_cancelled(thread.join())));
+        assert!(
+            threads
+                .into_iter()
+                .all(|thread| is_cancelled(thread.join()))
+        );
     });
 }
 
@@ -413,21 +460,32 @@ fn stubborn(handle: &Handle, name: &str, let_go: &Flag, wait: fn()) -> JoinHandl
 fn shutdown_returns_who_has_not_ended_with_name_place_and_reason() {
     for workers in [1, 3] {
         bounded(|| {
-            let runtime = Runtime::new(Config::default().workers(workers).thread_name("otter")).unwrap();
+            let runtime =
+                Runtime::new(Config::default().workers(workers).thread_name("otter")).unwrap();
             let handle = runtime.start().unwrap();
             let let_go = Flag::default();
-            let mule = stubborn(&handle, "mule", &let_go, || thread::shield(|| thread::sleep(LONG)));
+            let mule = stubborn(&handle, "mule", &let_go, || {
+                thread::shield(|| thread::sleep(LONG))
+            });
             let fine = handle.spawn(thread::park);
             let began = Instant::now();
             let unfinished = runtime.shutdown(Duration::from_millis(500)).unwrap_err();
             assert!(began.elapsed() >= Duration::from_millis(500));
-            let [straggler] = unfinished.stragglers() else { panic!("{unfinished}") };
-            assert_eq!((straggler.name(), straggler.waits_for()), (Some("mule"), "sleeping"));
+            let [straggler] = unfinished.stragglers() else {
+                panic!("{unfinished}")
+            };
+            assert_eq!(
+                (straggler.name(), straggler.waits_for()),
+                (Some("mule"), "sleeping")
+            );
             assert!(straggler.location().file().ends_with("tests/runtime.rs"));
             assert_eq!(unfinished.workers().len(), 1);
             assert!(unfinished.workers()[0].starts_with("otter-"));
             let text = unfinished.to_string();
-            assert!(text.contains("otter-") && text.contains("'mule'") && text.contains("sleeping"), "{text}");
+            assert!(
+                text.contains("otter-") && text.contains("'mule'") && text.contains("sleeping"),
+                "{text}"
+            );
             assert!(is_cancelled(fine.join()), "others have ended all the same");
             assert!(!mule.is_finished());
             mule.cancel();
@@ -442,7 +500,14 @@ fn who_was_left_behind_may_still_come_to_an_end() {
         let handle = runtime.start().unwrap();
         let let_go = Flag::default();
         let mule = stubborn(&handle, "mule", &let_go, thread::yield_now);
-        assert_eq!(runtime.shutdown(Duration::from_millis(5)).unwrap_err().stragglers().len(), 1);
+        assert_eq!(
+            runtime
+                .shutdown(Duration::from_millis(5))
+                .unwrap_err()
+                .stragglers()
+                .len(),
+            1
+        );
         let_go.set();
         mule.join().unwrap();
         assert!(is_cancelled(handle.spawn(|| ()).join()));
@@ -466,8 +531,15 @@ fn a_worker_that_computes_is_named_and_its_neighbours_closures_are_dropped() {
         // Some of these stand at the post of the one that computes.
         let threads: Vec<_> = (0..10).map(|_| handle.spawn(thread::park)).collect();
         let unfinished = runtime.shutdown(Duration::from_millis(500)).unwrap_err();
-        assert_eq!((unfinished.stragglers().len(), unfinished.workers().len()), (0, 1));
-        assert!(threads.into_iter().all(|thread| is_cancelled(thread.join())));
+        assert_eq!(
+            (unfinished.stragglers().len(), unfinished.workers().len()),
+            (0, 1)
+        );
+        assert!(
+            threads
+                .into_iter()
+                .all(|thread| is_cancelled(thread.join()))
+        );
         let_go.set();
         assert!(computes.join().is_ok());
     });
@@ -498,7 +570,9 @@ fn dropping_a_started_runtime_waits_for_its_green_threads_to_unwind() {
 fn dropping_a_started_runtime_reports_who_does_not_end() {
     bounded(|| {
         if is_child() {
-            let config = Config::default().workers(2).shutdown_timeout(Duration::from_millis(20));
+            let config = Config::default()
+                .workers(2)
+                .shutdown_timeout(Duration::from_millis(20));
             let runtime = Runtime::new(config).unwrap();
             let handle = runtime.start().unwrap();
             let let_go = Flag::default();
@@ -509,8 +583,14 @@ fn dropping_a_started_runtime_reports_who_does_not_end() {
         }
         let output = child("dropping_a_started_runtime_reports_who_does_not_end", &[]);
         let errors = stderr(&output);
-        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("gone on"), "{errors}");
-        assert!(errors.contains("green thread 'mule' (spawned at tests/runtime.rs:"), "{errors}");
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("gone on"),
+            "{errors}"
+        );
+        assert!(
+            errors.contains("green thread 'mule' (spawned at tests/runtime.rs:"),
+            "{errors}"
+        );
         assert!(errors.contains("worker hebra-"), "{errors}");
     });
 }
@@ -527,7 +607,11 @@ fn shutdown_says_nothing_on_standard_error() {
             return println!("done");
         }
         let output = child("shutdown_says_nothing_on_standard_error", &[]);
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            stderr(&output)
+        );
     });
 }
 
@@ -536,7 +620,8 @@ fn a_green_thread_of_its_own_cannot_shut_a_runtime_down_but_may_drop_it() {
     for workers in [1, 3] {
         bounded(|| {
             // So long that the test would hang if it were waited for.
-            let runtime = Runtime::new(Config::default().workers(workers).shutdown_timeout(LONG)).unwrap();
+            let runtime =
+                Runtime::new(Config::default().workers(workers).shutdown_timeout(LONG)).unwrap();
             let runtime = Arc::new(Mutex::new(Some(runtime)));
             let handle = runtime.lock().unwrap().as_ref().unwrap().start().unwrap();
             let (there, value) = (runtime.clone(), Flag::default());
@@ -546,7 +631,10 @@ fn a_green_thread_of_its_own_cannot_shut_a_runtime_down_but_may_drop_it() {
                 let own = there.lock().unwrap().take().unwrap();
                 let panics = panic::catch_unwind(AssertUnwindSafe(|| own.shutdown(LONG)));
                 let message = message(panics);
-                assert!(message.contains("cannot shut its own runtime down"), "{message}");
+                assert!(
+                    message.contains("cannot shut its own runtime down"),
+                    "{message}"
+                );
                 // That has dropped it, and so the thread is cancelled.
                 thread::park();
             });
@@ -612,7 +700,10 @@ fn started_runtimes_leave_neither_descriptors_nor_os_threads_behind() {
             assert_eq!(resources(), before);
             return println!("done");
         }
-        let output = child("started_runtimes_leave_neither_descriptors_nor_os_threads_behind", &[]);
+        let output = child(
+            "started_runtimes_leave_neither_descriptors_nor_os_threads_behind",
+            &[],
+        );
         assert!(output.status.success(), "{}", stderr(&output));
     });
 }
@@ -622,7 +713,11 @@ fn an_async_program_uses_a_runtime_as_a_service() {
     bounded(|| {
         let runtime = runtime(2);
         let handle = runtime.start().unwrap();
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let sum = tokio.block_on(async {
             let tasks: Vec<_> = (0..100)
                 .map(|n| {
@@ -641,16 +736,24 @@ fn an_async_program_uses_a_runtime_as_a_service() {
             for task in tasks {
                 sum += task.await.unwrap();
             }
-            let panics = handle.spawn(|| panic::resume_unwind(Box::new("oh")) as ()).await;
+            let panics = handle
+                .spawn(|| panic::resume_unwind(Box::new("oh")) as ())
+                .await;
             assert_eq!(*panics.unwrap_err().downcast::<&str>().unwrap(), "oh");
             let late = handle.spawn(thread::park);
-            assert!(tokio::time::timeout(Duration::from_millis(1), late).await.is_err());
+            assert!(
+                tokio::time::timeout(Duration::from_millis(1), late)
+                    .await
+                    .is_err()
+            );
             sum
         });
         assert_eq!(sum, 4950);
         let smol = smol::block_on(async {
             let (fast, slow) = (handle.spawn(|| 1), handle.spawn(|| thread::sleep(LONG)));
-            let first = smol::future::or(async { fast.await.map(|_| "fast") }, async { slow.await.map(|()| "slow") });
+            let first = smol::future::or(async { fast.await.map(|_| "fast") }, async {
+                slow.await.map(|()| "slow")
+            });
             first.await.unwrap()
         });
         assert_eq!(smol, "fast");

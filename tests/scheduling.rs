@@ -1,4 +1,5 @@
-//! The laws of the scheduler, seen from outside: nobody starves, nothing is lost, the started stay, the unstarted cost nothing.
+//! The laws of the scheduler, seen from outside: nobody starves, nothing is lost, the started stay,
+//! the unstarted cost nothing.
 
 use std::hint::spin_loop;
 use std::io::{self, Read, Write};
@@ -16,7 +17,8 @@ use support::{bounded, child, is_child, on_workers, passes_in_child, wait_until}
 
 mod support;
 
-/// Keeps the worker until something has come about that only another can bring about; `false` if that takes absurdly long.
+/// Keeps the worker until something has come about that only another can bring about; `false` if
+/// that takes absurdly long.
 fn spin_until(condition: impl Fn() -> bool) -> bool {
     let patience = Instant::now() + Duration::from_secs(30);
     while !condition() {
@@ -28,7 +30,8 @@ fn spin_until(condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Spawns a thread that another worker takes, as the caller does not give way before it has started.
+/// Spawns a thread that another worker takes, as the caller does not give way before it has
+/// started.
 fn spawn_elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let started = Arc::new(AtomicBool::new(false));
     let (set, here) = (started.clone(), std::thread::current().id());
@@ -37,11 +40,15 @@ fn spawn_elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) ->
         set.store(true, SeqCst);
         f()
     });
-    assert!(spin_until(|| started.load(SeqCst)), "no worker has taken it");
+    assert!(
+        spin_until(|| started.load(SeqCst)),
+        "no worker has taken it"
+    );
     handle
 }
 
-/// An address where an OS thread sends without end and takes what it is sent, until its peer is gone.
+/// An address where an OS thread sends without end and takes what it is sent, until its peer is
+/// gone.
 fn firehose() -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -165,8 +172,8 @@ fn a_listener_that_always_has_connections_does_not_starve_its_neighbours() {
 
 #[test]
 fn who_has_begun_to_talk_without_end_does_not_keep_what_has_come_for_others_waiting() {
-    // Far more than go into the time after which a busy worker looks at its sockets, and far fewer than go into a turn of its loop in
-    // which everybody makes as many as one may in a row.
+    // Far more than go into the time after which a busy worker looks at its sockets, and far fewer
+    // than go into a turn of its loop in which everybody makes as many as one may in a row.
     const ENOUGH: usize = 1_000;
     on_workers(1, || {
         let (mut near, mut far) = UnixStream::pair().unwrap();
@@ -220,7 +227,12 @@ fn who_talks_for_ever_does_not_keep_others_from_starting() {
             talker.send(b"x").unwrap();
             other_end.recv(&mut [0]).unwrap();
         }
-        assert!(others.into_iter().map(|other| other.join().unwrap()).eq(0..100));
+        assert!(
+            others
+                .into_iter()
+                .map(|other| other.join().unwrap())
+                .eq(0..100)
+        );
     });
 }
 
@@ -368,7 +380,9 @@ fn no_unpark_from_os_threads_is_lost_under_load() {
                     }
                 })
             });
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             os.into_iter().for_each(|os| os.join().unwrap());
         });
     }
@@ -451,7 +465,10 @@ fn memory() -> [usize; 3] {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    let mappings = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let mappings = std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .count();
     [mappings, field("VmSize:"), field("VmRSS:")]
 }
 
@@ -476,7 +493,10 @@ fn a_million_unstarted_threads_have_no_stacks() {
                 // They have taken turns on a few stacks.
                 for now in [unstarted, memory()] {
                     let grown = [0, 1, 2].map(|each| now[each].saturating_sub(before[each]));
-                    assert!(grown[0] < 100 && grown[1] < 1 << 20 && grown[2] < 600 << 10, "{before:?} {now:?}");
+                    assert!(
+                        grown[0] < 100 && grown[1] < 1 << 20 && grown[2] < 600 << 10,
+                        "{before:?} {now:?}"
+                    );
                 }
             });
         }
@@ -507,13 +527,21 @@ fn ten_thousand_guarded_stacks_are_few_mappings() {
         let output = child("ten_thousand_guarded_stacks_are_few_mappings", &[]);
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout);
-        let mappings = text.lines().find_map(|line| line.strip_suffix(" mappings")).unwrap();
+        let mappings = text
+            .lines()
+            .find_map(|line| line.strip_suffix(" mappings"))
+            .unwrap();
         let mappings: usize = mappings.rsplit(' ').next().unwrap().parse().unwrap();
         // Before Linux 6.13 each guard page is a mapping, and so is what lies between two of them.
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut version = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0_u32));
+        let mut version = release
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|number| number.parse().unwrap_or(0_u32));
         let guards_are_free = [version.next(), version.next()] >= [Some(6), Some(13)];
-        assert!(mappings < if guards_are_free { 200 } else { 20_400 }, "{mappings} mappings");
+        assert!(
+            mappings < if guards_are_free { 200 } else { 20_400 },
+            "{mappings} mappings"
+        );
     });
 }
 
@@ -531,7 +559,13 @@ fn a_thousand_threads_work_where_guards_are_protected_pages() {
                             })
                         })
                         .collect();
-                    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<i32>(), 499_500);
+                    assert_eq!(
+                        threads
+                            .into_iter()
+                            .map(|thread| thread.join().unwrap())
+                            .sum::<i32>(),
+                        499_500
+                    );
                 }
             });
         }
@@ -558,17 +592,30 @@ fn running_out_of_mappings_is_an_error_of_spawn_and_passes() {
                     }
                 };
                 assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
-                assert!(error.to_string().contains("max_map_count") && error.to_string().contains(limit.trim()), "{error}");
+                assert!(
+                    error.to_string().contains("max_map_count")
+                        && error.to_string().contains(limit.trim()),
+                    "{error}"
+                );
                 assert!(threads.len() > 1000, "{}", threads.len());
-                // Again, for who cannot take an error, and for a thread that stays here: all refused, none harmed.
+                // Again, for who cannot take an error, and for a thread that stays here: all
+                // refused, none harmed.
                 assert!(spawn().is_err());
-                assert!(Builder::new().stack_size(16 << 10).spawn_local(|| ()).is_err());
+                assert!(
+                    Builder::new()
+                        .stack_size(16 << 10)
+                        .spawn_local(|| ())
+                        .is_err()
+                );
                 assert!(std::panic::catch_unwind(|| thread::spawn(|| ())).is_err());
-                // Those that have been promised a stack run on it, and when they have ended there is room again.
+                // Those that have been promised a stack run on it, and when they have ended there
+                // is room again.
                 thread::yield_now();
                 threads.iter().for_each(|thread| thread.thread().unpark());
                 let count = threads.len();
-                threads.into_iter().for_each(|thread| thread.join().unwrap());
+                threads
+                    .into_iter()
+                    .for_each(|thread| thread.join().unwrap());
                 let again: Vec<_> = (0..count).map(|_| spawn().unwrap()).collect();
                 again.iter().for_each(|thread| thread.thread().unpark());
                 again.into_iter().for_each(|thread| thread.join().unwrap());
@@ -587,8 +634,16 @@ fn threads_promised_a_stack_and_never_started_give_it_back() {
         if is_child() {
             return bounded(|| {
                 for _ in 0..20 {
-                    let handles = hebra::run(|| (0..10_000).map(|_| thread::spawn(thread::park)).collect::<Vec<_>>());
-                    assert!(handles.into_iter().all(|thread| thread.join().unwrap_err().is::<Cancelled>()));
+                    let handles = hebra::run(|| {
+                        (0..10_000)
+                            .map(|_| thread::spawn(thread::park))
+                            .collect::<Vec<_>>()
+                    });
+                    assert!(
+                        handles
+                            .into_iter()
+                            .all(|thread| thread.join().unwrap_err().is::<Cancelled>())
+                    );
                 }
             });
         }
@@ -619,14 +674,20 @@ fn a_mix_of_everything_on_two_workers_comes_out_right() {
                         thread::yield_now();
                         thread::park_timeout(Duration::from_micros(n % 50));
                     }
-                    let result = child.join().unwrap_or_else(|payload| *payload.downcast().unwrap());
+                    let result = child
+                        .join()
+                        .unwrap_or_else(|payload| *payload.downcast().unwrap());
                     *total.lock().unwrap() += result;
                 })
             })
             .collect();
         let handles: Vec<_> = threads.iter().map(JoinHandle::thread).collect();
-        let os = std::thread::spawn(move || (0..50).for_each(|_| handles.iter().for_each(Thread::unpark)));
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let os = std::thread::spawn(move || {
+            (0..50).for_each(|_| handles.iter().for_each(Thread::unpark))
+        });
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         os.join().unwrap();
         assert_eq!(*total.lock().unwrap(), (0..500).sum());
     });
@@ -646,13 +707,18 @@ fn all_others_sleep() -> bool {
 #[test]
 fn who_is_roused_for_a_thread_leaves_no_other_worker_asleep_beside_the_next_one() {
     if !is_child() {
-        return bounded(|| passes_in_child("who_is_roused_for_a_thread_leaves_no_other_worker_asleep_beside_the_next_one"));
+        return bounded(|| {
+            passes_in_child(
+                "who_is_roused_for_a_thread_leaves_no_other_worker_asleep_beside_the_next_one",
+            )
+        });
     }
     for workers in [2, 3] {
         let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers)).unwrap();
         let handle = runtime.handle();
         let outside = move || {
-            // It is one worker's turn after the other; and they race if the second does not wait for the first to have begun.
+            // It is one worker's turn after the other; and they race if the second does not wait
+            // for the first to have begun.
             for round in 0..200 * workers {
                 let race = round / workers % 2 == 1;
                 wait_until(all_others_sleep);

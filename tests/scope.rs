@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hebra::Generator;
-use hebra::thread::{self, Builder, Cancelled, Failure, JoinSet, ScopeError, race, scope, shield, timeout, try_scope};
+use hebra::thread::{
+    self, Builder, Cancelled, Failure, JoinSet, ScopeError, race, scope, shield, timeout, try_scope,
+};
 
 use support::{bounded, on_workers, wait_until};
 
@@ -45,7 +47,11 @@ fn panic_with(text: &'static str) -> ! {
 }
 
 fn text<T>(result: thread::Result<T>) -> &'static str {
-    result.err().expect("it panicked").downcast_ref::<&str>().expect("the payload is a text")
+    result
+        .err()
+        .expect("it panicked")
+        .downcast_ref::<&str>()
+        .expect("the payload is a text")
 }
 
 fn is_cancelled<T>(result: thread::Result<T>) -> bool {
@@ -117,7 +123,9 @@ fn a_result_may_borrow_and_is_dropped_within_the_scope_if_nobody_wants_it() {
             let unwanted = s.spawn(|| Present::new(&here));
             wait_until(|| unwanted.is_finished());
             drop(unwanted);
-            s.spawn(|| words.iter().map(String::as_str).max()).join().unwrap()
+            s.spawn(|| words.iter().map(String::as_str).max())
+                .join()
+                .unwrap()
         });
         assert_eq!((longest, here.load(SeqCst)), (Some("strand"), 0));
     });
@@ -209,7 +217,11 @@ fn a_scoped_thread_has_an_id_a_name_and_an_end_of_its_own() {
                     named.unwrap()
                 })
                 .collect();
-            assert!(handles.iter().all(|handle| !handle.is_finished() && handle.thread().name() == Some("bee")));
+            assert!(
+                handles
+                    .iter()
+                    .all(|handle| !handle.is_finished() && handle.thread().name() == Some("bee"))
+            );
             go.store(true, SeqCst);
             let ids: HashSet<_> = handles.iter().map(|handle| handle.thread().id()).collect();
             assert_eq!(ids.len(), 3);
@@ -228,7 +240,9 @@ fn a_thread_that_is_refused_is_not_waited_for() {
         let here = AtomicUsize::new(0);
         scope(|s| {
             let present = Present::new(&here);
-            let refused = Builder::new().stack_size(usize::MAX).spawn_scoped(s, move || drop(present));
+            let refused = Builder::new()
+                .stack_size(usize::MAX)
+                .spawn_scoped(s, move || drop(present));
             assert!(refused.is_err());
             assert_eq!(here.load(SeqCst), 0);
         });
@@ -241,7 +255,10 @@ fn a_thread_that_is_refused_is_not_waited_for() {
 fn a_thread_for_which_there_is_no_stack_is_not_waited_for() {
     use support::{child, is_child, stderr};
     if !is_child() {
-        let output = child("a_thread_for_which_there_is_no_stack_is_not_waited_for", &[("HEBRA_STACK_GUARD", "mprotect")]);
+        let output = child(
+            "a_thread_for_which_there_is_no_stack_is_not_waited_for",
+            &[("HEBRA_STACK_GUARD", "mprotect")],
+        );
         return assert!(output.status.success(), "{}", stderr(&output));
     }
     on_workers(1, || {
@@ -271,7 +288,12 @@ fn outside_a_runtime_a_scope_runs_its_closure_but_cannot_spawn() {
     assert_eq!(bounded(|| scope(|_| 7)), 7);
     let refused = caught(|| bounded(|| scope(|s| drop(s.spawn(|| 7)))));
     let payload = refused.unwrap_err();
-    assert!(payload.downcast_ref::<String>().unwrap().contains("outside a runtime"));
+    assert!(
+        payload
+            .downcast_ref::<String>()
+            .unwrap()
+            .contains("outside a runtime")
+    );
 }
 
 #[test]
@@ -299,7 +321,10 @@ fn a_scope_in_a_destructor_that_runs_because_of_a_panic_works() {
 #[test]
 fn threads_of_a_scope_in_a_forgotten_generator_use_what_they_borrow_without_harm() {
     on_one_and_two(|_| {
-        let (count, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (counted, stopped) = (count.clone(), stop.clone());
         let mut generator = Generator::<(), (), ()>::new(move |y, ()| {
             let local = AtomicUsize::new(0);
@@ -440,7 +465,10 @@ fn a_thread_spawned_in_a_cancelled_scope_is_cancelled() {
 #[test]
 fn a_scope_in_a_destructor_of_a_cancelled_thread_cancels_its_threads_unless_it_is_shielded() {
     on_one_and_two(|_| {
-        let (began, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (began, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (tell, count) = (began.clone(), done.clone());
         let handle = thread::spawn(move || {
             let _destructor = OnDrop(|| {
@@ -629,7 +657,10 @@ fn every_failure_is_reported_the_first_one_first() {
         assert_eq!(error.to_string(), "first (and 4 more)");
         assert!(matches!(error.first(), Failure::Error(first) if first == "first"));
         assert_eq!(error.failures().len(), 5);
-        assert_eq!(failures::<()>(Err(error)), ["first", "1", "!panicked", "3", "closure"]);
+        assert_eq!(
+            failures::<()>(Err(error)),
+            ["first", "1", "!panicked", "3", "closure"]
+        );
     });
 }
 
@@ -825,7 +856,10 @@ fn a_failure_of_an_inner_scope_does_not_reach_the_outer_one() {
 fn outside_a_runtime_a_try_scope_works_without_threads() {
     bounded(|| {
         assert_eq!(try_scope(|_| Ok::<_, String>(7)).unwrap(), 7);
-        assert_eq!(failures(try_scope(|_| Err::<(), _>(String::from("mine")))), ["mine"]);
+        assert_eq!(
+            failures(try_scope(|_| Err::<(), _>(String::from("mine")))),
+            ["mine"]
+        );
         let late = timeout(SHORTLY, || {
             try_scope(|_| {
                 thread::sleep(FOR_EVER);
@@ -848,7 +882,11 @@ fn failures_and_cancellations_race_and_nothing_is_lost() {
                         s.spawn(move || {
                             let _present = OnDrop(|| _ = here.fetch_add(1, SeqCst));
                             thread::sleep(Duration::from_micros(n * 40));
-                            if n == 2 { Err(String::from("second")) } else { Ok(()) }
+                            if n == 2 {
+                                Err(String::from("second"))
+                            } else {
+                                Ok(())
+                            }
                         });
                     }
                     thread::sleep(Duration::from_micros(100));
@@ -904,8 +942,13 @@ fn a_loser_that_finishes_or_panics_all_the_same_is_no_winner() {
             let (dropped, started) = (&dropped, &started);
             move || {
                 started.fetch_add(1, SeqCst);
-                // The first one wins when all are there, and the others go on when they are cancelled for it.
-                while if n == 0 { started.load(SeqCst) < 3 } else { !thread::is_cancelled() } {
+                // The first one wins when all are there, and the others go on when they are
+                // cancelled for it.
+                while if n == 0 {
+                    started.load(SeqCst) < 3
+                } else {
+                    !thread::is_cancelled()
+                } {
                     shield(thread::yield_now);
                 }
                 if n == 2 {
@@ -975,7 +1018,10 @@ fn a_panic_among_the_contenders_to_be_cancels_those_that_run() {
         });
         assert_eq!(text(result), "the iterator's");
         assert_eq!(here.load(SeqCst), 0);
-        assert!(caught(|| race::<fn(), ()>([])).is_err(), "a race needs a contender");
+        assert!(
+            caught(|| race::<fn(), ()>([])).is_err(),
+            "a race needs a contender"
+        );
     });
 }
 
@@ -1010,9 +1056,16 @@ fn a_panic_and_a_cancellation_are_results_of_a_set() {
         let mut set = JoinSet::new();
         set.spawn(|| panic_with("mine"));
         assert_eq!(text::<()>(set.join_next().unwrap()), "mine");
-        let named = set.spawn_with(Builder::new().name("bee".into()), || thread::sleep(FOR_EVER)).unwrap();
+        let named = set
+            .spawn_with(Builder::new().name("bee".into()), || {
+                thread::sleep(FOR_EVER)
+            })
+            .unwrap();
         assert_eq!(named.name(), Some("bee"));
-        assert!(set.spawn_with(Builder::new().stack_size(usize::MAX), || ()).is_err());
+        assert!(
+            set.spawn_with(Builder::new().stack_size(usize::MAX), || ())
+                .is_err()
+        );
         assert_eq!(set.len(), 1);
         set.cancel_all();
         assert!(is_cancelled(set.join_next().unwrap()));
@@ -1180,7 +1233,10 @@ fn what_is_not_send_stays_with_its_thread_across_a_scope() {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         drop(borrowed);
         *here.borrow_mut() += sum;
@@ -1223,7 +1279,10 @@ fn a_set_that_one_of_its_threads_drops_says_so_and_does_not_wait_for_itself() {
         drop(set);
         let payload = reported.recv().unwrap();
         let message = payload.downcast_ref::<String>().unwrap();
-        assert!(message.contains("dropped by one of its own threads"), "{message}");
+        assert!(
+            message.contains("dropped by one of its own threads"),
+            "{message}"
+        );
         wait_until(|| gone.load(SeqCst) == 3);
     });
 }

@@ -1,4 +1,5 @@
-//! The end of `run`: whoever is left is cancelled, unwinds, and leaves nothing behind; who will not end is named.
+//! The end of `run`: whoever is left is cancelled, unwinds, and leaves nothing behind; who will not
+//! end is named.
 
 use std::any::Any;
 use std::io::{self, Read, Write};
@@ -16,12 +17,15 @@ use support::{bounded, child, is_child, stderr, wait_until};
 
 mod support;
 
-/// Runs a test body on a runtime with one worker, and on one with two, to the end; the body gets a counter of drops.
+/// Runs a test body on a runtime with one worker, and on one with two, to the end; the body gets a
+/// counter of drops.
 fn on_one_and_two<T>(body: impl Fn(&Drops) -> T) -> [(T, usize); 2] {
     [1, 2].map(|workers| {
         bounded(|| {
             let drops = Drops::default();
-            let result = Runtime::new(Config::default().workers(workers)).unwrap().run(|| body(&drops));
+            let result = Runtime::new(Config::default().workers(workers))
+                .unwrap()
+                .run(|| body(&drops));
             assert_eq!(Arc::strong_count(&drops.0), 1, "nobody is left");
             (result, drops.count())
         })
@@ -131,7 +135,11 @@ fn cancelling_says_nothing_on_standard_error() {
             return println!("done");
         }
         let output = child("cancelling_says_nothing_on_standard_error", &[]);
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            stderr(&output)
+        );
     });
 }
 
@@ -159,7 +167,11 @@ fn closures_that_have_not_started_are_dropped_unrun() {
 #[test]
 fn a_closure_dropped_unrun_may_wait_in_its_destructor() {
     for (threads, drops) in on_one_and_two(|drops| {
-        let ways: [fn(); 3] = [thread::yield_now, || thread::sleep(Duration::from_millis(1)), thread::park];
+        let ways: [fn(); 3] = [
+            thread::yield_now,
+            || thread::sleep(Duration::from_millis(1)),
+            thread::park,
+        ];
         ways.map(|way| {
             let (waits, value) = (OnDrop(way), drops.value());
             thread::spawn_local(move || {
@@ -224,11 +236,18 @@ fn a_destructor_may_wait_while_its_thread_unwinds() {
 #[test]
 fn a_destructor_that_waits_in_a_loop_lets_the_others_run() {
     // std's contracts allow each of these to return early, so this is how they are used.
-    let ways: [fn(); 4] =
-        [thread::yield_now, thread::park, || thread::sleep(Duration::from_secs(3600)), || thread::sleep(Duration::ZERO)];
+    let ways: [fn(); 4] = [
+        thread::yield_now,
+        thread::park,
+        || thread::sleep(Duration::from_secs(3600)),
+        || thread::sleep(Duration::ZERO),
+    ];
     for way in ways {
         for ((), drops) in on_one_and_two(|drops| {
-            let (started, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+            let (started, ended) = (
+                Arc::new(AtomicUsize::new(0)),
+                Arc::new(AtomicBool::new(false)),
+            );
             let (started_too, ended_too, value) = (started.clone(), ended.clone(), drops.value());
             // The one who waits is cancelled first.
             thread::spawn_local(move || {
@@ -256,8 +275,12 @@ fn a_destructor_that_waits_in_a_loop_lets_the_others_run() {
 
 #[test]
 fn a_neighbour_that_waits_while_it_unwinds_does_not_keep_others_from_unwinding() {
-    let ways: [fn(); 4] =
-        [thread::yield_now, thread::park, || thread::sleep(Duration::from_secs(3600)), || thread::sleep(Duration::ZERO)];
+    let ways: [fn(); 4] = [
+        thread::yield_now,
+        thread::park,
+        || thread::sleep(Duration::from_secs(3600)),
+        || thread::sleep(Duration::ZERO),
+    ];
     for way in ways {
         for (cancelled, drops) in on_one_and_two(|drops| {
             let started = Arc::new(AtomicUsize::new(0));
@@ -265,7 +288,8 @@ fn a_neighbour_that_waits_while_it_unwinds_does_not_keep_others_from_unwinding()
             let cancelled: Arc<Mutex<Option<bool>>> = Arc::default();
             let tell = cancelled.clone();
             let (send, receive) = mpsc::channel::<JoinHandle<()>>();
-            // It is cancelled first, and waits in its destructor for one who has not begun to unwind.
+            // It is cancelled first, and waits in its destructor for one who has not begun to
+            // unwind.
             thread::spawn_local(move || {
                 let _value = value;
                 let _joins = OnDrop(move || {
@@ -316,9 +340,13 @@ fn threads_that_wait_for_each_other_are_cancelled() {
 #[test]
 fn a_neighbour_that_unwinds_for_a_while_only_delays_the_cancellation_of_others() {
     for ((), drops) in on_one_and_two(|drops| {
-        let (unwinds, joins) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (unwinds, joins) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (set, value) = (unwinds.clone(), drops.value());
-        // Its own panic, not a cancellation: it waits in the middle of that until the end comes, and a while longer.
+        // Its own panic, not a cancellation: it waits in the middle of that until the end comes,
+        // and a while longer.
         thread::spawn_local(move || {
             let _value = value;
             let _waits = OnDrop(move || {
@@ -352,7 +380,8 @@ fn the_result_of_one_whose_joiner_is_cancelled_is_dropped_on_a_green_thread() {
         let started = Arc::new(AtomicUsize::new(0));
         let dropper: Arc<Mutex<Option<String>>> = Arc::default();
         let (start, name, value) = (started.clone(), dropper.clone(), drops.value());
-        let result = OnDrop(move || *name.lock().unwrap() = thread::current().name().map(str::to_owned));
+        let result =
+            OnDrop(move || *name.lock().unwrap() = thread::current().name().map(str::to_owned));
         let slow = Builder::new().name("slow".into()).spawn(move || {
             start.fetch_add(1, SeqCst);
             while panic::catch_unwind(thread::park).is_ok() {}
@@ -384,13 +413,16 @@ fn io_in_a_destructor_fails_at_once_and_never_as_interrupted() {
         thread::spawn_local(move || {
             let _value = value;
             let _talks = OnDrop(move || {
-                // std's loops: they would retry an interruption for ever, and this peer neither reads nor writes.
+                // std's loops: they would retry an interruption for ever, and this peer neither
+                // reads nor writes.
                 let errors = [
                     (&stream).read_exact(&mut [0]).unwrap_err(),
                     (&stream).write_all(&vec![0; 64 << 20]).unwrap_err(),
                     listener.accept().map(drop).unwrap_err(),
                 ];
-                push.lock().unwrap().extend(errors.map(|error| error.kind()));
+                push.lock()
+                    .unwrap()
+                    .extend(errors.map(|error| error.kind()));
             });
             set.store(true, SeqCst);
             thread::park();
@@ -398,8 +430,12 @@ fn io_in_a_destructor_fails_at_once_and_never_as_interrupted() {
         wait_until(|| started.load(SeqCst));
         (peer, errors)
     })
-    .map(|((_, errors), drops)| (Arc::into_inner(errors).unwrap().into_inner().unwrap(), drops))
-    {
+    .map(|((_, errors), drops)| {
+        (
+            Arc::into_inner(errors).unwrap().into_inner().unwrap(),
+            drops,
+        )
+    }) {
         assert_eq!((errors.len(), drops), (3, 1));
         assert!(!errors.contains(&io::ErrorKind::Interrupted), "{errors:?}");
     }
@@ -443,18 +479,25 @@ fn who_catches_its_cancellation_is_cancelled_again_until_it_ends() {
                 thread::spawn(move || {
                     let _value = value;
                     started.fetch_add(1, SeqCst);
-                    let ways: [fn(); 3] = [thread::park, thread::yield_now, || thread::sleep(Duration::MAX)];
+                    let ways: [fn(); 3] = [thread::park, thread::yield_now, || {
+                        thread::sleep(Duration::MAX)
+                    }];
                     let for_ever = |way: fn()| {
                         loop {
                             way();
                         }
                     };
                     for round in 0..n {
-                        let caught_here: thread::Result<()> = panic::catch_unwind(|| for_ever(ways[round % 3]));
+                        let caught_here: thread::Result<()> =
+                            panic::catch_unwind(|| for_ever(ways[round % 3]));
                         assert!(caught_here.is_err());
                         caught.fetch_add(1, SeqCst);
                     }
-                    if n % 2 == 0 { n } else { panic::resume_unwind(Box::new(n)) }
+                    if n % 2 == 0 {
+                        n
+                    } else {
+                        panic::resume_unwind(Box::new(n))
+                    }
                 })
             })
             .collect();
@@ -502,9 +545,15 @@ fn who_catches_its_cancellation_in_a_loop_does_not_keep_its_worker_from_the_othe
     }
 }
 
-/// A runtime of two workers, whose calling thread is kept busy until `started` so that the other worker takes what it spawns.
+/// A runtime of two workers, whose calling thread is kept busy until `started` so that the other
+/// worker takes what it spawns.
 fn run_with_a_straggler(straggler: impl FnOnce(Arc<AtomicBool>) + Send + 'static) -> Duration {
-    let runtime = Runtime::new(Config::default().workers(2).shutdown_timeout(Duration::from_millis(200))).unwrap();
+    let runtime = Runtime::new(
+        Config::default()
+            .workers(2)
+            .shutdown_timeout(Duration::from_millis(200)),
+    )
+    .unwrap();
     let mut ending = None;
     runtime.run(|| {
         let started = Arc::new(AtomicBool::new(false));
@@ -543,11 +592,17 @@ fn who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_beh
             assert_eq!(hebra::run(|| thread::spawn(|| 5).join().unwrap()), 5);
             return println!("gone on");
         }
-        let output = child("who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_behind", &[]);
+        let output = child(
+            "who_catches_its_cancellation_for_ever_on_another_worker_is_named_and_left_behind",
+            &[],
+        );
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains("gone on"));
         let errors = stderr(&output);
-        assert!(errors.contains("green thread 'mule' (spawned at tests/shutdown.rs:"), "{errors}");
+        assert!(
+            errors.contains("green thread 'mule' (spawned at tests/shutdown.rs:"),
+            "{errors}"
+        );
         assert!(errors.contains("worker hebra-1 "), "{errors}");
     });
 }
@@ -566,10 +621,17 @@ fn who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker() {
             assert_eq!(hebra::run(|| thread::spawn(|| 5).join().unwrap()), 5);
             return println!("gone on");
         }
-        let output = child("who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker", &[]);
+        let output = child(
+            "who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker",
+            &[],
+        );
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(String::from_utf8_lossy(&output.stdout).contains("gone on"));
-        assert!(stderr(&output).contains("worker hebra-1 "), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("worker hebra-1 "),
+            "{}",
+            stderr(&output)
+        );
     });
 }
 
@@ -577,7 +639,12 @@ fn who_computes_for_ever_on_another_worker_is_left_behind_with_its_worker() {
 fn who_takes_its_time_on_the_calling_thread_is_named_and_waited_for() {
     bounded(|| {
         if is_child() {
-            let runtime = Runtime::new(Config::default().workers(1).shutdown_timeout(Duration::from_millis(20))).unwrap();
+            let runtime = Runtime::new(
+                Config::default()
+                    .workers(1)
+                    .shutdown_timeout(Duration::from_millis(20)),
+            )
+            .unwrap();
             let ended = Arc::new(AtomicBool::new(false));
             runtime.run(|| {
                 let (started, ended) = (Arc::new(AtomicBool::new(false)), ended.clone());
@@ -585,7 +652,8 @@ fn who_takes_its_time_on_the_calling_thread_is_named_and_waited_for() {
                 let slow = Builder::new().name("snail".into()).spawn(move || {
                     set.store(true, SeqCst);
                     let _ends = OnDrop(move || ended.store(true, SeqCst));
-                    // From when it is cancelled, and so much longer than the grace that a busy machine makes no difference.
+                    // From when it is cancelled, and so much longer than the grace that a busy
+                    // machine makes no difference.
                     let _ = panic::catch_unwind(thread::park);
                     let patience = Instant::now() + Duration::from_millis(1000);
                     while Instant::now() < patience {
@@ -598,9 +666,16 @@ fn who_takes_its_time_on_the_calling_thread_is_named_and_waited_for() {
             assert!(ended.load(SeqCst));
             return println!("waited");
         }
-        let output = child("who_takes_its_time_on_the_calling_thread_is_named_and_waited_for", &[]);
+        let output = child(
+            "who_takes_its_time_on_the_calling_thread_is_named_and_waited_for",
+            &[],
+        );
         assert!(output.status.success(), "{}", stderr(&output));
-        assert!(stderr(&output).contains("green thread 'snail' (spawned at tests/shutdown.rs:"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("green thread 'snail' (spawned at tests/shutdown.rs:"),
+            "{}",
+            stderr(&output)
+        );
     });
 }
 
@@ -617,12 +692,27 @@ fn a_report_that_nobody_can_read_does_no_harm() {
             return println!("gone on");
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["a_report_that_nobody_can_read_does_no_harm", "--exact", "--nocapture"]).env("HEBRA_CHILD", "1");
+        command
+            .args([
+                "a_report_that_nobody_can_read_does_no_harm",
+                "--exact",
+                "--nocapture",
+            ])
+            .env("HEBRA_CHILD", "1");
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let output = command.stdout(std::process::Stdio::piped()).stderr(writer).spawn().unwrap().wait_with_output().unwrap();
+        let output = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(writer)
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("gone on"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("gone on"),
+            "{output:?}"
+        );
     });
 }
 
@@ -631,7 +721,8 @@ fn a_shutdown_time_out_of_zero_or_for_ever_still_lets_threads_unwind_on_the_call
     for timeout in [Duration::ZERO, Duration::MAX] {
         bounded(|| {
             let drops = Drops::default();
-            let runtime = Runtime::new(Config::default().workers(1).shutdown_timeout(timeout)).unwrap();
+            let runtime =
+                Runtime::new(Config::default().workers(1).shutdown_timeout(timeout)).unwrap();
             runtime.run(|| drop(spawn_waiting(&drops)));
             assert_eq!(drops.count(), 9);
         });
@@ -673,12 +764,22 @@ fn a_panic_that_a_destructor_catches_is_no_harm_while_its_thread_unwinds() {
 fn a_panic_in_the_destructor_of_a_closure_dropped_unrun_is_its_result() {
     for (threads, drops) in on_one_and_two(|drops| {
         [(); 2].map(|()| {
-            let (panics, value) = (OnDrop(|| panic::resume_unwind(Box::new("in drop"))), drops.value());
+            let (panics, value) = (
+                OnDrop(|| panic::resume_unwind(Box::new("in drop"))),
+                drops.value(),
+            );
             thread::spawn_local(move || drop((panics, value)))
         })
     }) {
         assert_eq!(drops, 2);
-        assert!(threads.into_iter().all(|thread| *thread.join().unwrap_err().downcast::<&str>().unwrap() == "in drop"));
+        assert!(
+            threads.into_iter().all(|thread| *thread
+                .join()
+                .unwrap_err()
+                .downcast::<&str>()
+                .unwrap()
+                == "in drop")
+        );
     }
 }
 
@@ -700,10 +801,17 @@ fn a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as
             });
             return;
         }
-        let output = child("a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as_in_std", &[]);
+        let output = child(
+            "a_panic_that_leaves_a_destructor_while_its_thread_unwinds_ends_the_process_as_in_std",
+            &[],
+        );
         assert_eq!(output.status.signal(), Some(6), "{output:?}");
         let errors = stderr(&output);
-        assert!(errors.contains("the second") && errors.contains("panic in a destructor during cleanup"), "{errors}");
+        assert!(
+            errors.contains("the second")
+                && errors.contains("panic in a destructor during cleanup"),
+            "{errors}"
+        );
     });
 }
 
@@ -712,26 +820,28 @@ fn who_ends_at_the_same_moment_ends_once() {
     bounded(|| {
         for round in 0..200_u32 {
             let drops = Drops::default();
-            let threads = Runtime::new(Config::default().workers(1 + round as usize % 2)).unwrap().run(|| {
-                let threads: Vec<_> = (0..20)
-                    .map(|n| {
-                        let (during, result) = (drops.value(), drops.value());
-                        thread::spawn(move || {
-                            let _during = during;
-                            for turn in 0..n {
-                                match (turn + n) % 3 {
-                                    0 => thread::yield_now(),
-                                    1 => thread::sleep(Duration::from_micros(n)),
-                                    _ => thread::park_timeout(Duration::from_micros(1)),
+            let threads = Runtime::new(Config::default().workers(1 + round as usize % 2))
+                .unwrap()
+                .run(|| {
+                    let threads: Vec<_> = (0..20)
+                        .map(|n| {
+                            let (during, result) = (drops.value(), drops.value());
+                            thread::spawn(move || {
+                                let _during = during;
+                                for turn in 0..n {
+                                    match (turn + n) % 3 {
+                                        0 => thread::yield_now(),
+                                        1 => thread::sleep(Duration::from_micros(n)),
+                                        _ => thread::park_timeout(Duration::from_micros(1)),
+                                    }
                                 }
-                            }
-                            result
+                                result
+                            })
                         })
-                    })
-                    .collect();
-                thread::sleep(Duration::from_micros(10) * round);
-                threads
-            });
+                        .collect();
+                    thread::sleep(Duration::from_micros(10) * round);
+                    threads
+                });
             for thread in threads {
                 assert!(thread.is_finished());
                 match thread.join() {
@@ -786,13 +896,17 @@ fn runtimes_leave_neither_descriptors_nor_os_threads_behind() {
             assert_eq!(resources(), before);
             return println!("done");
         }
-        let output = child("runtimes_leave_neither_descriptors_nor_os_threads_behind", &[]);
+        let output = child(
+            "runtimes_leave_neither_descriptors_nor_os_threads_behind",
+            &[],
+        );
         assert!(output.status.success(), "{}", stderr(&output));
     });
 }
 
 #[test]
-fn a_generator_abandoned_in_the_middle_of_its_unwinding_does_not_keep_others_from_being_cancelled() {
+fn a_generator_abandoned_in_the_middle_of_its_unwinding_does_not_keep_others_from_being_cancelled()
+{
     for (threads, drops) in on_one_and_two(|drops| {
         let started = Arc::new(AtomicUsize::new(0));
         let sleepers = [0, 1].map(|_| {
@@ -822,6 +936,8 @@ fn a_generator_abandoned_in_the_middle_of_its_unwinding_does_not_keep_others_fro
         sleepers
     }) {
         assert_eq!(drops, 2);
-        threads.into_iter().for_each(|thread| assert!(is_cancelled(thread.join())));
+        threads
+            .into_iter()
+            .for_each(|thread| assert!(is_cancelled(thread.join())));
     }
 }

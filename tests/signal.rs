@@ -99,7 +99,10 @@ fn each_signal_goes_to_one_of_the_threads_that_wait() {
                 thread::spawn(move || signals.wait().unwrap())
             });
             send_all();
-            let came: BTreeSet<i32> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
+            let came: BTreeSet<i32> = waiters
+                .into_iter()
+                .map(|waiter| waiter.join().unwrap())
+                .collect();
             assert_eq!(came, BTreeSet::from(wait_for));
         });
         bounded(|| {
@@ -107,7 +110,10 @@ fn each_signal_goes_to_one_of_the_threads_that_wait() {
             let came: BTreeSet<i32> = std::thread::scope(|s| {
                 let waiters = wait_for.map(|_| s.spawn(|| signals.wait().unwrap()));
                 send_all();
-                waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect()
+                waiters
+                    .into_iter()
+                    .map(|waiter| waiter.join().unwrap())
+                    .collect()
             });
             assert_eq!(came, BTreeSet::from(wait_for));
         });
@@ -146,11 +152,23 @@ fn a_wait_ends_when_time_is_up_and_takes_nothing() {
     alone!(a_wait_ends_when_time_is_up_and_takes_nothing);
     everywhere(|| {
         let signals = Signals::new([SIGUSR1]).unwrap();
-        assert_eq!(signals.wait_timeout(Duration::from_millis(1)).unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(signals.wait_timeout(Duration::ZERO).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            signals
+                .wait_timeout(Duration::from_millis(1))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::TimedOut
+        );
+        assert_eq!(
+            signals.wait_timeout(Duration::ZERO).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         assert!(thread::timeout(Duration::from_millis(1), || signals.wait()).is_err());
         send(SIGUSR1);
-        assert_eq!(signals.wait_timeout(Duration::from_secs(1000)).unwrap(), SIGUSR1);
+        assert_eq!(
+            signals.wait_timeout(Duration::from_secs(1000)).unwrap(),
+            SIGUSR1
+        );
     });
 }
 
@@ -176,7 +194,18 @@ fn a_cancelled_wait_takes_nothing() {
 #[test]
 fn what_cannot_be_waited_for_is_refused() {
     alone!(what_cannot_be_waited_for_is_refused);
-    for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, 0, -1, 65, 1000] {
+    for signal in [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        0,
+        -1,
+        65,
+        1000,
+    ] {
         let error = Signals::new([SIGUSR1, signal]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{signal}: {error}");
     }
@@ -187,7 +216,10 @@ fn what_cannot_be_waited_for_is_refused() {
 #[test]
 fn when_the_last_listener_goes_the_default_comes_back() {
     if is_child() {
-        let (first, second) = (Signals::new([SIGTERM]).unwrap(), Signals::new([SIGTERM]).unwrap());
+        let (first, second) = (
+            Signals::new([SIGTERM]).unwrap(),
+            Signals::new([SIGTERM]).unwrap(),
+        );
         drop(first);
         send(SIGTERM);
         assert_eq!(second.wait().unwrap(), SIGTERM);
@@ -225,20 +257,32 @@ fn a_handler_that_was_there_before_is_called_too_and_stays() {
 #[test]
 fn listeners_come_and_go_without_leaving_descriptors() {
     alone!(listeners_come_and_go_without_leaving_descriptors);
-    let together = || (0..10).map(|_| Signals::new([SIGUSR1, SIGUSR2]).unwrap()).collect::<Vec<_>>();
+    let together = || {
+        (0..10)
+            .map(|_| Signals::new([SIGUSR1, SIGUSR2]).unwrap())
+            .collect::<Vec<_>>()
+    };
     drop(together());
     let before = open_descriptors();
     for _ in 0..100 {
         let listeners = together();
         send(SIGUSR1);
-        assert!(listeners.iter().all(|signals| signals.wait().unwrap() == SIGUSR1));
+        assert!(
+            listeners
+                .iter()
+                .all(|signals| signals.wait().unwrap() == SIGUSR1)
+        );
         send(SIGUSR2);
         // Who listens last is told last.
         assert_eq!(listeners[9].wait().unwrap(), SIGUSR2);
     }
     assert_eq!(open_descriptors(), before);
     // What one listener has left is not the next one's.
-    assert!(together().iter().all(|signals| signals.try_wait().is_none()));
+    assert!(
+        together()
+            .iter()
+            .all(|signals| signals.try_wait().is_none())
+    );
 }
 
 #[test]
@@ -276,7 +320,8 @@ fn signals_disturb_nobody_who_reads_writes_or_sleeps() {
         echo.join().unwrap();
         sender.join().unwrap();
         assert_eq!(signals.wait().unwrap(), SIGUSR1);
-        // The last ones may still be on their way, and would end the process if nobody listened any more.
+        // The last ones may still be on their way, and would end the process if nobody listened any
+        // more.
         std::mem::forget(signals);
     });
 }
@@ -300,12 +345,20 @@ fn the_first_ctrl_c_is_told_and_the_second_ends_the_process() {
         });
         std::process::exit(1);
     }
-    let output = bounded(|| child("the_first_ctrl_c_is_told_and_the_second_ends_the_process", &[]));
+    let output = bounded(|| {
+        child(
+            "the_first_ctrl_c_is_told_and_the_second_ends_the_process",
+            &[],
+        )
+    });
     assert_eq!(output.status.signal(), Some(SIGINT), "{output:?}");
 }
 
 fn is_caught(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap();
     u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (signal - 1) != 0
 }

@@ -23,14 +23,20 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The message of the panic that `f` ends with.
 fn panic_of<T>(f: impl FnOnce() -> T) -> String {
-    let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) else { panic!("it was to panic") };
+    let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) else {
+        panic!("it was to panic")
+    };
     match payload.downcast::<String>() {
         Ok(text) => *text,
-        Err(payload) => (*payload.downcast::<&str>().expect("a panic's payload is text")).to_owned(),
+        Err(payload) => (*payload
+            .downcast::<&str>()
+            .expect("a panic's payload is text"))
+        .to_owned(),
     }
 }
 
-/// Threads that start, sleep, yield, join, park and are cancelled, in an order that is left to the schedule.
+/// Threads that start, sleep, yield, join, park and are cancelled, in an order that is left to the
+/// schedule.
 fn busy() -> Vec<u32> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let threads: Vec<_> = (0..6)
@@ -91,7 +97,10 @@ fn another_process_takes_the_same_steps() {
         return;
     }
     let theirs = stderr(&child("another_process_takes_the_same_steps", &[]));
-    assert!(theirs.contains(&format!("<<{steps}>>")), "{theirs}\n is not\n{steps}");
+    assert!(
+        theirs.contains(&format!("<<{steps}>>")),
+        "{theirs}\n is not\n{steps}"
+    );
 }
 
 #[test]
@@ -129,7 +138,8 @@ fn every_order_of_those_that_can_run_comes_whether_they_are_new_or_woken() {
             });
             orders.insert(order);
         }
-        // The woken one, the local one and the watcher in any order, or without the watcher, if the unstarted one was before it.
+        // The woken one, the local one and the watcher in any order, or without the watcher, if the
+        // unstarted one was before it.
         assert_eq!(orders.len(), 6 + 2, "{orders:?}");
     });
 }
@@ -146,11 +156,16 @@ fn deadlines_come_in_order_and_equal_ones_in_any() {
                     let log = log.clone();
                     thread::spawn_local(move || {
                         thread::sleep_until(begin + Duration::from_secs(60 * minutes));
-                        assert_eq!(begin.elapsed(), Duration::from_secs(60 * minutes), "to the nanosecond");
+                        assert_eq!(
+                            begin.elapsed(),
+                            Duration::from_secs(60 * minutes),
+                            "to the nanosecond"
+                        );
                         log.borrow_mut().push(n);
                     })
                 };
-                let _ = [sleep(3, 1_000_000), sleep(1, 5), sleep(2, 5), sleep(0, 1)].map(|thread| thread.join().unwrap());
+                let _ = [sleep(3, 1_000_000), sleep(1, 5), sleep(2, 5), sleep(0, 1)]
+                    .map(|thread| thread.join().unwrap());
                 log.take()
             });
             orders.insert(order);
@@ -212,11 +227,26 @@ fn a_deadlock_says_who_waits_for_what_since_when_and_for_whom() {
         });
         let lines: Vec<&str> = report.lines().collect();
         assert_eq!(lines[0], "deadlock at 1.500000000s");
-        assert!(lines[1].starts_with("  #0 'main' (tests/sim.rs:"), "{report}");
-        assert!(lines[1].ends_with("): parked since 0.000000000s"), "{report}");
-        assert!(lines[2].starts_with("  #1 'anna' (tests/sim.rs:"), "{report}");
-        assert!(lines[2].ends_with("): joining since 1.500000000s, waits for #2"), "{report}");
-        assert!(lines[3].ends_with("): joining since 1.500000000s, waits for #1"), "{report}");
+        assert!(
+            lines[1].starts_with("  #0 'main' (tests/sim.rs:"),
+            "{report}"
+        );
+        assert!(
+            lines[1].ends_with("): parked since 0.000000000s"),
+            "{report}"
+        );
+        assert!(
+            lines[2].starts_with("  #1 'anna' (tests/sim.rs:"),
+            "{report}"
+        );
+        assert!(
+            lines[2].ends_with("): joining since 1.500000000s, waits for #2"),
+            "{report}"
+        );
+        assert!(
+            lines[3].ends_with("): joining since 1.500000000s, waits for #1"),
+            "{report}"
+        );
         assert_eq!(lines[4..], ["  in a circle: #1 -> #2 -> #1"]);
     });
 }
@@ -254,7 +284,10 @@ fn after_a_failure_everybody_unwinds() {
 
 #[test]
 fn a_panic_of_f_passes_through() {
-    assert_eq!(bounded(|| panic_of(|| sim::run(3, || panic!("as it was")))), "as it was");
+    assert_eq!(
+        bounded(|| panic_of(|| sim::run(3, || panic!("as it was")))),
+        "as it was"
+    );
 }
 
 #[test]
@@ -266,7 +299,11 @@ fn a_panic_that_nobody_will_see_fails_the_run_and_one_that_is_joined_does_not() 
                 thread::park();
             })
         });
-        assert!(report.contains("detached green thread '<unnamed>'") && report.ends_with("panicked: unseen"), "{report}");
+        assert!(
+            report.contains("detached green thread '<unnamed>'")
+                && report.ends_with("panicked: unseen"),
+            "{report}"
+        );
         let late = panic_of(|| {
             sim::run(3, || {
                 let failed = thread::spawn(|| panic!("dropped when it had ended"));
@@ -274,8 +311,13 @@ fn a_panic_that_nobody_will_see_fails_the_run_and_one_that_is_joined_does_not() 
                 drop(failed);
             })
         });
-        assert!(late.ends_with("panicked: dropped when it had ended"), "{late}");
-        sim::run(3, || assert!(thread::spawn(|| panic!("seen")).join().is_err()));
+        assert!(
+            late.ends_with("panicked: dropped when it had ended"),
+            "{late}"
+        );
+        sim::run(3, || {
+            assert!(thread::spawn(|| panic!("seen")).join().is_err())
+        });
     });
 }
 
@@ -292,7 +334,8 @@ fn check_stops_at_the_first_seed_that_fails_and_says_how_to_repeat_it() {
     let text = stderr(&output);
     assert!(!output.status.success());
     assert_eq!(text.matches("tried").count(), 8, "{text}");
-    let how = format!("the simulation with seed 7 has failed; HEBRA_SEED=7 cargo test {name} repeats it");
+    let how =
+        format!("the simulation with seed 7 has failed; HEBRA_SEED=7 cargo test {name} repeats it");
     assert!(text.contains(&how), "{text}");
 
     let again = child(name, &[("HEBRA_SEED", "7")]);
@@ -301,7 +344,9 @@ fn check_stops_at_the_first_seed_that_fails_and_says_how_to_repeat_it() {
     let another = child(name, &[("HEBRA_SEED", "123456789")]);
     assert!(another.status.success());
     assert!(stderr(&another).contains("tried 123456789\n"));
-    assert!(stderr(&child(name, &[("HEBRA_SEED", "seven")])).contains("HEBRA_SEED is to be a number"));
+    assert!(
+        stderr(&child(name, &[("HEBRA_SEED", "seven")])).contains("HEBRA_SEED is to be a number")
+    );
 }
 
 #[test]
@@ -313,9 +358,14 @@ fn the_environment_asks_for_the_steps() {
     let line = line!() - 2;
     let steps = |seed| {
         let steps = sim::trace(seed, || drop(busy())).1;
-        steps.replace(&format!("sim.rs:{}:21", line + 4), &format!("sim.rs:{line}:16"))
+        steps.replace(
+            &format!("sim.rs:{}:21", line + 4),
+            &format!("sim.rs:{line}:16"),
+        )
     };
-    let expected: String = (3..5).map(|seed| format!("seed {seed}\n{}", steps(seed))).collect();
+    let expected: String = (3..5)
+        .map(|seed| format!("seed {seed}\n{}", steps(seed)))
+        .collect();
     let to_stderr = stderr(&child(name, &[("HEBRA_TRACE", "1")]));
     assert!(to_stderr.contains(&expected), "{to_stderr}");
     let path = std::env::temp_dir().join(format!("hebra-trace-{}", std::process::id()));
@@ -330,14 +380,20 @@ fn threads_that_do_not_end_even_when_cancelled_end_the_process() {
     let name = "threads_that_do_not_end_even_when_cancelled_end_the_process";
     if is_child() {
         return sim::run(0, || {
-            Builder::new().name("stubborn".into()).spawn(|| thread::shield(thread::park)).unwrap();
+            Builder::new()
+                .name("stubborn".into())
+                .spawn(|| thread::shield(thread::park))
+                .unwrap();
             thread::sleep(HOUR);
         });
     }
     let output = child(name, &[]);
     let text = stderr(&output);
     assert!(!output.status.success());
-    assert!(text.contains("a simulation cannot end: deadlock at 3600.000000000s\n  #1 'stubborn'"), "{text}");
+    assert!(
+        text.contains("a simulation cannot end: deadlock at 3600.000000000s\n  #1 'stubborn'"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -415,7 +471,10 @@ fn random_numbers_are_the_seeds_and_change_no_step() {
 fn a_simulation_inside_of_another_is_refused() {
     bounded(|| {
         let message = sim::run(0, || panic_of(|| sim::run(0, || ())));
-        assert!(message.contains("on a green thread of another"), "{message}");
+        assert!(
+            message.contains("on a green thread of another"),
+            "{message}"
+        );
     });
 }
 
@@ -441,10 +500,14 @@ fn blocking_calls_and_files_are_done_on_the_spot_and_what_comes_from_outside_is_
     bounded(|| {
         sim::run(0, || {
             let (here, start) = (std::thread::current().id(), hebra::time::now());
-            assert_eq!(hebra::blocking::unblock(|| std::thread::current().id()), here);
+            assert_eq!(
+                hebra::blocking::unblock(|| std::thread::current().id()),
+                here
+            );
             assert!(!hebra::fs::read("/proc/self/comm").unwrap().is_empty());
             assert_eq!(start.elapsed(), Duration::ZERO);
-            let refused = |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+            let refused =
+                |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
             refused(hebra::net::lookup_host("localhost").unwrap_err());
             refused(hebra::process::Command::new("true").status().unwrap_err());
             refused(hebra::signal::Signals::new([hebra::signal::SIGUSR1]).unwrap_err());

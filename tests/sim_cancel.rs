@@ -1,4 +1,5 @@
-//! The audit of cancellation: it finds what is broken, passes what is right, and what hebra itself has goes through it.
+//! The audit of cancellation: it finds what is broken, passes what is right, and what hebra itself
+//! has goes through it.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -46,7 +47,10 @@ struct Slot {
 
 impl Mailbox {
     fn new(fault: Fault) -> Arc<Mailbox> {
-        Arc::new(Mailbox { fault, state: Mutex::default() })
+        Arc::new(Mailbox {
+            fault,
+            state: Mutex::default(),
+        })
     }
 
     fn send(&self, letter: u32) {
@@ -61,7 +65,10 @@ impl Mailbox {
     }
 
     fn receive(&self) -> u32 {
-        let slot = Arc::new(Slot { letter: Mutex::default(), owner: thread::current() });
+        let slot = Arc::new(Slot {
+            letter: Mutex::default(),
+            owner: thread::current(),
+        });
         {
             let mut state = self.state.lock().unwrap();
             if let Some(letter) = state.arrived.pop_front() {
@@ -69,7 +76,10 @@ impl Mailbox {
             }
             state.waiting.push_back(slot.clone());
         }
-        let _withdraw = Withdraw { mailbox: self, slot: &slot };
+        let _withdraw = Withdraw {
+            mailbox: self,
+            slot: &slot,
+        };
         loop {
             if let Some(letter) = slot.letter.lock().unwrap().take() {
                 return letter;
@@ -124,7 +134,11 @@ fn two_receivers(fault: Fault) -> impl FnMut(&Audit) {
         let _ = victim.join();
         thread::sleep(SECOND);
         let left = mailbox.state.lock().unwrap().arrived.len();
-        assert_eq!(left + got.load(SeqCst), 1, "letters left and received by the victim");
+        assert_eq!(
+            left + got.load(SeqCst),
+            1,
+            "letters left and received by the victim"
+        );
     }
 }
 
@@ -146,7 +160,10 @@ struct Ticket {
 
 impl Permits {
     fn acquire(&self) -> Permit<'_> {
-        let ticket = Arc::new(Ticket { granted: AtomicBool::new(false), owner: thread::current() });
+        let ticket = Arc::new(Ticket {
+            granted: AtomicBool::new(false),
+            owner: thread::current(),
+        });
         {
             let mut free = self.state.lock().unwrap();
             if free.permits > 0 {
@@ -160,9 +177,15 @@ impl Permits {
                 thread::park();
             }
         }));
-        let Err(payload) = result else { return Permit(self) };
+        let Err(payload) = result else {
+            return Permit(self);
+        };
         if self.fault != Fault::Remains {
-            self.state.lock().unwrap().waiting.retain(|other| !Arc::ptr_eq(other, &ticket));
+            self.state
+                .lock()
+                .unwrap()
+                .waiting
+                .retain(|other| !Arc::ptr_eq(other, &ticket));
         }
         if ticket.granted.load(SeqCst) && self.fault != Fault::Loses {
             self.release();
@@ -192,7 +215,10 @@ impl Drop for Permit<'_> {
 
 fn three_who_acquire(fault: Fault) -> impl FnMut(&Audit) {
     move |audit| {
-        let state = Mutex::new(Free { permits: 1, waiting: VecDeque::new() });
+        let state = Mutex::new(Free {
+            permits: 1,
+            waiting: VecDeque::new(),
+        });
         let permits = Arc::new(Permits { fault, state });
         let work = |permits: Arc<Permits>| {
             move || {
@@ -212,10 +238,15 @@ fn three_who_acquire(fault: Fault) -> impl FnMut(&Audit) {
 fn failure(f: impl FnMut(&Audit)) -> String {
     bounded(|| {
         let result = panic::catch_unwind(AssertUnwindSafe(|| sim::cancel_everywhere(0..20, f)));
-        let Err(payload) = result else { return String::from("nothing found") };
+        let Err(payload) = result else {
+            return String::from("nothing found");
+        };
         match payload.downcast::<String>() {
             Ok(text) => *text,
-            Err(payload) => (*payload.downcast::<&str>().expect("a panic's payload is text")).to_owned(),
+            Err(payload) => (*payload
+                .downcast::<&str>()
+                .expect("a panic's payload is text"))
+            .to_owned(),
         }
     })
 }
@@ -231,28 +262,40 @@ fn what_keeps_the_law_passes() {
 #[test]
 fn a_message_lost_is_found() {
     let report = failure(two_receivers(Fault::Loses));
-    assert!(report.contains("letters left and received by the victim"), "{report}");
+    assert!(
+        report.contains("letters left and received by the victim"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_message_to_who_has_gone_is_found() {
     let report = failure(two_receivers(Fault::Remains));
-    let deadlock =
-        report.starts_with("deadlock at") && report.contains("the audited thread was cancelled while parked in wait no. 1");
-    assert!(deadlock || report.contains("letters left and received by the victim"), "{report}");
+    let deadlock = report.starts_with("deadlock at")
+        && report.contains("the audited thread was cancelled while parked in wait no. 1");
+    assert!(
+        deadlock || report.contains("letters left and received by the victim"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_permit_leaked_is_found() {
     let report = failure(three_who_acquire(Fault::Loses));
-    assert!(report.starts_with("deadlock at") || report.contains("permits"), "{report}");
+    assert!(
+        report.starts_with("deadlock at") || report.contains("permits"),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_wake_up_lost_is_found_and_the_report_says_where_the_thread_was_cancelled() {
     let report = failure(three_who_acquire(Fault::Remains));
     assert!(report.starts_with("deadlock at"), "{report}");
-    assert!(report.ends_with("\n  the audited thread was cancelled as it came to cancel point no. 1"), "{report}");
+    assert!(
+        report.ends_with("\n  the audited thread was cancelled as it came to cancel point no. 1"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -294,19 +337,34 @@ fn every_point_and_every_way_comes() {
             });
             let ended = victim.join();
             if let Err(payload) = &ended {
-                let at = payload.downcast_ref::<Cancelled>().unwrap().location().unwrap();
+                let at = payload
+                    .downcast_ref::<Cancelled>()
+                    .unwrap()
+                    .location()
+                    .unwrap();
                 assert!(at.file().ends_with("sim_cancel.rs"), "{at}");
             }
             assert_eq!(Arc::strong_count(&began), 1, "what it has captured is gone");
             unbegun += usize::from(!began.load(SeqCst));
             seen.push((ended.is_ok(), steps.load(SeqCst)));
         });
-        assert_eq!((runs, unbegun), (seen.len(), 2), "of each seed one is cancelled before it begins");
-        // For each of the two seeds: uncancelled, and cancelled after none, one and two sleeps, in several ways.
+        assert_eq!(
+            (runs, unbegun),
+            (seen.len(), 2),
+            "of each seed one is cancelled before it begins"
+        );
+        // For each of the two seeds: uncancelled, and cancelled after none, one and two sleeps, in
+        // several ways.
         for steps in 0..3 {
-            assert!(seen.iter().filter(|one| **one == (false, steps)).count() >= 2 * 2, "{seen:?}");
+            assert!(
+                seen.iter().filter(|one| **one == (false, steps)).count() >= 2 * 2,
+                "{seen:?}"
+            );
         }
-        assert!(!seen.contains(&(false, 3)) || seen.contains(&(true, 3)), "{seen:?}");
+        assert!(
+            !seen.contains(&(false, 3)) || seen.contains(&(true, 3)),
+            "{seen:?}"
+        );
     });
 }
 
@@ -325,23 +383,51 @@ fn each_way_cancels_where_it_says() {
         });
         return;
     }
-    // What the victim does in the last run, in which it is cancelled: with `cancels` where that happens.
+    // What the victim does in the last run, in which it is cancelled: with `cancels` where that
+    // happens.
     let steps = |aim: &str| {
         let text = stderr(&child(name, &[("HEBRA_CANCEL", aim), ("HEBRA_TRACE", "1")]));
-        let (_, last) = text.rsplit_once("seed 0\n").unwrap_or_else(|| panic!("{text}"));
-        let steps = last.lines().filter(|line| line.contains("#1 ") && !line.contains("spawn"));
-        let steps =
-            steps.map(|line| if line.contains(" cancels ") { "cancels" } else { line.split_once(" ready: ").unwrap().1 });
+        let (_, last) = text
+            .rsplit_once("seed 0\n")
+            .unwrap_or_else(|| panic!("{text}"));
+        let steps = last
+            .lines()
+            .filter(|line| line.contains("#1 ") && !line.contains("spawn"));
+        let steps = steps.map(|line| {
+            if line.contains(" cancels ") {
+                "cancels"
+            } else {
+                line.split_once(" ready: ").unwrap().1
+            }
+        });
         steps.collect::<Vec<_>>().join("; ")
     };
     assert_eq!(steps("starting:1"), "cancels; starts -> ends");
     assert_eq!(steps("arriving:1"), "cancels; starts -> ends");
-    assert_eq!(steps("arriving:2"), "starts -> parked; cancels; parked, woken -> ends");
-    assert_eq!(steps("parked:1"), "starts -> parked; cancels; parked, cancelled -> ends");
-    assert_eq!(steps("parked:1+1"), "starts -> parked; cancels; parked, cancelled -> ends");
-    assert_eq!(steps("parked:2"), "starts -> parked; parked, woken -> sleeping; cancels; sleeping, cancelled -> ends");
-    assert_eq!(steps("woken:1"), "starts -> parked; cancels; parked, woken -> ends");
-    assert_eq!(steps("woken:2"), "starts -> parked; parked, woken -> sleeping; cancels; sleeping, timed out -> ends");
+    assert_eq!(
+        steps("arriving:2"),
+        "starts -> parked; cancels; parked, woken -> ends"
+    );
+    assert_eq!(
+        steps("parked:1"),
+        "starts -> parked; cancels; parked, cancelled -> ends"
+    );
+    assert_eq!(
+        steps("parked:1+1"),
+        "starts -> parked; cancels; parked, cancelled -> ends"
+    );
+    assert_eq!(
+        steps("parked:2"),
+        "starts -> parked; parked, woken -> sleeping; cancels; sleeping, cancelled -> ends"
+    );
+    assert_eq!(
+        steps("woken:1"),
+        "starts -> parked; cancels; parked, woken -> ends"
+    );
+    assert_eq!(
+        steps("woken:2"),
+        "starts -> parked; parked, woken -> sleeping; cancels; sleeping, timed out -> ends"
+    );
 }
 
 #[test]
@@ -355,14 +441,23 @@ fn a_failure_can_be_repeated() {
                 thread::sleep(SECOND);
             });
             let begin = time::now();
-            assert!(fine.join().is_ok() || begin.elapsed() != SECOND, "one second");
+            assert!(
+                fine.join().is_ok() || begin.elapsed() != SECOND,
+                "one second"
+            );
         });
         return;
     }
     let text = stderr(&child(name, &[]));
-    let (_, how) = text.split_once("HEBRA_SEED=").unwrap_or_else(|| panic!("{text}"));
-    let (seed, how) = how.split_once(" HEBRA_CANCEL=").unwrap_or_else(|| panic!("{text}"));
-    let (aim, _) = how.split_once(&format!(" cargo test {name} repeats it")).unwrap_or_else(|| panic!("{text}"));
+    let (_, how) = text
+        .split_once("HEBRA_SEED=")
+        .unwrap_or_else(|| panic!("{text}"));
+    let (seed, how) = how
+        .split_once(" HEBRA_CANCEL=")
+        .unwrap_or_else(|| panic!("{text}"));
+    let (aim, _) = how
+        .split_once(&format!(" cargo test {name} repeats it"))
+        .unwrap_or_else(|| panic!("{text}"));
     let again = child(name, &[("HEBRA_SEED", seed), ("HEBRA_CANCEL", aim)]);
     assert!(!again.status.success());
     assert_eq!(
@@ -372,9 +467,17 @@ fn a_failure_can_be_repeated() {
         stderr(&again)
     );
     let nowhere = child(name, &[("HEBRA_SEED", seed), ("HEBRA_CANCEL", "parked:99")]);
-    assert!(stderr(&nowhere).contains("names a point that the thread does not come to"), "{}", stderr(&nowhere));
+    assert!(
+        stderr(&nowhere).contains("names a point that the thread does not come to"),
+        "{}",
+        stderr(&nowhere)
+    );
     let unreadable = child(name, &[("HEBRA_CANCEL", "soon")]);
-    assert!(stderr(&unreadable).contains("HEBRA_CANCEL is to be like"), "{}", stderr(&unreadable));
+    assert!(
+        stderr(&unreadable).contains("HEBRA_CANCEL is to be like"),
+        "{}",
+        stderr(&unreadable)
+    );
 }
 
 #[test]
@@ -388,12 +491,21 @@ struct Shares(Arc<()>);
 
 impl Shares {
     fn assert_all_back(&self) {
-        assert_eq!(Arc::strong_count(&self.0), 1, "a thread has ended and its values are there");
+        assert_eq!(
+            Arc::strong_count(&self.0),
+            1,
+            "a thread has ended and its values are there"
+        );
     }
 }
 
-/// Puts `body` through the audit: whatever happens it ends, nothing is left, and it ends with the cancellation or with its result.
-fn audited<T: PartialEq + std::fmt::Debug + 'static>(seeds: u64, expected: T, body: fn(&Shares) -> T) -> usize {
+/// Puts `body` through the audit: whatever happens it ends, nothing is left, and it ends with the
+/// cancellation or with its result.
+fn audited<T: PartialEq + std::fmt::Debug + 'static>(
+    seeds: u64,
+    expected: T,
+    body: fn(&Shares) -> T,
+) -> usize {
     bounded(|| {
         sim::cancel_everywhere(0..seeds, |audit| {
             let shares = Shares::default();
@@ -433,7 +545,8 @@ fn yields_and_tokens() {
 
 #[test]
 fn joins() {
-    // Whoever is cancelled while it joins detaches the thread, and that goes on: until it ends here.
+    // Whoever is cancelled while it joins detaches the thread, and that goes on: until it ends
+    // here.
     audited(20, 7, |_| {
         let inner = thread::spawn(|| thread::spawn(|| 7).join().unwrap());
         inner.join().unwrap()
@@ -468,7 +581,8 @@ fn scopes_in_scopes_and_joins_in_them() {
                 outer.spawn(move || {
                     let _shares = &shares;
                     thread::scope(|inner| {
-                        let two = [(); 2].map(|()| inner.spawn(|| n + thread::timeout(SECOND, || 1).unwrap()));
+                        let two = [(); 2]
+                            .map(|()| inner.spawn(|| n + thread::timeout(SECOND, || 1).unwrap()));
                         thread::yield_now();
                         two.into_iter().map(|one| one.join().unwrap()).sum::<i32>()
                     })

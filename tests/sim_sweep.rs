@@ -1,4 +1,5 @@
-//! One body, ten thousand schedules: scopes, cancellation, time-outs and what threads share, all at once.
+//! One body, ten thousand schedules: scopes, cancellation, time-outs and what threads share, all at
+//! once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +15,8 @@ mod support;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// A lock of the test's own making, on the token alone: first come, first served, and a cancelled one passes it on.
+/// A lock of the test's own making, on the token alone: first come, first served, and a cancelled
+/// one passes it on.
 #[derive(Default)]
 struct Turns {
     state: Mutex<Order>,
@@ -67,13 +69,18 @@ struct Leave<'a>(&'a Turns, &'a Thread);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap().waiting.retain(|one| one.id() != self.1.id());
+        self.0
+            .state
+            .lock()
+            .unwrap()
+            .waiting
+            .retain(|one| one.id() != self.1.id());
         self.0.pass_on();
     }
 }
 
-/// Ten threads: some in a scope with a time-out, some in a set that is cancelled, some cancelled one by one. Everything that is counted
-/// has to come out even, and nobody may be left.
+/// Ten threads: some in a scope with a time-out, some in a set that is cancelled, some cancelled
+/// one by one. Everything that is counted has to come out even, and nobody may be left.
 fn body() {
     let alive = Arc::new(AtomicUsize::new(0));
     let turns = Arc::new(Turns::default());
@@ -97,7 +104,9 @@ fn body() {
                     thread::yield_now();
                 }
                 drop(turn);
-                let _ = thread::timeout(MILLISECOND, || thread::sleep(MILLISECOND * (sim::random() % 3) as u32));
+                let _ = thread::timeout(MILLISECOND, || {
+                    thread::sleep(MILLISECOND * (sim::random() % 3) as u32)
+                });
             }
             id
         }
@@ -106,11 +115,16 @@ fn body() {
     for id in 0..3 {
         set.spawn(work(id, &alive, &turns));
     }
-    let single: Vec<_> = (3..6).map(|id| thread::spawn(work(id, &alive, &turns))).collect();
+    let single: Vec<_> = (3..6)
+        .map(|id| thread::spawn(work(id, &alive, &turns)))
+        .collect();
     let in_time = thread::timeout(MILLISECOND * (sim::random() % 20) as u32, || {
         thread::scope(|s| {
             let three = [6, 7, 8].map(|id| s.spawn(work(id, &alive, &turns)));
-            three.into_iter().map(|one| one.join().unwrap()).sum::<u64>()
+            three
+                .into_iter()
+                .map(|one| one.join().unwrap())
+                .sum::<u64>()
         })
     });
     assert!(in_time.is_err() || in_time == Ok(6 + 7 + 8));

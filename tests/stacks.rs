@@ -20,7 +20,9 @@ const PAGE: usize = 4096;
 fn is_resident(address: usize) -> bool {
     let mut entry = [0; 8];
     let pagemap = File::open("/proc/self/pagemap").expect("a process may look at its own pages");
-    pagemap.read_exact_at(&mut entry, (address / PAGE * 8) as u64).expect("the address is mapped");
+    pagemap
+        .read_exact_at(&mut entry, (address / PAGE * 8) as u64)
+        .expect("the address is mapped");
     u64::from_ne_bytes(entry) >> 63 == 1
 }
 
@@ -31,10 +33,14 @@ fn go_deep() -> usize {
     black_box(&mut deep).as_ptr().addr() + (32 << 10)
 }
 
-/// Runs `park` on a green thread that has been deep and keeps a value in its frame, and waits until its dead page is gone.
+/// Runs `park` on a green thread that has been deep and keeps a value in its frame, and waits until
+/// its dead page is gone.
 fn dead_page_goes(park: impl FnOnce() + Send + 'static) {
     on_workers(1, || {
-        let (deep, intact) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (deep, intact) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (tell, done) = (deep.clone(), intact.clone());
         let parked = thread::spawn(move || {
             let kept = black_box([7u8; 512]);
@@ -45,13 +51,19 @@ fn dead_page_goes(park: impl FnOnce() + Send + 'static) {
         while deep.load(SeqCst) == 0 {
             thread::yield_now();
         }
-        assert!(is_resident(deep.load(SeqCst)), "what was touched is in memory");
+        assert!(
+            is_resident(deep.load(SeqCst)),
+            "what was touched is in memory"
+        );
         while is_resident(deep.load(SeqCst)) {
             thread::sleep(Duration::from_millis(20));
         }
         parked.thread().unpark();
         parked.join().unwrap();
-        assert!(intact.load(SeqCst), "what is above the point where it parked stays");
+        assert!(
+            intact.load(SeqCst),
+            "what is above the point where it parked stays"
+        );
     });
 }
 

@@ -23,8 +23,15 @@ impl Other {
     /// Starts it, and skips what the test runner says first.
     fn start(test: &str) -> Other {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env("HEBRA_CHILD", "1");
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         while line.trim() != "ready" {
@@ -36,7 +43,12 @@ impl Other {
     }
 
     fn say(&mut self, text: &str) {
-        self.process.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        self.process
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
     }
 
     fn line(&mut self) -> String {
@@ -45,15 +57,23 @@ impl Other {
         line
     }
 
-    /// Closes its input, and returns what it has written since, without what the test runner says last.
+    /// Closes its input, and returns what it has written since, without what the test runner says
+    /// last.
     fn end(mut self) -> String {
         drop(self.process.stdin.take());
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
         let mut complaints = String::new();
-        self.process.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+        self.process
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut complaints)
+            .unwrap();
         assert!(self.process.wait().unwrap().success(), "{rest}{complaints}");
-        let end = rest.rfind("ok\n\ntest result: ok").or_else(|| rest.rfind(".\n\ntest result: ok"));
+        let end = rest
+            .rfind("ok\n\ntest result: ok")
+            .or_else(|| rest.rfind(".\n\ntest result: ok"));
         rest.truncate(end.expect("the test runner's last words"));
         rest
     }
@@ -69,7 +89,11 @@ fn there(body: impl FnOnce()) {
 
 /// What the test `name` does in the other process, and what it does here.
 fn test(name: &str, in_other: impl FnOnce(), here: impl FnOnce(Other)) {
-    if is_child() { there(in_other) } else { bounded(|| here(Other::start(name))) }
+    if is_child() {
+        there(in_other)
+    } else {
+        bounded(|| here(Other::start(name)))
+    }
 }
 
 #[test]
@@ -194,7 +218,9 @@ fn of_two_readers_each_gets_whole_lines() {
                     }
                 })
             });
-            readers.into_iter().for_each(|reader| reader.join().unwrap());
+            readers
+                .into_iter()
+                .for_each(|reader| reader.join().unwrap());
             assert_eq!(count.load(Ordering::SeqCst), (0..1000).sum());
         },
         |mut other| {
@@ -212,7 +238,9 @@ fn a_reader_that_does_not_read_keeps_only_the_writer_waiting() {
         || {
             let writer = thread::spawn(|| {
                 (0..LINES / 100).for_each(|n| {
-                    let lines: String = (n * 100..n * 100 + 100).map(|n| format!("line {n}\n")).collect();
+                    let lines: String = (n * 100..n * 100 + 100)
+                        .map(|n| format!("line {n}\n"))
+                        .collect();
                     stdout().write_all(lines.as_bytes()).unwrap();
                 })
             });
@@ -224,7 +252,9 @@ fn a_reader_that_does_not_read_keeps_only_the_writer_waiting() {
         },
         |mut other| {
             let mut told = String::new();
-            BufReader::new(other.process.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+            BufReader::new(other.process.stderr.as_mut().unwrap())
+                .read_line(&mut told)
+                .unwrap();
             assert_eq!(told, "still here\n");
             (0..LINES).for_each(|n| assert_eq!(other.line(), format!("line {n}\n")));
             other.end();
@@ -274,7 +304,9 @@ fn who_locks_it_is_not_interrupted_and_may_lock_it_again() {
                     }
                 })
             });
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            writers
+                .into_iter()
+                .for_each(|writer| writer.join().unwrap());
         },
         |mut other| {
             for _ in 0..200 {

@@ -84,10 +84,13 @@ fn who_is_cancelled_has_not_come() {
 fn time_outs_race_with_the_last_to_come() {
     for place in Place::ALL {
         // Two always pass together: the number of those who have passed is even.
-        let (barrier, passed, leaders) = (Barrier::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (barrier, passed, leaders) =
+            (Barrier::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
         place.run(4, |me| {
             for round in 0..300 {
-                if let Some(result) = barrier.wait_timeout(Duration::from_micros((round * 7 + me as u64 * 13) % 60)) {
+                if let Some(result) =
+                    barrier.wait_timeout(Duration::from_micros((round * 7 + me as u64 * 13) % 60))
+                {
                     passed.fetch_add(1, Ordering::Relaxed);
                     leaders.fetch_add(usize::from(result.is_leader()), Ordering::Relaxed);
                 }

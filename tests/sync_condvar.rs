@@ -18,7 +18,11 @@ const SHORT: Duration = Duration::from_millis(2);
 fn a_ball_is_passed_to_and_fro() {
     for place in Place::ALL {
         let (turn, changed) = (Mutex::new(0), Condvar::new());
-        let rounds = if place == Place::OneWorker { 20_000 } else { 2_000 };
+        let rounds = if place == Place::OneWorker {
+            20_000
+        } else {
+            2_000
+        };
         place.run(2, |me| {
             for round in 0..rounds {
                 let mut turn = turn.lock().unwrap();
@@ -43,7 +47,9 @@ fn nothing_is_lost_between_producers_and_consumers() {
                     queue.lock().unwrap().0.push(item);
                     changed.notify_one();
                 } else {
-                    let mut queue = changed.wait_while(queue.lock().unwrap(), |queue| queue.0.is_empty()).unwrap();
+                    let mut queue = changed
+                        .wait_while(queue.lock().unwrap(), |queue| queue.0.is_empty())
+                        .unwrap();
                     queue.0.pop().unwrap();
                     queue.1 += 1;
                 }
@@ -76,7 +82,9 @@ fn they_are_notified_one_by_one_in_the_order_of_waiting() {
             assert_eq!(state.0.lock().unwrap().last(), Some(&n));
             assert_eq!(state.0.lock().unwrap().len(), n + 1);
         }
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -97,7 +105,9 @@ fn notify_all_wakes_everybody_who_waits_and_nobody_who_comes_later() {
             } else {
                 guard.0 += 1;
                 let guard = changed.wait_while(guard, |state| state.1 == 0).unwrap();
-                let late = changed.wait_timeout(guard, Duration::from_millis(1)).unwrap();
+                let late = changed
+                    .wait_timeout(guard, Duration::from_millis(1))
+                    .unwrap();
                 assert!(late.1.timed_out());
             }
         });
@@ -109,7 +119,13 @@ fn a_notification_that_nobody_waits_for_is_forgotten() {
     let (mutex, condvar) = (Mutex::new(()), Condvar::new());
     condvar.notify_one();
     condvar.notify_all();
-    assert!(condvar.wait_timeout(mutex.lock().unwrap(), SHORT).unwrap().1.timed_out());
+    assert!(
+        condvar
+            .wait_timeout(mutex.lock().unwrap(), SHORT)
+            .unwrap()
+            .1
+            .timed_out()
+    );
 }
 
 #[test]
@@ -152,10 +168,15 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
                     true
                 })
                 .unwrap();
-            assert!(result.timed_out() && asked >= 2, "it is asked before and after");
+            assert!(
+                result.timed_out() && asked >= 2,
+                "it is asked before and after"
+            );
             let (guard, result) = condvar.wait_deadline_while(guard, start, |_| true).unwrap();
             assert!(result.timed_out());
-            let (guard, result) = condvar.wait_timeout_while(guard, Duration::ZERO, |_| false).unwrap();
+            let (guard, result) = condvar
+                .wait_timeout_while(guard, Duration::ZERO, |_| false)
+                .unwrap();
             assert!(!result.timed_out());
             #[allow(deprecated)]
             let (_guard, notified) = condvar.wait_timeout_ms(guard, 1).unwrap();
@@ -173,11 +194,15 @@ fn a_notification_in_time_is_no_time_out() {
                 *ready.lock().unwrap() = true;
                 changed.notify_one();
             } else {
-                let (guard, result) = changed.wait_timeout_while(ready.lock().unwrap(), LONG, |ready| !*ready).unwrap();
+                let (guard, result) = changed
+                    .wait_timeout_while(ready.lock().unwrap(), LONG, |ready| !*ready)
+                    .unwrap();
                 assert!(*guard && !result.timed_out());
                 drop(guard);
                 let deadline = Instant::now() + LONG;
-                let (_, result) = changed.wait_deadline_while(ready.lock().unwrap(), deadline, |ready| !*ready).unwrap();
+                let (_, result) = changed
+                    .wait_deadline_while(ready.lock().unwrap(), deadline, |ready| !*ready)
+                    .unwrap();
                 assert!(!result.timed_out());
             }
         });
@@ -189,12 +214,25 @@ fn who_times_out_or_is_cancelled_takes_no_notification_with_it() {
     on_workers(1, || {
         let state = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let timed = state.clone();
-        let timed = thread::spawn(move || timed.1.wait_timeout(timed.0.lock().unwrap(), SHORT).unwrap().1.timed_out());
+        let timed = thread::spawn(move || {
+            timed
+                .1
+                .wait_timeout(timed.0.lock().unwrap(), SHORT)
+                .unwrap()
+                .1
+                .timed_out()
+        });
         let mut threads = waiters(2, &state);
         assert!(timed.join().unwrap());
         threads[0].cancel();
         state.1.notify_one();
-        assert!(threads.remove(0).join().unwrap_err().is::<thread::Cancelled>());
+        assert!(
+            threads
+                .remove(0)
+                .join()
+                .unwrap_err()
+                .is::<thread::Cancelled>()
+        );
         threads.remove(0).join().unwrap();
         assert_eq!(*state.0.lock().unwrap(), [1]);
     });
@@ -239,7 +277,11 @@ fn notifications_race_with_time_outs_and_none_is_lost() {
                 taken.fetch_add(1, Ordering::Relaxed);
             }
         });
-        assert_eq!((tokens.into_inner().unwrap(), taken.into_inner()), (0, 600), "{place:?}");
+        assert_eq!(
+            (tokens.into_inner().unwrap(), taken.into_inner()),
+            (0, 600),
+            "{place:?}"
+        );
     }
 }
 
@@ -329,7 +371,9 @@ fn a_panic_of_another_holder_is_told_to_whoever_has_waited() {
                 panic!("while it is held");
             });
             assert!(catch_unwind(panics).is_err());
-            threads.into_iter().for_each(|thread| assert!(thread.join().unwrap()));
+            threads
+                .into_iter()
+                .for_each(|thread| assert!(thread.join().unwrap()));
         });
     });
 }
@@ -338,7 +382,9 @@ fn a_panic_of_another_holder_is_told_to_whoever_has_waited() {
 fn a_panic_of_the_condition_poisons() {
     quietly(|| {
         let (mutex, condvar) = (Mutex::new(()), Condvar::new());
-        let panics = AssertUnwindSafe(|| drop(condvar.wait_while(mutex.lock().unwrap(), |()| panic!("asked"))));
+        let panics = AssertUnwindSafe(|| {
+            drop(condvar.wait_while(mutex.lock().unwrap(), |()| panic!("asked")))
+        });
         assert!(catch_unwind(panics).is_err());
         assert!(mutex.is_poisoned());
     });
@@ -355,7 +401,9 @@ fn one_condition_variable_serves_two_mutexes() {
         ];
         run_the_others();
         state.2.notify_all();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -363,7 +411,10 @@ fn one_condition_variable_serves_two_mutexes() {
 fn it_is_static_and_prints_as_std_does() {
     static STATIC: Condvar = Condvar::new();
     STATIC.notify_all();
-    assert_eq!(format!("{:?}", Condvar::default()), format!("{:?}", std::sync::Condvar::new()));
+    assert_eq!(
+        format!("{:?}", Condvar::default()),
+        format!("{:?}", std::sync::Condvar::new())
+    );
     fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
     all::<Condvar>();
 }

@@ -79,7 +79,11 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
             assert!(start.elapsed() >= SHORT);
             assert!(!event.wait_deadline(start));
             event.set();
-            assert!(event.wait_timeout(Duration::ZERO) && event.wait_timeout(LONG) && event.wait_deadline(start));
+            assert!(
+                event.wait_timeout(Duration::ZERO)
+                    && event.wait_timeout(LONG)
+                    && event.wait_deadline(start)
+            );
         });
     }
 }

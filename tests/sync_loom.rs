@@ -1,9 +1,15 @@
-//! The protocols of `Mutex` and `RwLock` under loom, which goes through all interleavings of a few threads and through what the memory
-//! model lets each of them see. What is tested are the very sources of the crate: `baton.rs` and `gate.rs`.
+//! The protocols of `Mutex` and `RwLock` under loom, which goes through all interleavings of a few
+//! threads and through what the memory model lets each of them see. What is tested are the very
+//! sources of the crate: `baton.rs` and `gate.rs`.
 //!
-//! Each model must also be able to fail: it is run once more with all orderings weakened, and then loom has to find the fault.
+//! Each model must also be able to fail: it is run once more with all orderings weakened, and then
+//! loom has to find the fault.
 
-#![allow(dead_code, unused_imports, reason = "the sources have more in them than the models need")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the sources have more in them than the models need"
+)]
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -28,7 +34,8 @@ use patience::Patience;
 /// Orderings do nothing.
 static WEAK: StdBool = StdBool::new(false);
 
-/// loom's atomics in place of those of `src/atomic.rs`. They are made when they are first used, as loom's cannot be made in a constant.
+/// loom's atomics in place of those of `src/atomic.rs`. They are made when they are first used, as
+/// loom's cannot be made in a constant.
 mod atomic {
     use std::sync::OnceLock;
 
@@ -36,7 +43,11 @@ mod atomic {
     use loom::sync::atomic::{self, Ordering::Relaxed};
 
     fn weakened(order: Ordering) -> Ordering {
-        if super::WEAK.load(super::SeqCst) { Relaxed } else { order }
+        if super::WEAK.load(super::SeqCst) {
+            Relaxed
+        } else {
+            order
+        }
     }
 
     #[derive(Debug)]
@@ -63,8 +74,15 @@ mod atomic {
             self.cell().fetch_and(value, weakened(order))
         }
 
-        pub(crate) fn compare_exchange(&self, from: u64, to: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
-            self.cell().compare_exchange(from, to, weakened(success), weakened(failure))
+        pub(crate) fn compare_exchange(
+            &self,
+            from: u64,
+            to: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.cell()
+                .compare_exchange(from, to, weakened(success), weakened(failure))
         }
 
         pub(crate) fn fetch_update(
@@ -73,7 +91,8 @@ mod atomic {
             failure: Ordering,
             f: impl FnMut(u64) -> Option<u64>,
         ) -> Result<u64, u64> {
-            self.cell().fetch_update(weakened(success), weakened(failure), f)
+            self.cell()
+                .fetch_update(weakened(success), weakened(failure), f)
         }
     }
 }
@@ -93,7 +112,10 @@ mod lock {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             let first = || Mutex::new(self.0.lock().unwrap().take().expect("it is made once"));
-            self.1.get_or_init(first).lock().expect("nobody panics under a lock")
+            self.1
+                .get_or_init(first)
+                .lock()
+                .expect("nobody panics under a lock")
         }
     }
 }
@@ -145,7 +167,9 @@ mod waiter {
         }
 
         pub(crate) fn claim(&self, wake: Wake) -> Option<Claimed> {
-            self.thread.end(self.epoch, wake).then(|| Claimed(self.thread.clone()))
+            self.thread
+                .end(self.epoch, wake)
+                .then(|| Claimed(self.thread.clone()))
         }
 
         pub(crate) fn spend(&mut self) {
@@ -176,7 +200,8 @@ mod park {
     use crate::scheduler::claim::Wake;
     use crate::scheduler::waiter::Waiter;
 
-    /// A thread that can wait, of which loom knows when it does: its claim word is an epoch and how that has ended, 0 if it has not.
+    /// A thread that can wait, of which loom knows when it does: its claim word is an epoch and how
+    /// that has ended, 0 if it has not.
     pub(crate) struct Thread {
         claim: AtomicU64,
         ended: Notify,
@@ -186,12 +211,19 @@ mod park {
 
     impl Thread {
         pub(crate) fn new(id: u64, near: bool) -> Arc<Thread> {
-            Arc::new(Thread { claim: AtomicU64::new(0), ended: Notify::new(), id, near })
+            Arc::new(Thread {
+                claim: AtomicU64::new(0),
+                ended: Notify::new(),
+                id,
+                near,
+            })
         }
 
         pub(crate) fn end(&self, epoch: u64, wake: Wake) -> bool {
             let ended = epoch << 3 | wake as u64;
-            self.claim.compare_exchange(epoch << 3, ended, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            self.claim
+                .compare_exchange(epoch << 3, ended, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
         }
 
         pub(crate) fn unblock(&self) {
@@ -201,7 +233,10 @@ mod park {
         pub(crate) fn begin(self: &Arc<Self>) -> Wait<'_> {
             let epoch = (self.claim.load(Ordering::Relaxed) >> 3) + 1;
             self.claim.store(epoch << 3, Ordering::Release);
-            Wait { thread: self, epoch }
+            Wait {
+                thread: self,
+                epoch,
+            }
         }
 
         pub(crate) fn block(&self) -> bool {
@@ -216,7 +251,9 @@ mod park {
 
     impl fmt::Debug for Thread {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Thread").field("id", &self.id).finish_non_exhaustive()
+            f.debug_struct("Thread")
+                .field("id", &self.id)
+                .finish_non_exhaustive()
         }
     }
 
@@ -227,7 +264,10 @@ mod park {
 
     impl Wait<'_> {
         pub(crate) fn waiter(&self) -> Waiter {
-            Waiter { thread: self.thread.clone(), epoch: self.epoch }
+            Waiter {
+                thread: self.thread.clone(),
+                epoch: self.epoch,
+            }
         }
 
         pub(crate) fn renew(&self, _: &mut Waiter) -> bool {
@@ -291,7 +331,10 @@ mod patience {
             mut enter: impl FnMut(&Wait<'_>) -> bool,
             mut leave: impl FnMut(&Wait<'_>),
         ) -> bool {
-            matches!(self.wait_once(reason, owner, &mut enter, &mut leave), End::Got)
+            matches!(
+                self.wait_once(reason, owner, &mut enter, &mut leave),
+                End::Got
+            )
         }
     }
 }
@@ -333,7 +376,8 @@ enum Does {
 /// Threads, of which some live on another worker, take a baton.
 fn takers(threads: &[(Does, bool)]) {
     let shared = Arc::new((Baton::new(), Guarded::new()));
-    // What loom is to see is made by those who use it first: here, before there are others. This gives up a baton that nobody holds.
+    // What loom is to see is made by those who use it first: here, before there are others. This
+    // gives up a baton that nobody holds.
     shared.0.pass();
     let spawn = |(id, (does, near)): (u64, (Does, bool))| {
         let shared = shared.clone();
@@ -345,7 +389,11 @@ fn takers(threads: &[(Does, bool)]) {
                 Does::Tries => (1, true),
             };
             for _ in 0..rounds {
-                let patience = if tries { Patience::None(thread.clone()) } else { Patience::Endless(thread.clone()) };
+                let patience = if tries {
+                    Patience::None(thread.clone())
+                } else {
+                    Patience::Endless(thread.clone())
+                };
                 let taken = baton.take(id, patience);
                 assert!(taken || tries);
                 if taken {
@@ -359,10 +407,24 @@ fn takers(threads: &[(Does, bool)]) {
     let own = bodies.next().expect("there are threads");
     let others: Vec<_> = bodies.map(thread::spawn).collect();
     own();
-    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    others
+        .into_iter()
+        .for_each(|other| other.join().expect("no panic"));
     assert!(shared.0.try_take(9), "nobody holds it");
-    let certain = threads.iter().map(|(does, _)| if let Does::Takes(rounds) = does { *rounds } else { 0 }).sum::<usize>();
-    let tries = threads.iter().filter(|(does, _)| *does == Does::Tries).count();
+    let certain = threads
+        .iter()
+        .map(|(does, _)| {
+            if let Does::Takes(rounds) = does {
+                *rounds
+            } else {
+                0
+            }
+        })
+        .sum::<usize>();
+    let tries = threads
+        .iter()
+        .filter(|(does, _)| *does == Does::Tries)
+        .count();
     assert!((certain..=certain + tries).contains(&shared.1.get()));
 }
 
@@ -376,13 +438,21 @@ fn passers(threads: &[(bool, Does)]) {
         move || {
             let (gate, guarded) = &*shared;
             let thread = Thread::new(id, false);
-            let access = if writes { Access::Write(id) } else { Access::Read };
+            let access = if writes {
+                Access::Write(id)
+            } else {
+                Access::Read
+            };
             let (rounds, tries) = match does {
                 Does::Takes(rounds) => (rounds, false),
                 Does::Tries => (1, true),
             };
             for _ in 0..rounds {
-                let patience = if tries { Patience::None(thread.clone()) } else { Patience::Endless(thread.clone()) };
+                let patience = if tries {
+                    Patience::None(thread.clone())
+                } else {
+                    Patience::Endless(thread.clone())
+                };
                 let entered = gate.enter(access, patience);
                 assert!(entered || tries);
                 if entered && writes {
@@ -400,7 +470,9 @@ fn passers(threads: &[(bool, Does)]) {
     let own = bodies.next().expect("there are threads");
     let others: Vec<_> = bodies.map(thread::spawn).collect();
     own();
-    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    others
+        .into_iter()
+        .for_each(|other| other.join().expect("no panic"));
     assert!(gate_is_free(&shared.0), "nobody is in");
 }
 
@@ -468,14 +540,32 @@ fn main() {
     let models: [(&str, fn()); 10] = [
         ("a baton is passed", a_baton_is_passed),
         ("a baton is passed again", a_baton_is_passed_again),
-        ("who lives elsewhere is called", who_lives_elsewhere_is_called),
-        ("who lives elsewhere is overtaken", who_lives_elsewhere_is_overtaken),
-        ("who waits in a crowd is overtaken", who_waits_in_a_crowd_is_overtaken),
+        (
+            "who lives elsewhere is called",
+            who_lives_elsewhere_is_called,
+        ),
+        (
+            "who lives elsewhere is overtaken",
+            who_lives_elsewhere_is_overtaken,
+        ),
+        (
+            "who waits in a crowd is overtaken",
+            who_waits_in_a_crowd_is_overtaken,
+        ),
         ("who gives up is passed over", who_gives_up_is_passed_over),
         ("who is called gives up", who_is_called_gives_up),
-        ("readers and a writer take turns", readers_and_a_writer_take_turns),
-        ("writers and a reader take turns", writers_and_a_reader_take_turns),
-        ("a writer that gives up lets readers in", a_writer_that_gives_up_lets_readers_in),
+        (
+            "readers and a writer take turns",
+            readers_and_a_writer_take_turns,
+        ),
+        (
+            "writers and a reader take turns",
+            writers_and_a_reader_take_turns,
+        ),
+        (
+            "a writer that gives up lets readers in",
+            a_writer_that_gives_up_lets_readers_in,
+        ),
     ];
     for (name, model) in models {
         let start = std::time::Instant::now();
@@ -492,5 +582,8 @@ fn main() {
         }
         println!("{name}, weakened: fails, as it must");
     }
-    println!("test result: ok. {} models passed, and failed when weakened", models.len());
+    println!(
+        "test result: ok. {} models passed, and failed when weakened",
+        models.len()
+    );
 }

@@ -1,5 +1,5 @@
-//! `hebra::sync::mpsc`: std's contract, item by item, on green threads and OS threads. What its channels do otherwise is tested where
-//! they come from, in `tests/channel.rs`.
+//! `hebra::sync::mpsc`: std's contract, item by item, on green threads and OS threads. What its
+//! channels do otherwise is tested where they come from, in `tests/channel.rs`.
 
 mod support;
 
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use hebra::sync::Mutex;
 use hebra::sync::mpsc::{
-    Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
-    channel, sync_channel,
+    Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, SyncSender,
+    TryRecvError, TrySendError, channel, sync_channel,
 };
 use hebra::{sim, thread};
 use support::{Place, bounded, on_workers, run_the_others};
@@ -72,9 +72,18 @@ fn messages_stay_when_their_senders_are_gone_and_then_it_ends() {
     sender.send(2).unwrap();
     drop(sender);
     assert_eq!((receiver.recv(), receiver.try_recv()), (Ok(1), Ok(2)));
-    assert_eq!((receiver.recv(), receiver.try_recv()), (Err(RecvError), Err(TryRecvError::Disconnected)));
-    assert_eq!(receiver.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
-    assert_eq!(receiver.recv_deadline(Instant::now() + LONG), Err(RecvTimeoutError::Disconnected));
+    assert_eq!(
+        (receiver.recv(), receiver.try_recv()),
+        (Err(RecvError), Err(TryRecvError::Disconnected))
+    );
+    assert_eq!(
+        receiver.recv_timeout(LONG),
+        Err(RecvTimeoutError::Disconnected)
+    );
+    assert_eq!(
+        receiver.recv_deadline(Instant::now() + LONG),
+        Err(RecvTimeoutError::Disconnected)
+    );
 }
 
 #[test]
@@ -89,7 +98,10 @@ fn messages_to_a_receiver_that_is_gone_come_back_and_those_before_are_dropped() 
     drop(receiver);
     assert_eq!(sender.send(1), Err(SendError(1)));
     assert_eq!(sender.try_send(2), Err(TrySendError::Disconnected(2)));
-    assert_eq!(sender.send_timeout(3, LONG), Err(SendTimeoutError::Disconnected(3)));
+    assert_eq!(
+        sender.send_timeout(3, LONG),
+        Err(SendTimeoutError::Disconnected(3))
+    );
 }
 
 #[test]
@@ -133,12 +145,21 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
             let start = Instant::now();
             assert_eq!(receiver.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
             assert!(start.elapsed() >= SHORT);
-            assert_eq!(receiver.recv_deadline(start), Err(RecvTimeoutError::Timeout));
+            assert_eq!(
+                receiver.recv_deadline(start),
+                Err(RecvTimeoutError::Timeout)
+            );
             sender.send(1).unwrap();
             let start = Instant::now();
-            assert_eq!(sender.send_timeout(2, SHORT), Err(SendTimeoutError::Timeout(2)));
+            assert_eq!(
+                sender.send_timeout(2, SHORT),
+                Err(SendTimeoutError::Timeout(2))
+            );
             assert!(start.elapsed() >= SHORT);
-            assert_eq!(sender.send_deadline(3, start), Err(SendTimeoutError::Timeout(3)));
+            assert_eq!(
+                sender.send_deadline(3, start),
+                Err(SendTimeoutError::Timeout(3))
+            );
             assert_eq!(receiver.recv_timeout(LONG), Ok(1));
             assert_eq!(sender.send_timeout(4, LONG), Ok(()));
             assert_eq!(receiver.recv_deadline(Instant::now() + LONG), Ok(4));
@@ -183,8 +204,8 @@ fn nothing_is_lost_under_any_schedule() {
                     let sender = sender.clone();
                     thread::spawn(move || {
                         for mut message in 0..5 {
-                            while let Err(SendTimeoutError::Timeout(again)) =
-                                sender.send_timeout(message, Duration::from_micros(sim::random() % 20))
+                            while let Err(SendTimeoutError::Timeout(again)) = sender
+                                .send_timeout(message, Duration::from_micros(sim::random() % 20))
                             {
                                 message = again;
                             }
@@ -201,7 +222,9 @@ fn nothing_is_lost_under_any_schedule() {
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             assert_eq!(sum, 30);
         });
     });
@@ -210,7 +233,10 @@ fn nothing_is_lost_under_any_schedule() {
 #[test]
 fn they_print_as_std_does() {
     let ours = (channel::<u8>(), sync_channel::<u8>(1).0);
-    let stds = (std::sync::mpsc::channel::<u8>(), std::sync::mpsc::sync_channel::<u8>(1).0);
+    let stds = (
+        std::sync::mpsc::channel::<u8>(),
+        std::sync::mpsc::sync_channel::<u8>(1).0,
+    );
     assert_eq!(format!("{ours:?}"), format!("{stds:?}"));
 }
 

@@ -66,7 +66,9 @@ fn the_lock_is_handed_over_in_the_order_of_coming() {
             .collect();
         run_the_others();
         drop(guard);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
     });
 }
@@ -87,7 +89,9 @@ fn who_unlocks_and_locks_again_goes_to_the_end_of_the_line() {
         drop(guard);
         assert!(order.try_lock().is_err(), "it is handed over already");
         order.lock().unwrap().push(4);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
     });
 }
@@ -104,7 +108,10 @@ fn in_a_crowd_everybody_gets_a_turn() {
                 for own in &rounds {
                     let (rounds, mutex) = (&rounds, &mutex);
                     s.spawn(move || {
-                        while rounds.iter().any(|rounds| rounds.load(Ordering::Relaxed) < 1_000) {
+                        while rounds
+                            .iter()
+                            .any(|rounds| rounds.load(Ordering::Relaxed) < 1_000)
+                        {
                             let _guard = mutex.lock().unwrap();
                             own.fetch_add(1, Ordering::Relaxed);
                         }
@@ -123,7 +130,12 @@ fn who_has_given_up_is_passed_over() {
         let order = Arc::new(Mutex::new(Vec::new()));
         let guard = order.lock().unwrap();
         let (given_up, waits) = (order.clone(), order.clone());
-        let given_up = thread::spawn(move || given_up.lock_timeout(SHORT).map(|mut order| order.push(1)).is_err());
+        let given_up = thread::spawn(move || {
+            given_up
+                .lock_timeout(SHORT)
+                .map(|mut order| order.push(1))
+                .is_err()
+        });
         let waits = thread::spawn(move || waits.lock().unwrap().push(2));
         assert!(given_up.join().unwrap());
         drop(guard);
@@ -146,8 +158,14 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
             } else {
                 wait_until(|| held.load(Ordering::SeqCst));
                 let start = Instant::now();
-                assert!(matches!(mutex.lock_timeout(SHORT), Err(TryLockError::WouldBlock)));
-                assert!(matches!(mutex.lock_deadline(start), Err(TryLockError::WouldBlock)));
+                assert!(matches!(
+                    mutex.lock_timeout(SHORT),
+                    Err(TryLockError::WouldBlock)
+                ));
+                assert!(matches!(
+                    mutex.lock_deadline(start),
+                    Err(TryLockError::WouldBlock)
+                ));
                 assert!(start.elapsed() >= SHORT);
                 tried.store(true, Ordering::SeqCst);
                 drop(mutex.lock_timeout(LONG).unwrap());
@@ -237,7 +255,11 @@ fn a_cancelled_waiter_does_not_get_the_lock_and_the_next_one_does() {
 #[test]
 fn who_is_cancelled_on_its_way_to_a_lock_that_another_os_thread_has_left_sees_to_the_next() {
     let mutex = Arc::new(Mutex::new(0));
-    let (held, go, gone) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    let (held, go, gone) = (
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+    );
     std::thread::scope(|s| {
         s.spawn(|| {
             let guard = mutex.lock().unwrap();
@@ -320,7 +342,10 @@ fn a_destructor_of_a_cancelled_thread_waits_for_a_lock_but_not_with_a_time_out()
         let theirs = mutex.clone();
         let cancelled = thread::spawn(move || {
             let _end = AtEnd(|| {
-                assert!(matches!(theirs.lock_timeout(LONG), Err(TryLockError::WouldBlock)));
+                assert!(matches!(
+                    theirs.lock_timeout(LONG),
+                    Err(TryLockError::WouldBlock)
+                ));
                 theirs.lock().unwrap().push("cancelled");
             });
             thread::sleep(LONG);
@@ -370,7 +395,10 @@ fn a_panic_of_the_holder_poisons_until_that_is_cleared() {
                     Err(TryLockError::Poisoned(poisoned)) => assert_eq!(**poisoned.get_ref(), 2),
                     _ => panic!("it is poisoned, not held"),
                 };
-                assert!(matches!(mutex.lock_timeout(SHORT), Err(TryLockError::Poisoned(_))));
+                assert!(matches!(
+                    mutex.lock_timeout(SHORT),
+                    Err(TryLockError::Poisoned(_))
+                ));
             });
             assert_eq!(*mutex.get_mut().unwrap_err().into_inner(), 2);
             mutex.clear_poison();
@@ -451,8 +479,14 @@ fn it_prints_as_std_does() {
         let stds = std::sync::Mutex::new(5);
         assert_eq!(format!("{ours:?}"), format!("{stds:?}"));
         let guards = (ours.lock().unwrap(), stds.lock().unwrap());
-        assert_eq!(format!("{ours:?}"), "Mutex { data: <locked>, poisoned: false, .. }");
-        assert_eq!(format!("{:?} {}", guards.0, guards.0), format!("{:?} {}", guards.1, guards.1));
+        assert_eq!(
+            format!("{ours:?}"),
+            "Mutex { data: <locked>, poisoned: false, .. }"
+        );
+        assert_eq!(
+            format!("{:?} {}", guards.0, guards.0),
+            format!("{:?} {}", guards.1, guards.1)
+        );
         drop(guards);
         let poisons = catch_unwind(|| {
             let _guards = (ours.lock(), stds.lock());

@@ -76,11 +76,16 @@ fn those_who_wait_are_told_of_the_panic_and_the_force_among_them_runs() {
                     panic!("while they wait")
                 });
             });
-            let poisoned = [spawn(|once| once.call_once(|| unreachable!())), spawn(|once| once.wait())];
+            let poisoned = [
+                spawn(|once| once.call_once(|| unreachable!())),
+                spawn(|once| once.wait()),
+            ];
             let patient = spawn(|once| once.wait_force());
             let forced = spawn(|once| once.call_once_force(|state| assert!(state.is_poisoned())));
             assert!(runs.join().is_err());
-            poisoned.into_iter().for_each(|thread| assert!(thread.join().is_err()));
+            poisoned
+                .into_iter()
+                .for_each(|thread| assert!(thread.join().is_err()));
             forced.join().unwrap();
             patient.join().unwrap();
         });
@@ -114,7 +119,8 @@ fn who_is_cancelled_while_it_waits_for_another_closure_leaves_that_alone() {
     on_workers(1, || {
         let (once, go) = (Arc::new(Once::new()), Arc::new(AtomicBool::new(false)));
         let (theirs, waits, gone) = (once.clone(), once.clone(), go.clone());
-        let runs = thread::spawn(move || theirs.call_once(|| wait_until(|| gone.load(Ordering::Relaxed))));
+        let runs =
+            thread::spawn(move || theirs.call_once(|| wait_until(|| gone.load(Ordering::Relaxed))));
         let waits = thread::spawn(move || waits.call_once(|| unreachable!()));
         run_the_others();
         waits.cancel();
@@ -291,7 +297,10 @@ fn they_print_as_std_does() {
     assert_eq!(format!("{ours:?}"), format!("{stds:?}"));
     assert_eq!(*ours, *stds);
     assert_eq!(format!("{ours:?}"), format!("{stds:?}"));
-    assert_eq!(format!("{:?}", Once::new()), format!("{:?}", std::sync::Once::new()));
+    assert_eq!(
+        format!("{:?}", Once::new()),
+        format!("{:?}", std::sync::Once::new())
+    );
 }
 
 #[test]

@@ -24,7 +24,11 @@ fn the_message_comes_whoever_is_first() {
                 if (me == 0) == sender_first {
                     ends.0.lock().unwrap().take().unwrap().send(7).unwrap();
                 } else {
-                    assert_eq!(ends.1.lock().unwrap().take().unwrap().recv(), Ok(7), "{place:?}");
+                    assert_eq!(
+                        ends.1.lock().unwrap().take().unwrap().recv(),
+                        Ok(7),
+                        "{place:?}"
+                    );
                 }
             });
         }
@@ -45,7 +49,10 @@ fn a_sender_that_is_dropped_ends_the_wait() {
         let ends = (Mutex::new(Some(sender)), Mutex::new(Some(receiver)));
         place.run(2, |me| {
             if me == 0 {
-                assert_eq!(ends.1.lock().unwrap().take().unwrap().recv(), Err(RecvError));
+                assert_eq!(
+                    ends.1.lock().unwrap().take().unwrap().recv(),
+                    Err(RecvError)
+                );
             } else {
                 thread::yield_now();
                 drop(ends.0.lock().unwrap().take());
@@ -54,10 +61,16 @@ fn a_sender_that_is_dropped_ends_the_wait() {
     }
     let (sender, receiver) = oneshot::channel::<()>();
     drop(sender);
-    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
+    assert!(matches!(
+        receiver.try_recv(),
+        Err(TryRecvError::Disconnected)
+    ));
     let (sender, receiver) = oneshot::channel::<()>();
     drop(sender);
-    assert!(matches!(receiver.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected)));
+    assert!(matches!(
+        receiver.recv_timeout(LONG),
+        Err(RecvTimeoutError::Disconnected)
+    ));
 }
 
 #[test]
@@ -78,13 +91,21 @@ fn trying_and_timing_out_give_the_receiver_back() {
     for place in [Place::OneWorker, Place::OsThreads] {
         place.run(1, |_| {
             let (sender, receiver) = oneshot::channel();
-            let Err(TryRecvError::Empty(receiver)) = receiver.try_recv() else { panic!("it is empty") };
+            let Err(TryRecvError::Empty(receiver)) = receiver.try_recv() else {
+                panic!("it is empty")
+            };
             let start = Instant::now();
-            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_timeout(SHORT) else { panic!("it is empty") };
+            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_timeout(SHORT) else {
+                panic!("it is empty")
+            };
             assert!(start.elapsed() >= SHORT);
-            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_deadline(start) else { panic!("it is empty") };
+            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_deadline(start) else {
+                panic!("it is empty")
+            };
             sender.send(1).unwrap();
-            let Ok(1) = receiver.try_recv() else { panic!("it is there") };
+            let Ok(1) = receiver.try_recv() else {
+                panic!("it is there")
+            };
         });
     }
     let (sender, receiver) = oneshot::channel();
@@ -95,8 +116,10 @@ fn trying_and_timing_out_give_the_receiver_back() {
 #[test]
 fn time_outs_race_with_sending_and_no_message_is_lost() {
     for place in Place::ALL {
-        let channels: Vec<_> =
-            (0..300).map(|_| oneshot::channel()).map(|(s, r)| (Mutex::new(Some(s)), Mutex::new(Some(r)))).collect();
+        let channels: Vec<_> = (0..300)
+            .map(|_| oneshot::channel())
+            .map(|(s, r)| (Mutex::new(Some(s)), Mutex::new(Some(r))))
+            .collect();
         place.run(2, |me| {
             for (n, (sender, receiver)) in channels.iter().enumerate() {
                 if me == 0 {
@@ -122,7 +145,9 @@ fn a_cancelled_receiver_is_gone_and_in_a_destructor_it_fails_at_once() {
     impl Drop for Receives {
         fn drop(&mut self) {
             let receiver = self.0.take().unwrap();
-            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_timeout(LONG) else { panic!("it does not wait") };
+            let Err(RecvTimeoutError::Timeout(receiver)) = receiver.recv_timeout(LONG) else {
+                panic!("it does not wait")
+            };
             assert_eq!(receiver.recv(), Err(RecvError));
         }
     }
@@ -160,12 +185,24 @@ fn a_message_that_was_sent_before_the_cancellation_is_received() {
 #[test]
 fn errors_print_and_convert() {
     let (sender, receiver) = oneshot::channel::<u8>();
-    assert_eq!(format!("{sender:?} {receiver:?}"), "Sender { .. } Receiver { .. }");
+    assert_eq!(
+        format!("{sender:?} {receiver:?}"),
+        "Sender { .. } Receiver { .. }"
+    );
     let empty = receiver.try_recv().unwrap_err();
-    assert_eq!(format!("{empty:?}: {empty}"), "Empty(..): receiving on an empty oneshot channel");
+    assert_eq!(
+        format!("{empty:?}: {empty}"),
+        "Empty(..): receiving on an empty oneshot channel"
+    );
     let gone: RecvTimeoutError<u8> = RecvError.into();
-    assert_eq!(format!("{gone:?}: {gone}"), "Disconnected: receiving on a closed oneshot channel");
-    assert!(matches!(TryRecvError::<u8>::from(RecvError), TryRecvError::Disconnected));
+    assert_eq!(
+        format!("{gone:?}: {gone}"),
+        "Disconnected: receiving on a closed oneshot channel"
+    );
+    assert!(matches!(
+        TryRecvError::<u8>::from(RecvError),
+        TryRecvError::Disconnected
+    ));
     fn all<T: Send + Sync>() {}
     all::<oneshot::Sender<u8>>();
     all::<oneshot::Receiver<u8>>();

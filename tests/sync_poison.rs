@@ -1,4 +1,5 @@
-//! Poisoning and the panic count, while a neighbour on the same worker is parked in the middle of its unwinding.
+//! Poisoning and the panic count, while a neighbour on the same worker is parked in the middle of
+//! its unwinding.
 
 mod support;
 
@@ -45,7 +46,10 @@ struct Unwinder {
 impl Unwinder {
     fn start(cause: Cause) -> Unwinder {
         let (stands, go_on) = (Arc::new(Event::new()), Arc::new(Event::new()));
-        let bomb = Stands { stands: stands.clone(), go_on: go_on.clone() };
+        let bomb = Stands {
+            stands: stands.clone(),
+            go_on: go_on.clone(),
+        };
         let thread = thread::spawn_local(move || {
             let _bomb = bomb;
             match cause {
@@ -210,7 +214,13 @@ fn the_unwinder_poisons_what_it_holds_itself_if_it_panics_and_only_then() {
             on_workers(1, || {
                 let mutex = Arc::new(Mutex::new(()));
                 let (stands, go_on) = (Arc::new(Event::new()), Arc::new(Event::new()));
-                let (theirs, bomb) = (mutex.clone(), Stands { stands: stands.clone(), go_on: go_on.clone() });
+                let (theirs, bomb) = (
+                    mutex.clone(),
+                    Stands {
+                        stands: stands.clone(),
+                        go_on: go_on.clone(),
+                    },
+                );
                 let unwinder = thread::spawn_local(move || {
                     // Dropped after the other, and so after the thread has stood still.
                     let _guard = theirs.lock().unwrap();
@@ -225,7 +235,11 @@ fn the_unwinder_poisons_what_it_holds_itself_if_it_panics_and_only_then() {
                 stands.wait();
                 go_on.set();
                 assert!(unwinder.join().is_err());
-                assert_eq!(mutex.is_poisoned(), matches!(cause, Cause::Panic), "{cause:?}");
+                assert_eq!(
+                    mutex.is_poisoned(),
+                    matches!(cause, Cause::Panic),
+                    "{cause:?}"
+                );
             });
         }
     });
@@ -253,7 +267,10 @@ fn many_unwind_at_a_time_and_one_inside_of_another() {
                 let threads: Vec<_> = (0..5)
                     .map(|_| {
                         let stands = Arc::new(Event::new());
-                        let bomb = Nested(Some(Stands { stands: stands.clone(), go_on: go_on.clone() }));
+                        let bomb = Nested(Some(Stands {
+                            stands: stands.clone(),
+                            go_on: go_on.clone(),
+                        }));
                         let thread = thread::spawn_local(move || {
                             let _bomb = bomb;
                             panic!("the first");
@@ -297,7 +314,9 @@ fn on_two_workers_each_thread_knows_of_its_own_panics_only() {
                     })
                 })
                 .collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
         });
     });
 }

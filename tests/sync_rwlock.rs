@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hebra::sync::{Event, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use hebra::sync::{
+    Event, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 use hebra::thread;
 use support::{Place, on_workers, quietly, run_the_others, wait_until};
 
@@ -41,7 +43,9 @@ fn one_writer_or_many_readers_are_inside() {
                 }
             }
         });
-        let writes = (0..8).flat_map(|me| (0..400).filter(move |round| (round + me) % 3 == 0)).count();
+        let writes = (0..8)
+            .flat_map(|me| (0..400).filter(move |round| (round + me) % 3 == 0))
+            .count();
         assert_eq!(lock.into_inner().unwrap(), writes, "{place:?}");
     }
 }
@@ -61,7 +65,8 @@ fn readers_share_and_a_writer_does_not() {
     assert_eq!(*lock.try_read().unwrap(), 2);
 }
 
-/// What threads do with a lock, in the order in which they come, and the order in which they get in.
+/// What threads do with a lock, in the order in which they come, and the order in which they get
+/// in.
 fn order(coming: &[char]) -> String {
     on_workers(1, || {
         let lock = Arc::new(RwLock::new(()));
@@ -72,7 +77,11 @@ fn order(coming: &[char]) -> String {
             .map(|&access| {
                 let (lock, order) = (lock.clone(), order.clone());
                 thread::spawn(move || {
-                    let guards = if access == 'w' { (None, Some(lock.write())) } else { (Some(lock.read()), None) };
+                    let guards = if access == 'w' {
+                        (None, Some(lock.write()))
+                    } else {
+                        (Some(lock.read()), None)
+                    };
                     order.lock().unwrap().push(access);
                     thread::yield_now();
                     order.lock().unwrap().push('.');
@@ -82,14 +91,19 @@ fn order(coming: &[char]) -> String {
             .collect();
         run_the_others();
         drop(guard);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         order.lock().unwrap().clone()
     })
 }
 
 #[test]
 fn who_waits_gets_in_in_turn_and_readers_that_stand_together_together() {
-    assert_eq!(order(&['r', 'r', 'w', 'r', 'w', 'w', 'r', 'r', 'r']), "rr..w.r.w.w.rrr...");
+    assert_eq!(
+        order(&['r', 'r', 'w', 'r', 'w', 'w', 'r', 'r', 'r']),
+        "rr..w.r.w.w.rrr..."
+    );
 }
 
 #[test]
@@ -140,11 +154,23 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
             } else {
                 wait_until(|| held.load(Ordering::SeqCst));
                 let start = Instant::now();
-                assert!(matches!(lock.read_timeout(SHORT), Err(TryLockError::WouldBlock)));
-                assert!(matches!(lock.write_timeout(SHORT), Err(TryLockError::WouldBlock)));
+                assert!(matches!(
+                    lock.read_timeout(SHORT),
+                    Err(TryLockError::WouldBlock)
+                ));
+                assert!(matches!(
+                    lock.write_timeout(SHORT),
+                    Err(TryLockError::WouldBlock)
+                ));
                 assert!(start.elapsed() >= 2 * SHORT);
-                assert!(matches!(lock.read_deadline(start), Err(TryLockError::WouldBlock)));
-                assert!(matches!(lock.write_deadline(start), Err(TryLockError::WouldBlock)));
+                assert!(matches!(
+                    lock.read_deadline(start),
+                    Err(TryLockError::WouldBlock)
+                ));
+                assert!(matches!(
+                    lock.write_deadline(start),
+                    Err(TryLockError::WouldBlock)
+                ));
                 tried.store(true, Ordering::SeqCst);
                 drop(lock.read_timeout(LONG).unwrap());
                 drop(lock.write_timeout(LONG).unwrap());
@@ -179,7 +205,11 @@ fn time_outs_and_hand_overs_race_without_losing_the_lock() {
                 }
             }
         });
-        assert_eq!(*lock.try_write().unwrap(), written.into_inner(), "{place:?}");
+        assert_eq!(
+            *lock.try_write().unwrap(),
+            written.into_inner(),
+            "{place:?}"
+        );
     }
 }
 
@@ -194,7 +224,11 @@ fn cancellations_and_hand_overs_race_without_losing_the_lock() {
                         let lock = lock.clone();
                         thread::spawn(move || {
                             loop {
-                                let guards = if me % 2 == 0 { (Some(lock.read()), None) } else { (None, Some(lock.write())) };
+                                let guards = if me % 2 == 0 {
+                                    (Some(lock.read()), None)
+                                } else {
+                                    (None, Some(lock.write()))
+                                };
                                 thread::yield_now();
                                 drop(guards);
                             }
@@ -260,8 +294,14 @@ fn a_panic_of_a_writer_poisons_and_that_of_a_reader_does_not() {
         assert_eq!(*lock.write().unwrap_err().into_inner(), 2);
         assert!(matches!(lock.try_read(), Err(TryLockError::Poisoned(_))));
         assert!(matches!(lock.try_write(), Err(TryLockError::Poisoned(_))));
-        assert!(matches!(lock.read_timeout(SHORT), Err(TryLockError::Poisoned(_))));
-        assert!(matches!(lock.write_timeout(SHORT), Err(TryLockError::Poisoned(_))));
+        assert!(matches!(
+            lock.read_timeout(SHORT),
+            Err(TryLockError::Poisoned(_))
+        ));
+        assert!(matches!(
+            lock.write_timeout(SHORT),
+            Err(TryLockError::Poisoned(_))
+        ));
         assert_eq!(*lock.get_mut().unwrap_err().into_inner(), 2);
         lock.clear_poison();
         assert_eq!(*lock.read().unwrap(), 2);
@@ -300,11 +340,20 @@ fn it_prints_as_std_does() {
     let (ours, stds) = (RwLock::new(5), std::sync::RwLock::new(5));
     assert_eq!(format!("{ours:?}"), format!("{stds:?}"));
     let guards = (ours.read().unwrap(), stds.read().unwrap());
-    assert_eq!(format!("{ours:?} {:?} {}", guards.0, guards.0), format!("{stds:?} {:?} {}", guards.1, guards.1));
+    assert_eq!(
+        format!("{ours:?} {:?} {}", guards.0, guards.0),
+        format!("{stds:?} {:?} {}", guards.1, guards.1)
+    );
     drop(guards);
     let guards = (ours.write().unwrap(), stds.write().unwrap());
-    assert_eq!(format!("{:?} {}", guards.0, guards.0), format!("{:?} {}", guards.1, guards.1));
-    assert_eq!(format!("{ours:?}"), "RwLock { data: <locked>, poisoned: false, .. }");
+    assert_eq!(
+        format!("{:?} {}", guards.0, guards.0),
+        format!("{:?} {}", guards.1, guards.1)
+    );
+    assert_eq!(
+        format!("{ours:?}"),
+        "RwLock { data: <locked>, poisoned: false, .. }"
+    );
 }
 
 #[test]

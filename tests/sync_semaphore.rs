@@ -20,7 +20,10 @@ fn no_more_than_there_are_permits_for_are_inside() {
         place.run(8, |me| {
             for round in 0..200 {
                 let permit = permits.acquire_many(1 + (me + round) % 3).unwrap();
-                most.fetch_max(inside.fetch_add(permit.count(), Ordering::Relaxed) + permit.count(), Ordering::Relaxed);
+                most.fetch_max(
+                    inside.fetch_add(permit.count(), Ordering::Relaxed) + permit.count(),
+                    Ordering::Relaxed,
+                );
                 if round % 4 == 0 {
                     thread::yield_now();
                 }
@@ -38,11 +41,18 @@ fn trying_succeeds_if_there_are_permits_and_nobody_waits() {
         let permits = Arc::new(Semaphore::new(3));
         let two = permits.try_acquire_many(2).unwrap();
         assert_eq!((two.count(), permits.available()), (2, 1));
-        assert_eq!(permits.try_acquire_many(2).unwrap_err(), TryAcquireError::NoPermits);
+        assert_eq!(
+            permits.try_acquire_many(2).unwrap_err(),
+            TryAcquireError::NoPermits
+        );
         let theirs = permits.clone();
         let waits = thread::spawn(move || theirs.acquire_many(3).map(|permit| permit.count()));
         run_the_others();
-        assert_eq!(permits.try_acquire().unwrap_err(), TryAcquireError::NoPermits, "another waits for it");
+        assert_eq!(
+            permits.try_acquire().unwrap_err(),
+            TryAcquireError::NoPermits,
+            "another waits for it"
+        );
         drop(two);
         assert_eq!(waits.join().unwrap(), Ok(3));
         assert_eq!(permits.try_acquire().unwrap().count(), 1);
@@ -66,13 +76,23 @@ fn they_are_served_in_turn_however_many_they_want() {
             })
             .collect();
         run_the_others();
-        let expected: [&[usize]; 7] = [&[], &[2], &[2, 1], &[2, 1], &[2, 1], &[2, 1, 3], &[2, 1, 3, 1]];
+        let expected: [&[usize]; 7] = [
+            &[],
+            &[2],
+            &[2, 1],
+            &[2, 1],
+            &[2, 1],
+            &[2, 1, 3],
+            &[2, 1, 3, 1],
+        ];
         for served in expected {
             permits.release(1);
             run_the_others();
             assert_eq!(*order.lock().unwrap(), served);
         }
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(permits.available(), 0);
     });
 }
@@ -84,14 +104,29 @@ fn a_time_out_ends_the_wait_and_not_before_its_time() {
         place.run(2, |me| {
             if me == 0 {
                 let start = Instant::now();
-                assert_eq!(permits.acquire_timeout(SHORT).unwrap_err(), AcquireTimeoutError::Timeout);
+                assert_eq!(
+                    permits.acquire_timeout(SHORT).unwrap_err(),
+                    AcquireTimeoutError::Timeout
+                );
                 assert!(start.elapsed() >= SHORT);
-                assert_eq!(permits.acquire_deadline(start).unwrap_err(), AcquireTimeoutError::Timeout);
-                assert_eq!(permits.acquire_many_timeout(2, SHORT).unwrap_err(), AcquireTimeoutError::Timeout);
-                assert_eq!(permits.acquire_many_deadline(2, start).unwrap_err(), AcquireTimeoutError::Timeout);
+                assert_eq!(
+                    permits.acquire_deadline(start).unwrap_err(),
+                    AcquireTimeoutError::Timeout
+                );
+                assert_eq!(
+                    permits.acquire_many_timeout(2, SHORT).unwrap_err(),
+                    AcquireTimeoutError::Timeout
+                );
+                assert_eq!(
+                    permits.acquire_many_deadline(2, start).unwrap_err(),
+                    AcquireTimeoutError::Timeout
+                );
                 tried.store(true, Ordering::SeqCst);
                 permits.acquire_timeout(LONG).unwrap().forget();
-                permits.acquire_many_deadline(2, Instant::now() + LONG).unwrap().forget();
+                permits
+                    .acquire_many_deadline(2, Instant::now() + LONG)
+                    .unwrap()
+                    .forget();
             } else {
                 wait_until(|| tried.load(Ordering::SeqCst));
                 permits.release(1);
@@ -177,7 +212,9 @@ fn cancellations_race_with_releases_and_no_permit_is_lost() {
                     .collect();
                 (0..round).for_each(|_| thread::yield_now());
                 threads.iter().rev().for_each(|thread| thread.cancel());
-                threads.into_iter().for_each(|thread| assert!(thread.join().is_err()));
+                threads
+                    .into_iter()
+                    .for_each(|thread| assert!(thread.join().is_err()));
                 assert_eq!(permits.available(), 2);
             }
         });
@@ -197,7 +234,10 @@ fn closing_refuses_those_who_wait_and_those_who_come() {
             } else {
                 waiting.fetch_add(1, Ordering::SeqCst);
                 if me == 1 {
-                    assert_eq!(permits.acquire_timeout(LONG).unwrap_err(), AcquireTimeoutError::Closed);
+                    assert_eq!(
+                        permits.acquire_timeout(LONG).unwrap_err(),
+                        AcquireTimeoutError::Closed
+                    );
                 } else {
                     permits.acquire().unwrap_err();
                 }
@@ -206,7 +246,10 @@ fn closing_refuses_those_who_wait_and_those_who_come() {
             }
         });
         permits.release(1);
-        assert_eq!(permits.try_acquire_many(0).unwrap_err(), TryAcquireError::Closed);
+        assert_eq!(
+            permits.try_acquire_many(0).unwrap_err(),
+            TryAcquireError::Closed
+        );
         assert_eq!(permits.available(), 1);
     }
 }
@@ -234,7 +277,10 @@ fn an_owned_permit_goes_into_a_thread() {
     on_workers(2, || {
         let permits = Arc::new(Semaphore::new(2));
         let permit = permits.acquire_owned(2).unwrap();
-        assert_eq!(permits.try_acquire_owned(1).unwrap_err(), TryAcquireError::NoPermits);
+        assert_eq!(
+            permits.try_acquire_owned(1).unwrap_err(),
+            TryAcquireError::NoPermits
+        );
         let thread = thread::spawn(move || permit.count());
         assert_eq!(thread.join().unwrap(), 2);
         permits.try_acquire_owned(1).unwrap().forget();
@@ -245,9 +291,15 @@ fn an_owned_permit_goes_into_a_thread() {
 #[test]
 fn errors_say_what_is_wrong() {
     let permits = Semaphore::new(0);
-    assert_eq!(permits.try_acquire().unwrap_err().to_string(), "there are not enough permits");
+    assert_eq!(
+        permits.try_acquire().unwrap_err().to_string(),
+        "there are not enough permits"
+    );
     permits.close();
-    assert_eq!(permits.acquire().unwrap_err().to_string(), "the semaphore is closed");
+    assert_eq!(
+        permits.acquire().unwrap_err().to_string(),
+        "the semaphore is closed"
+    );
     assert_eq!(format!("{permits:?}"), "Semaphore { available: 0, .. }");
 }
 
@@ -255,7 +307,10 @@ fn errors_say_what_is_wrong() {
 fn a_group_is_waited_for_until_the_last_share_is_dropped() {
     for place in Place::ALL {
         let group = WaitGroup::new();
-        let (done, shares) = (AtomicUsize::new(0), Mutex::new((0..4).map(|_| group.clone()).collect::<Vec<_>>()));
+        let (done, shares) = (
+            AtomicUsize::new(0),
+            Mutex::new((0..4).map(|_| group.clone()).collect::<Vec<_>>()),
+        );
         let waits = Mutex::new(Some(group));
         place.run(5, |me| {
             if me == 0 {

@@ -1,4 +1,5 @@
-//! `hebra::sync` under a thousand simulated schedules; with everybody cancelled at any point; and what its deadlocks look like.
+//! `hebra::sync` under a thousand simulated schedules; with everybody cancelled at any point; and
+//! what its deadlocks look like.
 
 mod support;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hebra::sync::{
-    Barrier, Condvar, Event, LazyLock, Mutex, Once, OnceLock, RwLock, Semaphore, TryLockError, WaitGroup, oneshot,
+    Barrier, Condvar, Event, LazyLock, Mutex, Once, OnceLock, RwLock, Semaphore, TryLockError,
+    WaitGroup, oneshot,
 };
 use hebra::{sim, thread};
 use support::{bounded, quietly};
@@ -31,7 +33,12 @@ fn moment() -> Duration {
 }
 
 /// Runs `threads` threads under each seed, each with its number, and `check` when they have ended.
-fn simulate<S: 'static>(new: impl Fn() -> S, threads: usize, body: fn(&S, usize), check: impl Fn(&S)) {
+fn simulate<S: 'static>(
+    new: impl Fn() -> S,
+    threads: usize,
+    body: fn(&S, usize),
+    check: impl Fn(&S),
+) {
     bounded(|| {
         sim::check(SEEDS, || {
             let shared = Rc::new(new());
@@ -40,15 +47,23 @@ fn simulate<S: 'static>(new: impl Fn() -> S, threads: usize, body: fn(&S, usize)
                 thread::spawn_local(move || body(&shared, n))
             };
             let threads: Vec<_> = (0..threads).map(spawn).collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             check(&shared);
         });
     });
 }
 
-/// Runs `threads` threads under each seed, cancels each after a while, and sees that `check` holds when they have ended. `body` may run
-/// for ever, if it sleeps: time passes only when everybody waits.
-fn cancel_anywhere<S: 'static>(new: impl Fn() -> S, threads: usize, body: fn(&S, usize), check: impl Fn(&S)) {
+/// Runs `threads` threads under each seed, cancels each after a while, and sees that `check` holds
+/// when they have ended. `body` may run for ever, if it sleeps: time passes only when everybody
+/// waits.
+fn cancel_anywhere<S: 'static>(
+    new: impl Fn() -> S,
+    threads: usize,
+    body: fn(&S, usize),
+    check: impl Fn(&S),
+) {
     bounded(|| {
         sim::check(SEEDS, || {
             let shared = Rc::new(new());
@@ -63,7 +78,9 @@ fn cancel_anywhere<S: 'static>(new: impl Fn() -> S, threads: usize, body: fn(&S,
             }
             for thread in threads {
                 let ended = thread.join();
-                assert!(ended.is_ok() || ended.is_err_and(|payload| payload.is::<thread::Cancelled>()));
+                assert!(
+                    ended.is_ok() || ended.is_err_and(|payload| payload.is::<thread::Cancelled>())
+                );
             }
             check(&shared);
         });
@@ -136,7 +153,11 @@ fn a_mutex_lets_one_in_and_is_free_in_the_end() {
 fn read_and_write((lock, readers, writers): &(RwLock<usize>, Inside, Inside), me: usize) {
     for round in 0..6 {
         if (me + round).is_multiple_of(2) {
-            let guard = if round % 3 == 0 { lock.read_timeout(moment()).ok() } else { lock.read().ok() };
+            let guard = if round % 3 == 0 {
+                lock.read_timeout(moment()).ok()
+            } else {
+                lock.read().ok()
+            };
             if let Some(guard) = guard {
                 let _inside = readers.enter(1);
                 let before = *guard;
@@ -144,7 +165,11 @@ fn read_and_write((lock, readers, writers): &(RwLock<usize>, Inside, Inside), me
                 assert_eq!((*guard, writers.now.get()), (before, 0));
             }
         } else {
-            let guard = if round % 3 == 0 { lock.write_timeout(moment()).ok() } else { lock.write().ok() };
+            let guard = if round % 3 == 0 {
+                lock.write_timeout(moment()).ok()
+            } else {
+                lock.write().ok()
+            };
             if let Some(mut guard) = guard {
                 let _inside = writers.enter(1);
                 *guard += 1;
@@ -179,7 +204,10 @@ fn no_notification_of_a_condition_variable_is_lost() {
         goods: Mutex<usize>,
         changed: Condvar,
     }
-    let new = || Shop { goods: Mutex::new(0), changed: Condvar::new() };
+    let new = || Shop {
+        goods: Mutex::new(0),
+        changed: Condvar::new(),
+    };
     let body = |shop: &Shop, me: usize| {
         for round in 0..5 {
             if me.is_multiple_of(2) {
@@ -198,8 +226,11 @@ fn no_notification_of_a_condition_variable_is_lost() {
             *goods -= 1;
         }
     };
-    simulate(new, 6, body, |shop| assert_eq!(*shop.goods.lock().unwrap(), 0));
-    // The waiting ones are cancelled one after the other; whatever is notified meets somebody who is still there.
+    simulate(new, 6, body, |shop| {
+        assert_eq!(*shop.goods.lock().unwrap(), 0)
+    });
+    // The waiting ones are cancelled one after the other; whatever is notified meets somebody who
+    // is still there.
     let body = |shop: &Shop, me: usize| {
         if me == 0 {
             // Cancelled first of all, with everything that it has not brought.
@@ -210,7 +241,10 @@ fn no_notification_of_a_condition_variable_is_lost() {
             }
         }
         loop {
-            let mut goods = shop.changed.wait_while(shop.goods.lock().unwrap(), |goods| *goods == 0).unwrap();
+            let mut goods = shop
+                .changed
+                .wait_while(shop.goods.lock().unwrap(), |goods| *goods == 0)
+                .unwrap();
             *goods -= 1;
         }
     };
@@ -224,7 +258,8 @@ fn no_notification_of_a_condition_variable_is_lost() {
 fn who_is_cancelled_or_times_out_takes_no_notification_from_those_who_wait() {
     bounded(|| {
         sim::check(SEEDS, || {
-            // So many notifications as threads that are neither cancelled nor timed: all of them get one.
+            // So many notifications as threads that are neither cancelled nor timed: all of them
+            // get one.
             let state = Arc::new((Mutex::new(0), Condvar::new(), Mutex::new(0)));
             let spawn = |kind: usize| {
                 let state = state.clone();
@@ -233,7 +268,10 @@ fn who_is_cancelled_or_times_out_takes_no_notification_from_those_who_wait() {
                     let mut guard = waiting.lock().unwrap();
                     *guard += 1;
                     let (guard, got) = match kind {
-                        0 => changed.wait_timeout(guard, moment()).map(|(guard, result)| (guard, !result.timed_out())).unwrap(),
+                        0 => changed
+                            .wait_timeout(guard, moment())
+                            .map(|(guard, result)| (guard, !result.timed_out()))
+                            .unwrap(),
                         _ => (changed.wait(guard).unwrap(), true),
                     };
                     drop(guard);
@@ -254,10 +292,16 @@ fn who_is_cancelled_or_times_out_takes_no_notification_from_those_who_wait() {
                 state.1.notify_one();
                 notified += 1;
                 dawdle();
-                assert!(notified < 10_000, "a notification for {notified} has met nobody");
+                assert!(
+                    notified < 10_000,
+                    "a notification for {notified} has met nobody"
+                );
                 thread::yield_now();
             }
-            timed.into_iter().chain(waits).for_each(|thread| thread.join().unwrap());
+            timed
+                .into_iter()
+                .chain(waits)
+                .for_each(|thread| thread.join().unwrap());
             cancelled.into_iter().for_each(|thread| drop(thread.join()));
             assert!(*state.2.lock().unwrap() >= 3);
         });
@@ -280,7 +324,9 @@ fn a_barrier_lets_as_many_pass_as_it_holds() {
             }
         }
     };
-    let check = |(_, passed, leaders): &(Barrier, Cell<usize>, Cell<usize>)| assert_eq!(passed.get(), 3 * leaders.get());
+    let check = |(_, passed, leaders): &(Barrier, Cell<usize>, Cell<usize>)| {
+        assert_eq!(passed.get(), 3 * leaders.get())
+    };
     simulate(new, 5, body, check);
     let body = |(barrier, passed, leaders): &(Barrier, Cell<usize>, Cell<usize>), _: usize| {
         loop {
@@ -291,7 +337,9 @@ fn a_barrier_lets_as_many_pass_as_it_holds() {
         }
     };
     // Who was cancelled when it was counted already has passed without saying so.
-    cancel_anywhere(new, 5, body, |(_, passed, leaders)| assert!(passed.get() <= 3 * leaders.get() + 2));
+    cancel_anywhere(new, 5, body, |(_, passed, leaders)| {
+        assert!(passed.get() <= 3 * leaders.get() + 2)
+    });
 }
 
 #[test]
@@ -399,7 +447,12 @@ fn events_groups_and_one_shots_wake_whom_they_should() {
     let new = || {
         let (senders, receivers) = (0..2).map(|_| oneshot::channel()).unzip();
         let group = Mutex::new(Some(WaitGroup::new()));
-        All { event: Event::new(), group, senders: Mutex::new(senders), receivers: Mutex::new(receivers) }
+        All {
+            event: Event::new(),
+            group,
+            senders: Mutex::new(senders),
+            receivers: Mutex::new(receivers),
+        }
     };
     let body = |all: &All, me: usize| {
         dawdle();
@@ -408,7 +461,9 @@ fn events_groups_and_one_shots_wake_whom_they_should() {
             let receiver = all.receivers.lock().unwrap().pop().unwrap();
             match receiver.recv_timeout(moment()) {
                 Ok(message) => assert!(message >= 2),
-                Err(oneshot::RecvTimeoutError::Timeout(receiver)) => assert!(receiver.recv().unwrap() >= 2),
+                Err(oneshot::RecvTimeoutError::Timeout(receiver)) => {
+                    assert!(receiver.recv().unwrap() >= 2)
+                }
                 Err(oneshot::RecvTimeoutError::Disconnected) => unreachable!("it sends"),
             }
             all.event.wait();
@@ -435,7 +490,10 @@ fn deadlock(f: impl Fn()) -> String {
 }
 
 fn spawn_named(name: &str, f: impl FnOnce() + 'static) {
-    thread::Builder::new().name(name.into()).spawn_local(f).unwrap();
+    thread::Builder::new()
+        .name(name.into())
+        .spawn_local(f)
+        .unwrap();
 }
 
 #[test]
@@ -452,8 +510,14 @@ fn a_deadlock_report_names_the_owners_of_mutexes() {
         }
         thread::park();
     });
-    assert!(report.contains("locking since 1.000000000s, waits for #2"), "{report}");
-    assert!(report.contains("locking since 1.000000000s, waits for #1"), "{report}");
+    assert!(
+        report.contains("locking since 1.000000000s, waits for #2"),
+        "{report}"
+    );
+    assert!(
+        report.contains("locking since 1.000000000s, waits for #1"),
+        "{report}"
+    );
     assert!(report.contains("in a circle: #1 -> #2 -> #1"), "{report}");
 }
 
@@ -491,8 +555,14 @@ fn a_deadlock_report_names_writers_and_runners_and_no_reader() {
         spawn_named("reader", move || drop(waits.read()));
         once.wait();
     });
-    assert!(report.contains("waiting for an initialisation since 1.000000000s, waits for #2"), "{report}");
-    assert!(report.contains("locking since 1.000000000s, waits for #1"), "{report}");
+    assert!(
+        report.contains("waiting for an initialisation since 1.000000000s, waits for #2"),
+        "{report}"
+    );
+    assert!(
+        report.contains("locking since 1.000000000s, waits for #1"),
+        "{report}"
+    );
     let report = deadlock(|| {
         let lock = RwLock::new(());
         let _reader = lock.read().unwrap();
@@ -501,8 +571,14 @@ fn a_deadlock_report_names_writers_and_runners_and_no_reader() {
     assert!(report.ends_with("locking since 0.000000000s"), "{report}");
 }
 
-/// Cancels a victim at every point at which it can be cancelled, while others do the same as it. However it has ended, the others end too.
-fn audit<S: Send + Sync + 'static>(new: impl Fn() -> S, others: usize, body: fn(&S, usize), check: impl Fn(&S)) {
+/// Cancels a victim at every point at which it can be cancelled, while others do the same as it.
+/// However it has ended, the others end too.
+fn audit<S: Send + Sync + 'static>(
+    new: impl Fn() -> S,
+    others: usize,
+    body: fn(&S, usize),
+    check: impl Fn(&S),
+) {
     bounded(|| {
         let runs = sim::cancel_everywhere(0..20, |audit| {
             let shared = Arc::new(new());
@@ -547,7 +623,8 @@ fn wherever_a_thread_is_cancelled_no_lock_is_lost() {
 
 #[test]
 fn wherever_a_thread_is_cancelled_no_notification_is_lost() {
-    // Three take, and so many are brought that all but the victim get theirs, whatever the victim gets.
+    // Three take, and so many are brought that all but the victim get theirs, whatever the victim
+    // gets.
     let new = || (Mutex::new(0), Condvar::new());
     let body = |(goods, changed): &(Mutex<usize>, Condvar), me: usize| {
         if me == 3 {
@@ -562,14 +639,21 @@ fn wherever_a_thread_is_cancelled_no_notification_is_lost() {
             let mut goods = goods.lock().unwrap();
             while *goods == 0 {
                 goods = match me {
-                    1 => changed.wait_timeout(goods, Duration::from_micros(2)).unwrap().0,
+                    1 => {
+                        changed
+                            .wait_timeout(goods, Duration::from_micros(2))
+                            .unwrap()
+                            .0
+                    }
                     _ => changed.wait(goods).unwrap(),
                 };
             }
             *goods -= 1;
         }
     };
-    audit(new, 3, body, |(goods, _)| assert!(*goods.try_lock().unwrap() <= 2));
+    audit(new, 3, body, |(goods, _)| {
+        assert!(*goods.try_lock().unwrap() <= 2)
+    });
 }
 
 #[test]
@@ -624,7 +708,10 @@ fn wherever_a_thread_is_cancelled_barriers_and_events_let_the_others_go() {
     };
     audit(new, 2, body, |(barrier, event)| {
         assert!(event.is_set());
-        assert!(barrier.wait_timeout(Duration::ZERO).is_none(), "nobody is counted who has gone");
+        assert!(
+            barrier.wait_timeout(Duration::ZERO).is_none(),
+            "nobody is counted who has gone"
+        );
     });
 }
 
@@ -636,7 +723,9 @@ fn wherever_a_thread_is_cancelled_its_share_of_a_group_is_given_back() {
             let (theirs, others) = (group.clone(), group.clone());
             let victim = audit.spawn(move || {
                 thread::sleep(Duration::from_micros(1));
-                let Err(share) = theirs.wait_timeout(Duration::from_micros(1)) else { return };
+                let Err(share) = theirs.wait_timeout(Duration::from_micros(1)) else {
+                    return;
+                };
                 share.wait();
             });
             let other = thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! `hebra::thread` is `std::thread`, for green threads: what each call promises, on one worker, on two, and from OS threads.
+//! `hebra::thread` is `std::thread`, for green threads: what each call promises, on one worker, on
+//! two, and from OS threads.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -27,13 +28,17 @@ fn on_one_and_two(body: impl Fn(usize)) {
 
 /// What `f` panics with.
 fn panic_of<T>(f: impl FnOnce() -> T) -> Box<dyn Any + Send> {
-    panic::catch_unwind(AssertUnwindSafe(f)).err().expect("it panics")
+    panic::catch_unwind(AssertUnwindSafe(f))
+        .err()
+        .expect("it panics")
 }
 
 /// The text of a panic.
 fn text(payload: &(dyn Any + Send)) -> &str {
     let literal = payload.downcast_ref::<&str>().copied();
-    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).expect("the payload is a text")
+    literal
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .expect("the payload is a text")
 }
 
 /// Counts its drops.
@@ -59,9 +64,17 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 #[test]
 fn join_returns_what_the_closure_returned() {
     on_one_and_two(|_| {
-        assert_eq!(thread::spawn(|| String::from("value")).join().unwrap(), "value");
-        let threads: Vec<_> = (0..1000_u64).map(|n| thread::spawn(move || n * n)).collect();
-        let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(
+            thread::spawn(|| String::from("value")).join().unwrap(),
+            "value"
+        );
+        let threads: Vec<_> = (0..1000_u64)
+            .map(|n| thread::spawn(move || n * n))
+            .collect();
+        let sum: u64 = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum();
         assert_eq!(sum, (0..1000).map(|n| n * n).sum());
     });
 }
@@ -89,7 +102,9 @@ fn on_one_worker_threads_start_in_the_order_of_their_spawning_after_the_spawner_
             })
             .collect();
         assert!(started.lock().unwrap().is_empty());
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert!(started.lock().unwrap().iter().copied().eq(0..200));
     });
 }
@@ -110,7 +125,10 @@ fn spawn_local_takes_and_returns_what_is_not_send() {
                 })
             })
             .collect();
-        let results: Vec<Rc<i32>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let results: Vec<Rc<i32>> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
         assert!(results.iter().map(|n| **n).eq(0..100));
         assert_eq!(shared.borrow().len(), 100);
         assert_eq!(Rc::strong_count(&shared), 1);
@@ -128,7 +146,11 @@ fn a_local_thread_of_a_spawned_thread_shares_its_os_thread() {
                 value.get()
             })
         });
-        assert!(threads.into_iter().all(|thread| thread.join().unwrap() == 7));
+        assert!(
+            threads
+                .into_iter()
+                .all(|thread| thread.join().unwrap() == 7)
+        );
     });
 }
 
@@ -137,15 +159,34 @@ fn builder_names_the_thread_and_sizes_its_stack() {
     on_one_and_two(|_| {
         let body = || {
             let large = std::hint::black_box([1_u8; 3 << 20]);
-            (thread::current().name().map(str::to_owned), large.iter().map(|byte| usize::from(*byte)).sum::<usize>())
+            (
+                thread::current().name().map(str::to_owned),
+                large.iter().map(|byte| usize::from(*byte)).sum::<usize>(),
+            )
         };
         let builder = || Builder::new().name("heron".into()).stack_size(8 << 20);
-        for handle in [builder().spawn(body).unwrap(), builder().spawn_local(body).unwrap()] {
+        for handle in [
+            builder().spawn(body).unwrap(),
+            builder().spawn_local(body).unwrap(),
+        ] {
             assert_eq!(handle.thread().name(), Some("heron"));
             assert_eq!(handle.join().unwrap(), (Some("heron".into()), 3 << 20));
         }
-        assert_eq!(Builder::new().stack_size(0).spawn(|| 5).unwrap().join().unwrap(), 5);
-        assert_eq!(thread::spawn(|| thread::current().name().is_none()).thread().name(), None);
+        assert_eq!(
+            Builder::new()
+                .stack_size(0)
+                .spawn(|| 5)
+                .unwrap()
+                .join()
+                .unwrap(),
+            5
+        );
+        assert_eq!(
+            thread::spawn(|| thread::current().name().is_none())
+                .thread()
+                .name(),
+            None
+        );
     });
 }
 
@@ -155,10 +196,16 @@ fn an_absurd_stack_size_is_an_error_and_drops_the_closure() {
         let drops = Arc::new(AtomicUsize::new(0));
         for size in [usize::MAX, usize::MAX / 2, 1 << 50] {
             let (one, two) = (Counted(drops.clone()), Counted(drops.clone()));
-            let error = Builder::new().stack_size(size).spawn(move || drop(one)).unwrap_err();
+            let error = Builder::new()
+                .stack_size(size)
+                .spawn(move || drop(one))
+                .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(&size.to_string()), "{error}");
-            let error = Builder::new().stack_size(size).spawn_local(move || drop(two)).unwrap_err();
+            let error = Builder::new()
+                .stack_size(size)
+                .spawn_local(move || drop(two))
+                .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
         assert_eq!(drops.load(SeqCst), 6);
@@ -175,13 +222,19 @@ fn a_closure_that_spawn_refuses_may_park_in_its_destructor() {
         let sleeps = OnDrop(move || {
             let root = root.clone();
             // Enough of them that whatever the scheduler keeps them in has to grow meanwhile.
-            let threads: Vec<_> = (0..500).map(|_| thread::spawn(|| thread::sleep(Duration::from_millis(1)))).collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            let threads: Vec<_> = (0..500)
+                .map(|_| thread::spawn(|| thread::sleep(Duration::from_millis(1))))
+                .collect();
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             thread::spawn(move || root.unpark());
             thread::park();
             set.store(true, SeqCst);
         });
-        let refused = Builder::new().stack_size(usize::MAX).spawn_local(move || drop(sleeps));
+        let refused = Builder::new()
+            .stack_size(usize::MAX)
+            .spawn_local(move || drop(sleeps));
         assert!(refused.is_err() && woken.load(SeqCst));
     });
 }
@@ -203,7 +256,10 @@ fn a_handle_knows_its_thread_and_whether_it_has_ended() {
             assert!(!handle.is_finished());
         }
         let debug = format!("{handle:?} {:?}", handle.thread());
-        assert!(debug.starts_with("JoinHandle") && debug.matches("wader").count() == 2, "{debug}");
+        assert!(
+            debug.starts_with("JoinHandle") && debug.matches("wader").count() == 2,
+            "{debug}"
+        );
         go.store(true, SeqCst);
         handle.thread().unpark();
         while !handle.is_finished() {
@@ -250,11 +306,18 @@ fn spawn_outside_a_runtime_panics_and_says_so() {
         ];
         for attempt in attempts {
             let payload = panic_of(attempt);
-            assert_eq!(text(&*payload), "hebra::thread::spawn was called outside a runtime; call it inside hebra::run");
+            assert_eq!(
+                text(&*payload),
+                "hebra::thread::spawn was called outside a runtime; call it inside hebra::run"
+            );
         }
         assert_eq!(drops.load(SeqCst), 4);
         // An OS thread that a green thread has started is outside as well.
-        let outside = || std::thread::spawn(|| drop(thread::spawn(|| ()))).join().is_err();
+        let outside = || {
+            std::thread::spawn(|| drop(thread::spawn(|| ())))
+                .join()
+                .is_err()
+        };
         assert!(hebra::run(outside));
     });
 }
@@ -269,7 +332,13 @@ fn current_is_one_identity_for_life_and_its_name_in_the_root_is_main() {
         thread::yield_now();
         thread::sleep(Duration::ZERO);
         assert_eq!(thread::current().id(), before);
-        let handle = thread::spawn(|| (thread::current().id(), thread::sleep(Duration::ZERO), thread::current().id()));
+        let handle = thread::spawn(|| {
+            (
+                thread::current().id(),
+                thread::sleep(Duration::ZERO),
+                thread::current().id(),
+            )
+        });
         let outside = handle.thread().id();
         let (first, (), second) = handle.join().unwrap();
         assert_eq!([first, second], [outside; 2]);
@@ -287,7 +356,12 @@ fn on_an_os_thread_current_is_that_os_thread() {
             first.name().map(str::to_owned)
         });
         assert_eq!(here.unwrap().join().unwrap().as_deref(), Some("kelp"));
-        assert_ne!(std::thread::spawn(|| thread::current().id()).join().unwrap(), thread::current().id());
+        assert_ne!(
+            std::thread::spawn(|| thread::current().id())
+                .join()
+                .unwrap(),
+            thread::current().id()
+        );
     });
 }
 
@@ -296,15 +370,27 @@ fn ids_are_unique_and_never_reused() {
     bounded(|| {
         let mut all: Vec<ThreadId> = Vec::new();
         for workers in [1, 2] {
-            all.extend(Runtime::new(Config::default().workers(workers)).unwrap().run(|| {
-                let mut ids: Vec<_> = (0..200).map(|_| thread::spawn(|| thread::current().id()).join().unwrap()).collect();
-                let threads: Vec<_> = (0..200).map(|_| thread::spawn(|| thread::current().id())).collect();
-                ids.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
-                ids.push(thread::current().id());
-                ids
-            }));
+            all.extend(
+                Runtime::new(Config::default().workers(workers))
+                    .unwrap()
+                    .run(|| {
+                        let mut ids: Vec<_> = (0..200)
+                            .map(|_| thread::spawn(|| thread::current().id()).join().unwrap())
+                            .collect();
+                        let threads: Vec<_> = (0..200)
+                            .map(|_| thread::spawn(|| thread::current().id()))
+                            .collect();
+                        ids.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+                        ids.push(thread::current().id());
+                        ids
+                    }),
+            );
         }
-        all.extend([(); 10].map(|()| std::thread::spawn(|| thread::current().id()).join().unwrap()));
+        all.extend([(); 10].map(|()| {
+            std::thread::spawn(|| thread::current().id())
+                .join()
+                .unwrap()
+        }));
         all.push(thread::current().id());
         let count = all.len();
         assert_eq!(HashSet::<ThreadId>::from_iter(all).len(), count);
@@ -314,7 +400,10 @@ fn ids_are_unique_and_never_reused() {
 #[test]
 fn available_parallelism_is_the_number_of_workers() {
     on_one_and_two(|workers| assert_eq!(thread::available_parallelism().unwrap().get(), workers));
-    assert_eq!(thread::available_parallelism().unwrap(), std::thread::available_parallelism().unwrap());
+    assert_eq!(
+        thread::available_parallelism().unwrap(),
+        std::thread::available_parallelism().unwrap()
+    );
 }
 
 // Yielding
@@ -334,7 +423,9 @@ fn yielding_threads_take_turns() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         let turns = turns.borrow();
         assert_eq!(turns.len(), 5000);
         // Nobody is overtaken: between two turns of one there is at most one turn of every other.
@@ -357,7 +448,10 @@ fn on_an_os_thread_yield_returns() {
 // Parking
 
 /// Where a test of `park` runs the one who parks.
-fn parker<T: Send + 'static>(green: bool, f: impl FnOnce() -> T + Send + 'static) -> (Thread, Box<dyn FnOnce() -> T>) {
+fn parker<T: Send + 'static>(
+    green: bool,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> (Thread, Box<dyn FnOnce() -> T>) {
     if green {
         let handle = thread::spawn(f);
         (handle.thread(), Box::new(|| handle.join().unwrap()))
@@ -449,7 +543,9 @@ fn an_os_thread_unparks_green_threads() {
         let threads: Vec<_> = (0..100).map(|_| thread::spawn(thread::park)).collect();
         let parked: Vec<Thread> = threads.iter().map(JoinHandle::thread).collect();
         let os = std::thread::spawn(move || parked.iter().for_each(Thread::unpark));
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         os.join().unwrap();
     });
 }
@@ -494,7 +590,8 @@ fn no_token_is_lost_when_a_time_out_races_with_it() {
             let (look, tell) = (flag.clone(), seen.clone());
             let (parked, join) = parker(green, move || {
                 for round in 1..=ROUNDS {
-                    // Mostly it times out about when the token comes; whichever it was, the next park must not hang.
+                    // Mostly it times out about when the token comes; whichever it was, the next
+                    // park must not hang.
                     if look.load(SeqCst) < round {
                         thread::park_timeout(Duration::from_micros(round as u64 % 90));
                     }
@@ -618,14 +715,16 @@ fn a_loop_of_zero_sleeps_lets_the_others_run() {
 fn sleepers_wake_in_the_order_of_their_deadlines() {
     on_workers(1, || {
         let woken = Rc::new(RefCell::new(Vec::new()));
-        // On a busy machine the first deadline may pass before the last has fallen asleep; then once more, with more time.
+        // On a busy machine the first deadline may pass before the last has fallen asleep; then
+        // once more, with more time.
         for lead in (0..).map(|round| Duration::from_millis(5) * 2_u32.pow(round)) {
             woken.borrow_mut().clear();
             let first = Instant::now() + lead;
             let threads: Vec<_> = (0..300)
                 .map(|n| {
                     let woken = woken.clone();
-                    // Pairs have the same deadline, and wake in the order in which they fell asleep.
+                    // Pairs have the same deadline, and wake in the order in which they fell
+                    // asleep.
                     let place = n / 2 * 67 % 150;
                     thread::spawn_local(move || {
                         let in_time = Instant::now() < first;
@@ -635,7 +734,10 @@ fn sleepers_wake_in_the_order_of_their_deadlines() {
                     })
                 })
                 .collect();
-            let in_time: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            let in_time: Vec<bool> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect();
             if in_time.into_iter().all(|in_time| in_time) {
                 break;
             }
@@ -678,9 +780,13 @@ fn a_panic_reaches_the_joiner_with_its_payload_and_harms_nobody_else() {
         });
         let literal = thread::spawn(|| panic!("a literal")).join().unwrap_err();
         assert_eq!(*literal.downcast::<&str>().unwrap(), "a literal");
-        let formatted = thread::spawn(|| panic!("a number: {}", std::hint::black_box(5))).join().unwrap_err();
+        let formatted = thread::spawn(|| panic!("a number: {}", std::hint::black_box(5)))
+            .join()
+            .unwrap_err();
         assert_eq!(*formatted.downcast::<String>().unwrap(), "a number: 5");
-        let custom = thread::spawn(|| panic::panic_any(Custom(9))).join().unwrap_err();
+        let custom = thread::spawn(|| panic::panic_any(Custom(9)))
+            .join()
+            .unwrap_err();
         assert_eq!(*custom.downcast::<Custom>().unwrap(), Custom(9));
         let local = Rc::new(());
         let held = local.clone();
@@ -707,13 +813,18 @@ fn a_thread_may_catch_its_own_panic_and_park_in_between() {
                             let _parks = OnDrop(thread::yield_now);
                             panic::resume_unwind(Box::new(n * 10 + round));
                         });
-                        assert_eq!(*caught.unwrap_err().downcast::<i32>().unwrap(), n * 10 + round);
+                        assert_eq!(
+                            *caught.unwrap_err().downcast::<i32>().unwrap(),
+                            n * 10 + round
+                        );
                         thread::yield_now();
                     }
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert!(!std::thread::panicking());
     });
 }
@@ -727,7 +838,11 @@ fn a_detached_panic_is_reported_with_name_and_place() {
                 let started = Arc::new(AtomicUsize::new(0));
                 let start = |name: &str, panics: fn()| {
                     let started = started.clone();
-                    let builder = if name.is_empty() { Builder::new() } else { Builder::new().name(name.into()) };
+                    let builder = if name.is_empty() {
+                        Builder::new()
+                    } else {
+                        Builder::new().name(name.into())
+                    };
                     let start = move || {
                         started.fetch_add(1, SeqCst);
                         panics();
@@ -757,15 +872,27 @@ fn a_detached_panic_is_reported_with_name_and_place() {
         let output = child("a_detached_panic_is_reported_with_name_and_place", &[]);
         assert!(output.status.success(), "{output:?}");
         let errors = String::from_utf8_lossy(&output.stderr);
-        for (name, message) in
-            [("heron", "fell in"), ("<unnamed>", "a payload that is no text"), ("egret", "fell out"), ("late", "too late")]
-        {
+        for (name, message) in [
+            ("heron", "fell in"),
+            ("<unnamed>", "a payload that is no text"),
+            ("egret", "fell out"),
+            ("late", "too late"),
+        ] {
             // Each in one piece, though another worker may be in the middle of a line.
-            let reports = errors.split("hebra: detached green thread ").skip(1).filter_map(|report| report.lines().next());
-            let reports: Vec<_> =
-                reports.filter(|report| report.starts_with(&format!("'{name}' (spawned at tests/"))).collect();
+            let reports = errors
+                .split("hebra: detached green thread ")
+                .skip(1)
+                .filter_map(|report| report.lines().next());
+            let reports: Vec<_> = reports
+                .filter(|report| report.starts_with(&format!("'{name}' (spawned at tests/")))
+                .collect();
             assert_eq!(reports.len(), 2, "{name}: {errors}");
-            assert!(reports.iter().all(|report| report.contains("thread.rs:") && report.ends_with(message)), "{reports:?}");
+            assert!(
+                reports
+                    .iter()
+                    .all(|report| report.contains("thread.rs:") && report.ends_with(message)),
+                "{reports:?}"
+            );
         }
         assert!(!errors.contains("'joined'"), "{errors}");
     });
@@ -790,13 +917,27 @@ fn a_detached_panic_does_no_harm_where_nobody_can_read_of_it() {
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
         let test = "a_detached_panic_does_no_harm_where_nobody_can_read_of_it";
-        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("HEBRA_CHILD", "1");
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env("HEBRA_CHILD", "1");
         // The other end of its standard error is gone.
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let output = command.stdout(std::process::Stdio::piped()).stderr(writer).spawn().unwrap().wait_with_output().unwrap();
+        let output = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(writer)
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout).matches("unharmed").count(), 2, "{output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout)
+                .matches("unharmed")
+                .count(),
+            2,
+            "{output:?}"
+        );
     });
 }
 
@@ -811,7 +952,10 @@ fn the_result_of_a_detached_thread_is_dropped_once_on_a_green_thread() {
             OnDrop(move || {
                 // It may park.
                 thread::yield_now();
-                droppers.lock().unwrap().push((n, thread::current().name().map(str::to_owned)));
+                droppers
+                    .lock()
+                    .unwrap()
+                    .push((n, thread::current().name().map(str::to_owned)));
             })
         };
         let detached = Arc::new(AtomicBool::new(false));
@@ -846,7 +990,14 @@ fn the_result_of_a_detached_thread_is_dropped_once_on_a_green_thread() {
         let last = result(3);
         drop(thread::spawn(move || last).join());
         let expected = [(0, "0"), (1, "main"), (2, "2"), (3, "main")];
-        assert!(droppers.lock().unwrap().iter().map(|(n, name)| (*n, name.as_deref().unwrap())).eq(expected));
+        assert!(
+            droppers
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|(n, name)| (*n, name.as_deref().unwrap()))
+                .eq(expected)
+        );
     });
 }
 
@@ -934,7 +1085,12 @@ fn an_os_thread_joins_a_green_thread() {
             Box::new(11)
         });
         let failing = thread::spawn(|| panic::resume_unwind(Box::new(12)));
-        let os = std::thread::spawn(move || (handle.join().unwrap(), failing.join().unwrap_err().downcast::<i32>().unwrap()));
+        let os = std::thread::spawn(move || {
+            (
+                handle.join().unwrap(),
+                failing.join().unwrap_err().downcast::<i32>().unwrap(),
+            )
+        });
         while !os.is_finished() {
             thread::yield_now();
         }
@@ -946,18 +1102,20 @@ fn an_os_thread_joins_a_green_thread() {
 fn a_handle_outlives_its_runtime() {
     bounded(|| {
         for workers in [1, 2] {
-            let handles = Runtime::new(Config::default().workers(workers)).unwrap().run(|| {
-                let ended = thread::spawn(|| 5);
-                while !ended.is_finished() {
-                    thread::yield_now();
-                }
-                let parked = thread::spawn(|| {
-                    thread::park();
-                    6
+            let handles = Runtime::new(Config::default().workers(workers))
+                .unwrap()
+                .run(|| {
+                    let ended = thread::spawn(|| 5);
+                    while !ended.is_finished() {
+                        thread::yield_now();
+                    }
+                    let parked = thread::spawn(|| {
+                        thread::park();
+                        6
+                    });
+                    let unstarted = thread::spawn(|| 7);
+                    [ended, parked, unstarted]
                 });
-                let unstarted = thread::spawn(|| 7);
-                [ended, parked, unstarted]
-            });
             for handle in &handles {
                 assert!(handle.is_finished());
                 // Too late, but harmless.
@@ -974,10 +1132,12 @@ fn a_handle_outlives_its_runtime() {
 fn an_os_thread_that_joins_is_woken_by_the_end_of_the_runtime() {
     bounded(|| {
         for workers in [1, 2] {
-            let os = Runtime::new(Config::default().workers(workers)).unwrap().run(|| {
-                let handle = thread::spawn(thread::park);
-                std::thread::spawn(move || handle.join().unwrap_err().is::<Cancelled>())
-            });
+            let os = Runtime::new(Config::default().workers(workers))
+                .unwrap()
+                .run(|| {
+                    let handle = thread::spawn(thread::park);
+                    std::thread::spawn(move || handle.join().unwrap_err().is::<Cancelled>())
+                });
             assert!(os.join().unwrap());
         }
     });
@@ -999,7 +1159,12 @@ fn green_threads_of_two_runtimes_join_each_other() {
             });
         });
         let (handle, root_there) = receive.recv().unwrap();
-        assert_eq!(hebra::run(|| thread::spawn(move || handle.join().unwrap()).join().unwrap()), 21);
+        assert_eq!(
+            hebra::run(|| thread::spawn(move || handle.join().unwrap())
+                .join()
+                .unwrap()),
+            21
+        );
         root_there.unpark();
         other.join().unwrap();
     });
@@ -1038,36 +1203,38 @@ fn a_closure_is_dropped_once_whatever_becomes_of_its_thread() {
                 made += 1;
                 counted()
             };
-            Runtime::new(Config::default().workers(workers)).unwrap().run(|| {
-                // Run and joined; run and panicked; run and detached.
-                let (a, b, c, d) = (make(), make(), make(), make());
-                thread::spawn(move || drop(a)).join().unwrap();
-                let panics = thread::spawn(move || {
-                    let _b = b;
-                    panic::resume_unwind(Box::new(()));
+            Runtime::new(Config::default().workers(workers))
+                .unwrap()
+                .run(|| {
+                    // Run and joined; run and panicked; run and detached.
+                    let (a, b, c, d) = (make(), make(), make(), make());
+                    thread::spawn(move || drop(a)).join().unwrap();
+                    let panics = thread::spawn(move || {
+                        let _b = b;
+                        panic::resume_unwind(Box::new(()));
+                    });
+                    panics.join().unwrap_err();
+                    drop(thread::spawn(move || drop(c)));
+                    thread::spawn_local(move || drop(d)).join().unwrap();
+                    // Cancelled while parked, and never started.
+                    for _ in 0..50 {
+                        let (parked, local) = (make(), make());
+                        thread::spawn(move || {
+                            let _parked = parked;
+                            thread::park();
+                        });
+                        thread::spawn_local(move || {
+                            let _local = local;
+                            thread::park();
+                        });
+                    }
+                    thread::yield_now();
+                    for _ in 0..50 {
+                        let (unstarted, local) = (make(), make());
+                        thread::spawn(move || drop(unstarted));
+                        thread::spawn_local(move || drop(local));
+                    }
                 });
-                panics.join().unwrap_err();
-                drop(thread::spawn(move || drop(c)));
-                thread::spawn_local(move || drop(d)).join().unwrap();
-                // Cancelled while parked, and never started.
-                for _ in 0..50 {
-                    let (parked, local) = (make(), make());
-                    thread::spawn(move || {
-                        let _parked = parked;
-                        thread::park();
-                    });
-                    thread::spawn_local(move || {
-                        let _local = local;
-                        thread::park();
-                    });
-                }
-                thread::yield_now();
-                for _ in 0..50 {
-                    let (unstarted, local) = (make(), make());
-                    thread::spawn(move || drop(unstarted));
-                    thread::spawn_local(move || drop(local));
-                }
-            });
             assert_eq!(drops.load(SeqCst), made);
             assert_eq!(Arc::strong_count(&drops), 1);
         }
@@ -1110,7 +1277,9 @@ fn what_a_thread_borrows_is_still_there_after_a_park_on_the_same_os_thread() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -1133,7 +1302,11 @@ fn run_inside_a_green_thread_panics_and_says_so() {
     on_one_and_two(|_| {
         let inside = || {
             let payload = panic_of(|| hebra::run(|| ()));
-            assert!(text(&*payload).contains("hebra::thread::spawn"), "{}", text(&*payload));
+            assert!(
+                text(&*payload).contains("hebra::thread::spawn"),
+                "{}",
+                text(&*payload)
+            );
         };
         inside();
         thread::spawn(inside).join().unwrap();
@@ -1160,14 +1333,20 @@ fn run_borrows_locals_and_returns_what_is_not_send() {
 fn runtimes_follow_each_other_and_run_at_the_same_time() {
     bounded(|| {
         let runtime = Runtime::new(Config::default().workers(2)).unwrap();
-        let total: usize = (0..50).map(|n| runtime.run(|| thread::spawn(move || n).join().unwrap())).sum();
+        let total: usize = (0..50)
+            .map(|n| runtime.run(|| thread::spawn(move || n).join().unwrap()))
+            .sum();
         assert_eq!(total, 1225);
         let sum: usize = std::thread::scope(|scope| {
             let os = [0, 1, 2, 3, 4, 5].map(|n| {
                 scope.spawn(move || {
                     let runtime = Runtime::new(Config::default().workers(2)).unwrap();
-                    let spawned = |n| thread::spawn(move || (thread::sleep(Duration::from_micros(n as u64)), n).1);
-                    (0..20).map(|round| runtime.run(|| spawned(n + round).join().unwrap())).sum::<usize>()
+                    let spawned = |n| {
+                        thread::spawn(move || (thread::sleep(Duration::from_micros(n as u64)), n).1)
+                    };
+                    (0..20)
+                        .map(|round| runtime.run(|| spawned(n + round).join().unwrap()))
+                        .sum::<usize>()
                 })
             });
             os.into_iter().map(|os| os.join().unwrap()).sum()
@@ -1217,7 +1396,9 @@ fn workers_are_named_after_the_configuration() {
         let name = runtime.run(|| {
             let name = Arc::new(Mutex::new(None));
             let tell = name.clone();
-            thread::spawn(move || *tell.lock().unwrap() = std::thread::current().name().map(str::to_owned));
+            thread::spawn(move || {
+                *tell.lock().unwrap() = std::thread::current().name().map(str::to_owned)
+            });
             // The root does not give way, so only the other worker can run it.
             while name.lock().unwrap().is_none() {
                 std::hint::spin_loop();
@@ -1233,9 +1414,14 @@ fn workers_are_named_after_the_configuration() {
 #[test]
 fn a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_second_one() {
     if !is_child() {
-        return passes_in_child("a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_second_one");
+        return passes_in_child(
+            "a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_second_one",
+        );
     }
-    let limit = rustix::process::Rlimit { current: Some(8 << 30), maximum: None };
+    let limit = rustix::process::Rlimit {
+        current: Some(8 << 30),
+        maximum: None,
+    };
     rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
     on_workers(1, || {
         let mutex = Arc::new(hebra::sync::Mutex::new(0));
@@ -1247,12 +1433,24 @@ fn a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_se
             // Not in the name of the green thread that has run last, which holds it.
             assert!(shared.try_lock().is_err());
             let refused = panic::catch_unwind(|| hebra::run(|| ())).unwrap_err();
-            report.take().unwrap().send(*refused.downcast_ref::<&str>().unwrap()).unwrap();
+            report
+                .take()
+                .unwrap()
+                .send(*refused.downcast_ref::<&str>().unwrap())
+                .unwrap();
         });
         // Where stacks are scarce it is refused already here.
-        let Ok(handle) = Builder::new().stack_size(1 << 40).spawn(move || drop(dropped)) else { return };
+        let Ok(handle) = Builder::new()
+            .stack_size(1 << 40)
+            .spawn(move || drop(dropped))
+        else {
+            return;
+        };
         let message = reported.recv().unwrap();
-        assert!(message.contains("on a green thread of another"), "{message}");
+        assert!(
+            message.contains("on a green thread of another"),
+            "{message}"
+        );
         drop(held);
         assert!(handle.join().unwrap_err().is::<io::Error>());
     });

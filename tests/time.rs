@@ -21,10 +21,25 @@ fn instants_calculate_as_those_of_std() {
     assert!(a < b && a == b - SECOND && a.cmp(&b).is_lt());
     assert_eq!((b - a, a - b), (SECOND, Duration::ZERO));
     assert_eq!(b.duration_since(a), SECOND);
-    assert_eq!((b.checked_duration_since(a), a.checked_duration_since(b)), (Some(SECOND), None));
-    assert_eq!((b.saturating_duration_since(a), a.saturating_duration_since(b)), (SECOND, Duration::ZERO));
-    assert_eq!((a.checked_add(SECOND), a.checked_add(Duration::MAX)), (Some(b), None));
-    assert_eq!((b.checked_sub(SECOND), a.checked_sub(Duration::MAX)), (Some(a), None));
+    assert_eq!(
+        (b.checked_duration_since(a), a.checked_duration_since(b)),
+        (Some(SECOND), None)
+    );
+    assert_eq!(
+        (
+            b.saturating_duration_since(a),
+            a.saturating_duration_since(b)
+        ),
+        (SECOND, Duration::ZERO)
+    );
+    assert_eq!(
+        (a.checked_add(SECOND), a.checked_add(Duration::MAX)),
+        (Some(b), None)
+    );
+    assert_eq!(
+        (b.checked_sub(SECOND), a.checked_sub(Duration::MAX)),
+        (Some(a), None)
+    );
     let mut c = a;
     c += SECOND;
     assert_eq!(c, b);
@@ -75,13 +90,17 @@ fn a_deadline_may_be_ours_or_stds() {
     });
 }
 
-/// The seconds at which the ticks were due and at which they came, of an interval of 10 s whose second tick is followed by 25 s of work.
+/// The seconds at which the ticks were due and at which they came, of an interval of 10 s whose
+/// second tick is followed by 25 s of work.
 fn ticks(behavior: MissedTickBehavior) -> Vec<(u64, u64)> {
     sim::run(0, || {
         let begin = now();
         let mut interval = interval(10 * SECOND);
         interval.set_missed_tick_behavior(behavior);
-        assert_eq!((interval.missed_tick_behavior(), interval.period()), (behavior, 10 * SECOND));
+        assert_eq!(
+            (interval.missed_tick_behavior(), interval.period()),
+            (behavior, 10 * SECOND)
+        );
         let ticks = (0..6).map(|n| {
             let due = interval.tick();
             let came = begin.elapsed().as_secs();
@@ -97,9 +116,18 @@ fn ticks(behavior: MissedTickBehavior) -> Vec<(u64, u64)> {
 #[test]
 fn missed_ticks_are_skipped_delayed_or_made_up_for() {
     bounded(|| {
-        assert_eq!(ticks(MissedTickBehavior::Skip), [(0, 0), (10, 10), (20, 35), (40, 40), (50, 50), (60, 60)]);
-        assert_eq!(ticks(MissedTickBehavior::Delay), [(0, 0), (10, 10), (20, 35), (45, 45), (55, 55), (65, 65)]);
-        assert_eq!(ticks(MissedTickBehavior::Burst), [(0, 0), (10, 10), (20, 35), (30, 35), (40, 40), (50, 50)]);
+        assert_eq!(
+            ticks(MissedTickBehavior::Skip),
+            [(0, 0), (10, 10), (20, 35), (40, 40), (50, 50), (60, 60)]
+        );
+        assert_eq!(
+            ticks(MissedTickBehavior::Delay),
+            [(0, 0), (10, 10), (20, 35), (45, 45), (55, 55), (65, 65)]
+        );
+        assert_eq!(
+            ticks(MissedTickBehavior::Burst),
+            [(0, 0), (10, 10), (20, 35), (30, 35), (40, 40), (50, 50)]
+        );
         assert_eq!(MissedTickBehavior::default(), MissedTickBehavior::Skip);
     });
 }
@@ -109,7 +137,11 @@ fn a_little_lateness_shifts_no_tick() {
     bounded(|| {
         sim::run(0, || {
             let begin = now();
-            for behavior in [MissedTickBehavior::Skip, MissedTickBehavior::Delay, MissedTickBehavior::Burst] {
+            for behavior in [
+                MissedTickBehavior::Skip,
+                MissedTickBehavior::Delay,
+                MissedTickBehavior::Burst,
+            ] {
                 let mut interval = interval_at(now() + SECOND, 10 * SECOND);
                 interval.set_missed_tick_behavior(behavior);
                 let first = interval.tick();
@@ -132,7 +164,10 @@ fn a_tick_that_was_cancelled_is_not_taken() {
             let mut interval = interval(10 * SECOND);
             interval.tick();
             assert!(thread::timeout(SECOND, || interval.tick()).is_err());
-            assert_eq!((interval.tick() - begin, begin.elapsed()), (10 * SECOND, 10 * SECOND));
+            assert_eq!(
+                (interval.tick() - begin, begin.elapsed()),
+                (10 * SECOND, 10 * SECOND)
+            );
         });
     });
 }

@@ -1,4 +1,5 @@
-//! `hebra::net::UdpSocket` is std's: from plain OS threads, and on green threads of one worker and of two.
+//! `hebra::net::UdpSocket` is std's: from plain OS threads, and on green threads of one worker and
+//! of two.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +13,8 @@ use hebra::net::{BindOptions, UdpSocket};
 use hebra::thread;
 
 use support::place::{
-    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
+    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker,
+    on_one_and_two, open_descriptors,
 };
 use support::{bounded, is_child, on_workers, passes_in_child};
 
@@ -69,8 +71,16 @@ fn datagrams_keep_their_bounds_their_order_and_their_sender() {
         });
         let mut buffer = [0; 2_000];
         for len in 0..200 {
-            assert_eq!(near.send_to(&vec![len as u8; len * 7], far_address).unwrap(), len * 7);
-            assert_eq!(near.recv_from(&mut buffer).unwrap(), (len, far_address), "the empty one, too");
+            assert_eq!(
+                near.send_to(&vec![len as u8; len * 7], far_address)
+                    .unwrap(),
+                len * 7
+            );
+            assert_eq!(
+                near.recv_from(&mut buffer).unwrap(),
+                (len, far_address),
+                "the empty one, too"
+            );
         }
         server.join();
     });
@@ -95,7 +105,8 @@ fn what_does_not_fit_is_lost_and_the_next_datagram_is_whole() {
 fn a_waiting_receive_returns_what_comes() {
     everywhere(|place| {
         let (near, far) = pair();
-        let receiver = place.spawn_waiting(move || [(); 3].map(|()| near.recv(&mut [0; 64]).unwrap()));
+        let receiver =
+            place.spawn_waiting(move || [(); 3].map(|()| near.recv(&mut [0; 64]).unwrap()));
         for len in 1..=3 {
             far.send(&vec![0; len]).unwrap();
         }
@@ -110,11 +121,19 @@ fn peek_does_not_consume() {
         let peer = far.local_addr().unwrap();
         let reader = place.spawn_waiting(move || {
             let mut buffer = [0; 8];
-            assert_eq!(near.peek(&mut buffer[..2]).unwrap(), 2, "peek waits for data");
+            assert_eq!(
+                near.peek(&mut buffer[..2]).unwrap(),
+                2,
+                "peek waits for data"
+            );
             assert_eq!(near.peek_from(&mut buffer).unwrap(), (5, peer));
             assert_eq!(near.recv_from(&mut buffer).unwrap(), (5, peer));
             assert_eq!(&buffer[..5], b"hello");
-            assert_eq!(near.peek_from(&mut buffer).unwrap(), (4, peer), "peek_from waits, too");
+            assert_eq!(
+                near.peek_from(&mut buffer).unwrap(),
+                (4, peer),
+                "peek_from waits, too"
+            );
         });
         far.send(b"hello").unwrap();
         far.send(b"more").unwrap();
@@ -128,9 +147,17 @@ fn a_connected_socket_receives_from_its_peer_only() {
         let (near, far) = pair();
         let (stranger, _) = socket();
         assert_eq!(near.peer_addr().unwrap(), far.local_addr().unwrap());
-        assert_eq!(stranger.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
-        assert_eq!(stranger.send(b"x").unwrap_err().raw_os_error(), Some(libc::EDESTADDRREQ));
-        stranger.send_to(b"stranger", near.local_addr().unwrap()).unwrap();
+        assert_eq!(
+            stranger.peer_addr().unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
+        assert_eq!(
+            stranger.send(b"x").unwrap_err().raw_os_error(),
+            Some(libc::EDESTADDRREQ)
+        );
+        stranger
+            .send_to(b"stranger", near.local_addr().unwrap())
+            .unwrap();
         far.send(b"far").unwrap();
         assert_eq!(near.recv(&mut [0; 64]).unwrap(), 3);
     });
@@ -140,14 +167,20 @@ fn a_connected_socket_receives_from_its_peer_only() {
 fn ipv6_is_served_like_ipv4() {
     everywhere(|_| {
         let near = match UdpSocket::bind("[::1]:0") {
-            Err(error) if error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            Err(error)
+                if error.kind() == ErrorKind::AddrNotAvailable
+                    || error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
                 return;
             }
             socket => socket.unwrap(),
         };
         let far = UdpSocket::bind("[::1]:0").unwrap();
         far.send_to(b"six", near.local_addr().unwrap()).unwrap();
-        assert_eq!(near.recv_from(&mut [0; 8]).unwrap(), (3, far.local_addr().unwrap()));
+        assert_eq!(
+            near.recv_from(&mut [0; 8]).unwrap(),
+            (3, far.local_addr().unwrap())
+        );
     });
 }
 
@@ -162,7 +195,8 @@ fn a_datagram_that_found_nobody_ends_a_waiting_receive_and_the_socket_goes_on() 
         near.send(b"is somebody there?").unwrap();
         assert_eq!(receiver.join(), ErrorKind::ConnectionRefused);
         let far = UdpSocket::bind(address).unwrap();
-        far.send_to(b"now there is", near.local_addr().unwrap()).unwrap();
+        far.send_to(b"now there is", near.local_addr().unwrap())
+            .unwrap();
         assert_eq!(near.recv(&mut [0; 64]).unwrap(), 12);
     });
 }
@@ -174,7 +208,10 @@ fn take_error_takes_what_is_pending() {
         assert!(near.take_error().unwrap().is_none());
         drop(far);
         near.send(b"x").unwrap();
-        assert_eq!(near.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            near.take_error().unwrap().unwrap().kind(),
+            ErrorKind::ConnectionRefused
+        );
         assert!(near.take_error().unwrap().is_none());
     });
 }
@@ -187,10 +224,22 @@ fn bind_and_connect_try_every_address_and_sending_takes_the_first() {
         let (taken, address) = socket();
         let other = UdpSocket::bind(&[address, SocketAddr::from(LOCALHOST)][..]).unwrap();
         assert_ne!(other.local_addr().unwrap(), address);
-        assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
-        assert_eq!(UdpSocket::bind(&[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(other.connect(&[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(other.send_to(b"x", &[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            UdpSocket::bind(address).unwrap_err().kind(),
+            ErrorKind::AddrInUse
+        );
+        assert_eq!(
+            UdpSocket::bind(&[][..]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            other.connect(&[][..]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            other.send_to(b"x", &[][..]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         let unreachable = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
         other.connect(&[unreachable, address][..]).unwrap();
         assert_eq!(other.peer_addr().unwrap(), address);
@@ -207,7 +256,10 @@ fn a_port_is_shared_by_those_who_all_say_so() {
         let one = sharing.udp_socket(LOCALHOST).unwrap();
         let address = one.local_addr().unwrap();
         let other = sharing.udp_socket(address).unwrap();
-        assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(
+            UdpSocket::bind(address).unwrap_err().kind(),
+            ErrorKind::AddrInUse
+        );
         let receivers = [one, other].map(|socket| {
             let count = Arc::new(AtomicUsize::new(0));
             let counting = count.clone();
@@ -223,14 +275,27 @@ fn a_port_is_shared_by_those_who_all_say_so() {
         for sender in &senders {
             sender.send_to(b"x", address).unwrap();
         }
-        support::wait_until(|| receivers.iter().map(|(_, count)| count.load(SeqCst)).sum::<usize>() == senders.len());
-        assert!(receivers.iter().all(|(_, count)| count.load(SeqCst) > 0), "both have their share");
         support::wait_until(|| {
-            senders.iter().for_each(|sender| drop(sender.send_to(b"", address)));
+            receivers
+                .iter()
+                .map(|(_, count)| count.load(SeqCst))
+                .sum::<usize>()
+                == senders.len()
+        });
+        assert!(
+            receivers.iter().all(|(_, count)| count.load(SeqCst) > 0),
+            "both have their share"
+        );
+        support::wait_until(|| {
+            senders
+                .iter()
+                .for_each(|sender| drop(sender.send_to(b"", address)));
             thread::yield_now();
             receivers.iter().all(|(receiver, _)| receiver.is_finished())
         });
-        receivers.into_iter().for_each(|(receiver, _)| receiver.join());
+        receivers
+            .into_iter()
+            .for_each(|(receiver, _)| receiver.join());
     });
 }
 
@@ -243,10 +308,22 @@ fn a_receive_that_has_timed_out_says_so_and_the_socket_goes_on() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         for _ in 0..2 {
             let began = Instant::now();
-            assert_eq!(near.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
-            assert_eq!(near.recv_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
-            assert_eq!(near.peek(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
-            assert_eq!(near.peek_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(
+                near.recv(&mut [0; 8]).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
+            assert_eq!(
+                near.recv_from(&mut [0; 8]).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
+            assert_eq!(
+                near.peek(&mut [0; 8]).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
+            assert_eq!(
+                near.peek_from(&mut [0; 8]).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
             assert!(began.elapsed() >= 4 * SHORT);
             far.send(b"data").unwrap();
             assert_eq!(near.recv(&mut [0; 8]).unwrap(), 4);
@@ -260,7 +337,10 @@ fn a_scope_that_is_over_ends_a_receive() {
         let (near, far) = pair();
         assert!(thread::timeout(SHORT, || near.recv(&mut [0; 8])).is_err());
         far.send(b"data").unwrap();
-        assert_eq!(thread::timeout(Duration::from_secs(50), || near.recv(&mut [0; 8]).unwrap()), Ok(4));
+        assert_eq!(
+            thread::timeout(Duration::from_secs(50), || near.recv(&mut [0; 8]).unwrap()),
+            Ok(4)
+        );
     });
 }
 
@@ -269,18 +349,35 @@ fn time_outs_and_the_non_blocking_mode_are_common_to_clones() {
     everywhere(|_| {
         let (near, _far) = pair();
         let clone = near.try_clone().unwrap();
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (None, None));
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (None, None)
+        );
         near.set_read_timeout(Some(SHORT)).unwrap();
         clone.set_write_timeout(Some(2 * SHORT)).unwrap();
         for handle in [&near, &clone] {
             assert_eq!(handle.read_timeout().unwrap(), Some(SHORT));
             assert_eq!(handle.write_timeout().unwrap(), Some(2 * SHORT));
         }
-        assert_eq!(near.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(clone.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.set_read_timeout(Some(Duration::ZERO))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            clone.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         clone.set_nonblocking(true).unwrap();
-        assert_eq!(near.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(near.peek_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(
+            near.peek_from(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
     });
 }
 
@@ -336,7 +433,10 @@ fn a_socket_is_closed_with_its_last_handle() {
         let (near, address) = socket();
         let clone = near.try_clone().unwrap();
         drop(near);
-        assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(
+            UdpSocket::bind(address).unwrap_err().kind(),
+            ErrorKind::AddrInUse
+        );
         drop(clone);
         UdpSocket::bind(address).unwrap();
     });
@@ -496,13 +596,25 @@ fn a_multicast_reaches_those_who_have_joined_until_they_leave() {
         let port = receiver.local_addr().unwrap().port();
         let (sender, address) = socket();
         receiver.set_read_timeout(Some(SHORT)).unwrap();
-        receiver.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
+        receiver
+            .join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+            .unwrap();
         sender.send_to(b"to all", (group, port)).unwrap();
         assert_eq!(receiver.recv_from(&mut [0; 8]).unwrap(), (6, address));
-        receiver.leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
-        assert!(receiver.leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST).is_err(), "it has left");
+        receiver
+            .leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+            .unwrap();
+        assert!(
+            receiver
+                .leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+                .is_err(),
+            "it has left"
+        );
         sender.send_to(b"to all", (group, port)).unwrap();
-        assert_eq!(receiver.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            receiver.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
     });
 }
 
@@ -510,7 +622,9 @@ fn a_multicast_reaches_those_who_have_joined_until_they_leave() {
 fn ipv6_groups_are_joined_and_left_once() {
     let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 0x77);
     everywhere(|_| {
-        let Ok(socket) = UdpSocket::bind("[::1]:0") else { return };
+        let Ok(socket) = UdpSocket::bind("[::1]:0") else {
+            return;
+        };
         // The loopback interface is the first.
         socket.join_multicast_v6(&group, 1).unwrap();
         socket.leave_multicast_v6(&group, 1).unwrap();
@@ -532,14 +646,25 @@ fn conversions_from_and_to_std_keep_the_socket_its_mode_and_its_time_outs() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         let near = std::net::UdpSocket::from(near);
         assert_eq!(near.as_raw_fd(), fd);
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()));
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis())
+        );
         far.send(b"two").unwrap();
         assert_eq!(near.recv(&mut [0; 8]).unwrap(), 3);
         near.set_nonblocking(true).unwrap();
         let near = UdpSocket::from(near);
-        assert_eq!(near.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         near.set_nonblocking(false).unwrap();
-        assert_eq!(near.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         let near = UdpSocket::from(OwnedFd::from(near));
         let fd = near.into_raw_fd();
         // SAFETY: `into_raw_fd` has just given it away.
@@ -566,7 +691,13 @@ fn it_describes_itself_and_has_the_auto_traits_of_stds() {
     has_them::<UdpSocket>();
     bounded(|| {
         let (socket, address) = socket();
-        assert_eq!(format!("{socket:?}"), format!("UdpSocket {{ addr: {address}, fd: {} }}", socket.as_raw_fd()));
+        assert_eq!(
+            format!("{socket:?}"),
+            format!(
+                "UdpSocket {{ addr: {address}, fd: {} }}",
+                socket.as_raw_fd()
+            )
+        );
     });
 }
 

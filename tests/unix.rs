@@ -1,4 +1,5 @@
-//! `hebra::os::unix::net` is std's: from plain OS threads, and on green threads of one worker and of two.
+//! `hebra::os::unix::net` is std's: from plain OS threads, and on green threads of one worker and
+//! of two.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -15,12 +16,13 @@ use hebra::os::linux::net::SocketAddrExt;
 use hebra::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use hebra::thread;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType, sendmsg, sockopt,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketType, sendmsg, sockopt,
 };
 
 use support::place::{
-    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker, on_one_and_two, open_descriptors,
-    pattern, read_pattern, write_pattern,
+    Ball, Guard, Handle, Place, SHORT, assert_cancelled, everywhere, on_another_worker,
+    on_one_and_two, open_descriptors, pattern, read_pattern, write_pattern,
 };
 use support::{bounded, is_child, on_workers, passes_in_child, wait_until};
 
@@ -32,7 +34,11 @@ struct Directory(PathBuf);
 impl Directory {
     fn new() -> Directory {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("hebra-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+        let name = format!(
+            "hebra-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, SeqCst)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Directory(path)
@@ -58,7 +64,11 @@ impl Drop for Directory {
 /// An abstract name that nobody else has.
 fn name() -> SocketAddr {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("hebra-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+    let name = format!(
+        "hebra-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, SeqCst)
+    );
     SocketAddr::from_abstract_name(name).unwrap()
 }
 
@@ -97,7 +107,10 @@ fn ask(mut stream: &UnixStream, question: u64) {
 
 /// A listener with room for one connection that nobody has accepted, and that connection.
 fn full_listener() -> (UnixListener, SocketAddr, UnixStream) {
-    let (fd, name) = (rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap(), name());
+    let (fd, name) = (
+        rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap(),
+        name(),
+    );
     let address = SocketAddrUnix::new_abstract_name(name.as_abstract_name().unwrap()).unwrap();
     rustix::net::bind(&fd, &address).unwrap();
     rustix::net::listen(&fd, 0).unwrap();
@@ -154,7 +167,13 @@ fn a_read_that_was_cut_at_passed_descriptors_does_not_make_the_next_one_wait() {
         descriptors.push(SendAncillaryMessage::ScmRights(&passed));
         // One edge for all three, and the kernel does not read beyond descriptors.
         (&peer).write_all(b"a").unwrap();
-        sendmsg(&peer, &[IoSlice::new(b"bb")], &mut descriptors, SendFlags::empty()).unwrap();
+        sendmsg(
+            &peer,
+            &[IoSlice::new(b"bb")],
+            &mut descriptors,
+            SendFlags::empty(),
+        )
+        .unwrap();
         (&peer).write_all(b"ccc").unwrap();
         reader.join();
     });
@@ -165,7 +184,12 @@ fn vectored_operations_fill_and_empty_several_buffers() {
     everywhere(|place| {
         let (mut near, mut far) = pair();
         let writer = place.spawn(move || {
-            let pieces = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two "), IoSlice::new(b"three")];
+            let pieces = [
+                IoSlice::new(b"one "),
+                IoSlice::new(b""),
+                IoSlice::new(b"two "),
+                IoSlice::new(b"three"),
+            ];
             far.write_vectored(&pieces).unwrap()
         });
         assert_eq!(writer.join(), 13);
@@ -173,7 +197,10 @@ fn vectored_operations_fill_and_empty_several_buffers() {
         let mut pieces = [&mut first[..], &mut second[..], &mut third[..]].map(IoSliceMut::new);
         assert_eq!(near.read_vectored(&mut pieces).unwrap(), 13);
         assert_eq!(near.read_vectored(&mut pieces).unwrap(), 0, "the end");
-        assert_eq!([&first[..], &second[..], &third[..4]], [&b"one tw"[..], b"o t", b"hree"]);
+        assert_eq!(
+            [&first[..], &second[..], &third[..4]],
+            [&b"one tw"[..], b"o t", b"hree"]
+        );
     });
 }
 
@@ -183,7 +210,11 @@ fn peek_does_not_consume() {
         let (mut near, mut far) = pair();
         let reader = place.spawn_waiting(move || {
             let mut buffer = [0; 8];
-            assert_eq!(near.peek(&mut buffer[..2]).unwrap(), 2, "peek waits for data");
+            assert_eq!(
+                near.peek(&mut buffer[..2]).unwrap(),
+                2,
+                "peek waits for data"
+            );
             assert_eq!(near.peek(&mut buffer).unwrap(), 5);
             assert_eq!(near.read(&mut buffer).unwrap(), 5);
             assert_eq!(&buffer[..5], b"hello");
@@ -252,10 +283,14 @@ fn the_end_of_the_reader_ends_a_waiting_write() {
     everywhere(|place| {
         let (near, far) = pair();
         shrink_buffer(&near);
-        let writer = place.spawn_waiting(move || write_pattern(&near, 16 << 20).unwrap_err().kind());
+        let writer =
+            place.spawn_waiting(move || write_pattern(&near, 16 << 20).unwrap_err().kind());
         drop(far);
         let kind = writer.join();
-        assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&kind), "{kind:?}");
+        assert!(
+            [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&kind),
+            "{kind:?}"
+        );
     });
 }
 
@@ -267,7 +302,8 @@ fn shutdown_ends_those_who_wait_in_other_threads() {
         let near = Arc::new(near);
         let (reading, writing) = (near.clone(), near.clone());
         let reader = place.spawn_waiting(move || (&*reading).read(&mut [0; 64]).unwrap());
-        let writer = place.spawn_waiting(move || write_pattern(&*writing, 16 << 20).unwrap_err().kind());
+        let writer =
+            place.spawn_waiting(move || write_pattern(&*writing, 16 << 20).unwrap_err().kind());
         near.shutdown(Shutdown::Both).unwrap();
         assert_eq!((reader.join(), writer.join()), (0, ErrorKind::BrokenPipe));
         drop(far);
@@ -305,8 +341,14 @@ fn what_has_timed_out_says_so_and_the_stream_goes_on() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         near.set_write_timeout(Some(SHORT)).unwrap();
         let began = Instant::now();
-        assert_eq!(near.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(near.peek(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.read(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert_eq!(
+            near.peek(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         assert!(began.elapsed() >= 2 * SHORT);
         let mut len = 0;
         let error = loop {
@@ -320,7 +362,11 @@ fn what_has_timed_out_says_so_and_the_stream_goes_on() {
         let reader = place.spawn(move || read_pattern(&far).unwrap());
         near.write_all(&pattern(len, 100_000)).unwrap();
         drop(near);
-        assert_eq!(reader.join(), len + 100_000, "what has timed out was not sent");
+        assert_eq!(
+            reader.join(),
+            len + 100_000,
+            "what has timed out was not sent"
+        );
     });
 }
 
@@ -330,7 +376,10 @@ fn a_scope_that_is_over_ends_a_read() {
         let (mut near, mut far) = pair();
         assert!(thread::timeout(SHORT, || near.read(&mut [0; 8])).is_err());
         far.write_all(b"data").unwrap();
-        assert_eq!(thread::timeout(Duration::from_secs(50), || near.read(&mut [0; 8]).unwrap()), Ok(4));
+        assert_eq!(
+            thread::timeout(Duration::from_secs(50), || near.read(&mut [0; 8]).unwrap()),
+            Ok(4)
+        );
     });
 }
 
@@ -345,11 +394,25 @@ fn time_outs_and_the_non_blocking_mode_are_common_to_clones() {
             assert_eq!(handle.read_timeout().unwrap(), Some(SHORT));
             assert_eq!(handle.write_timeout().unwrap(), Some(2 * SHORT));
         }
-        assert_eq!(near.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(clone.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.set_read_timeout(Some(Duration::ZERO))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            clone.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         near.set_nonblocking(true).unwrap();
-        assert_eq!(clone.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(write_pattern(&clone, 16 << 20).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            clone.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(
+            write_pattern(&clone, 16 << 20).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
     });
 }
 
@@ -367,7 +430,9 @@ fn each_byte_goes_to_one_of_the_readers_and_all_see_the_end() {
                     let mut buffer = [0; 7];
                     while let n @ 1.. = (&*near).read(&mut buffer).unwrap() {
                         let mut counts = counts.lock().unwrap();
-                        buffer[..n].iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+                        buffer[..n]
+                            .iter()
+                            .for_each(|&byte| counts[usize::from(byte)] += 1);
                     }
                 })
             })
@@ -452,24 +517,39 @@ fn a_listener_is_reached_by_its_path_and_by_its_name() {
     everywhere(|_| {
         let directory = Directory::new();
         let path = directory.path("socket");
-        let by_path = (UnixListener::bind(&path).unwrap(), SocketAddr::from_pathname(&path).unwrap());
+        let by_path = (
+            UnixListener::bind(&path).unwrap(),
+            SocketAddr::from_pathname(&path).unwrap(),
+        );
         let by_name = (name(), ());
         let by_name = (UnixListener::bind_addr(&by_name.0).unwrap(), by_name.0);
         for (listener, address) in [by_path, by_name] {
             let mut near = UnixStream::connect_addr(&address).unwrap();
             let (mut far, peer) = listener.accept().unwrap();
             assert!(peer.is_unnamed() && near.local_addr().unwrap().is_unnamed());
-            for name in [listener.local_addr(), near.peer_addr(), far.local_addr()].map(Result::unwrap) {
+            for name in
+                [listener.local_addr(), near.peer_addr(), far.local_addr()].map(Result::unwrap)
+            {
                 assert_eq!(name.as_pathname(), address.as_pathname());
                 assert_eq!(name.as_abstract_name(), address.as_abstract_name());
             }
             near.write_all(b"hello").unwrap();
             assert_eq!(far.read(&mut [0; 8]).unwrap(), 5);
         }
-        assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse, "the path outlives the listener");
-        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            UnixListener::bind(&path).unwrap_err().kind(),
+            ErrorKind::AddrInUse,
+            "the path outlives the listener"
+        );
+        assert_eq!(
+            UnixStream::connect(&path).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            UnixStream::connect(&path).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     });
 }
 
@@ -479,13 +559,22 @@ fn paths_may_be_as_long_as_in_std() {
         let directory = Directory::new();
         let longest = directory.path_of(107);
         let listener = UnixListener::bind(&longest).unwrap();
-        assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*longest));
+        assert_eq!(
+            listener.local_addr().unwrap().as_pathname(),
+            Some(&*longest)
+        );
         let near = UnixStream::connect(&longest).unwrap();
         assert_eq!(near.peer_addr().unwrap().as_pathname(), Some(&*longest));
         let error = UnixListener::bind(directory.path_of(108)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(UnixStream::connect(Path::new("a\0b")).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(SocketAddr::from_abstract_name([0; 108]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            UnixStream::connect(Path::new("a\0b")).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            SocketAddr::from_abstract_name([0; 108]).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     });
 }
 
@@ -496,7 +585,11 @@ fn a_peer_with_a_path_too_long_for_std_is_served_as_one_without_a_name() {
         let listener = UnixListener::bind_addr(&name).unwrap();
         let peer = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
         let path = directory.path_of(108);
-        rustix::net::bind(&peer, &SocketAddrUnix::new(path.as_os_str().as_bytes()).unwrap()).unwrap();
+        rustix::net::bind(
+            &peer,
+            &SocketAddrUnix::new(path.as_os_str().as_bytes()).unwrap(),
+        )
+        .unwrap();
         let address = SocketAddrUnix::new_abstract_name(name.as_abstract_name().unwrap()).unwrap();
         rustix::net::connect(&peer, &address).unwrap();
         assert!(listener.accept().unwrap().1.is_unnamed());
@@ -510,7 +603,11 @@ fn an_unnamed_address_makes_the_system_choose_a_name() {
         assert!(nameless.is_unnamed());
         let listener = UnixListener::bind_addr(&nameless).unwrap();
         let chosen = listener.local_addr().unwrap();
-        assert!(chosen.as_abstract_name().is_some_and(|name| !name.is_empty()));
+        assert!(
+            chosen
+                .as_abstract_name()
+                .is_some_and(|name| !name.is_empty())
+        );
         UnixStream::connect_addr(&chosen).unwrap();
     });
 }
@@ -554,7 +651,10 @@ fn a_connect_to_a_full_backlog_does_not_stop_its_worker_and_can_be_given_up() {
     });
     bounded(|| {
         let (_listener, name, _queued) = full_listener();
-        assert!(thread::timeout(SHORT, || UnixStream::connect_addr(&name)).is_err(), "on an OS thread, too");
+        assert!(
+            thread::timeout(SHORT, || UnixStream::connect_addr(&name)).is_err(),
+            "on an OS thread, too"
+        );
     });
 }
 
@@ -562,7 +662,8 @@ fn a_connect_to_a_full_backlog_does_not_stop_its_worker_and_can_be_given_up() {
 fn a_connect_that_waits_fails_when_the_listener_goes() {
     everywhere(|place| {
         let (listener, name, _queued) = full_listener();
-        let connecting = place.spawn_waiting(move || UnixStream::connect_addr(&name).unwrap_err().kind());
+        let connecting =
+            place.spawn_waiting(move || UnixStream::connect_addr(&name).unwrap_err().kind());
         drop(listener);
         assert_eq!(connecting.join(), ErrorKind::ConnectionRefused);
     });
@@ -577,11 +678,18 @@ fn acceptors_of_one_listener_all_get_connections() {
         let listener = Arc::new(UnixListener::bind_addr(&name).unwrap());
         let acceptors: Vec<_> = (0..4)
             .map(|n| {
-                let own = if n % 2 == 0 { listener.clone() } else { Arc::new(listener.try_clone().unwrap()) };
+                let own = if n % 2 == 0 {
+                    listener.clone()
+                } else {
+                    Arc::new(listener.try_clone().unwrap())
+                };
                 place.spawn_waiting(move || own.accept().unwrap().0)
             })
             .collect();
-        let clients: Vec<_> = acceptors.iter().map(|_| UnixStream::connect_addr(&name).unwrap()).collect();
+        let clients: Vec<_> = acceptors
+            .iter()
+            .map(|_| UnixStream::connect_addr(&name).unwrap())
+            .collect();
         for acceptor in acceptors {
             acceptor.join().write_all(b"hello").unwrap();
         }
@@ -621,10 +729,17 @@ fn a_listener_is_an_iterator_over_its_connections() {
     everywhere(|_| {
         let name = name();
         let listener = UnixListener::bind_addr(&name).unwrap();
-        let clients: Vec<_> = (0..6).map(|_| UnixStream::connect_addr(&name).unwrap()).collect();
+        let clients: Vec<_> = (0..6)
+            .map(|_| UnixStream::connect_addr(&name).unwrap())
+            .collect();
         let mut accepted: Vec<_> = listener.incoming().take(2).map(Result::unwrap).collect();
         accepted.extend(listener.into_iter().take(2).map(Result::unwrap));
-        accepted.extend(listener.connections().take(2).map(|connection| connection.unwrap().0));
+        accepted.extend(
+            listener
+                .connections()
+                .take(2)
+                .map(|connection| connection.unwrap().0),
+        );
         for (nth, (mut client, mut accepted)) in clients.into_iter().zip(accepted).enumerate() {
             client.write_all(&[0; 64][..=nth]).unwrap();
             assert_eq!(accepted.read(&mut [0; 64]).unwrap(), nth + 1, "in order");
@@ -632,7 +747,10 @@ fn a_listener_is_an_iterator_over_its_connections() {
         listener.set_nonblocking(true).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let mut connections = listener.connections();
-        assert_eq!(connections.next().unwrap().unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            connections.next().unwrap().unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         assert!(connections.next().is_none(), "it ends with an error");
         assert!(listener.take_error().unwrap().is_none());
     });
@@ -655,7 +773,11 @@ fn datagrams_keep_their_bounds_and_their_order_in_both_directions() {
         let mut buffer = [0; 2_000];
         for len in 0..200 {
             assert_eq!(near.send(&vec![len as u8; len * 7]).unwrap(), len * 7);
-            assert_eq!(near.recv(&mut buffer[..1_000]).unwrap(), len, "the empty one, too");
+            assert_eq!(
+                near.recv(&mut buffer[..1_000]).unwrap(),
+                len,
+                "the empty one, too"
+            );
         }
         server.join();
     });
@@ -666,16 +788,24 @@ fn a_datagram_tells_of_its_sender() {
     everywhere(|_| {
         let directory = Directory::new();
         let [by_path, other] = ["one", "other"].map(|name| directory.path(name));
-        let (receiver, sender) = (UnixDatagram::bind(&by_path).unwrap(), UnixDatagram::bind(&other).unwrap());
+        let (receiver, sender) = (
+            UnixDatagram::bind(&by_path).unwrap(),
+            UnixDatagram::bind(&other).unwrap(),
+        );
         let mut buffer = [0; 8];
         assert_eq!(sender.send_to(b"path", &by_path).unwrap(), 4);
-        assert_eq!(receiver.peek_from(&mut buffer).unwrap().1.as_pathname(), Some(&*other));
+        assert_eq!(
+            receiver.peek_from(&mut buffer).unwrap().1.as_pathname(),
+            Some(&*other)
+        );
         let (len, address) = receiver.recv_from(&mut buffer).unwrap();
         assert_eq!((len, address.as_pathname()), (4, Some(&*other)));
 
         let name = name();
         let named = UnixDatagram::bind_addr(&name).unwrap();
-        named.send_to_addr(b"name", &SocketAddr::from_pathname(&by_path).unwrap()).unwrap();
+        named
+            .send_to_addr(b"name", &SocketAddr::from_pathname(&by_path).unwrap())
+            .unwrap();
         let (_, address) = receiver.recv_from(&mut buffer).unwrap();
         assert_eq!(address.as_abstract_name(), name.as_abstract_name());
         receiver.send_to_addr(b"back", &address).unwrap();
@@ -686,26 +816,47 @@ fn a_datagram_tells_of_its_sender() {
         assert!(unbound.local_addr().unwrap().is_unnamed());
         unbound.send_to(b"nobody", &by_path).unwrap();
         assert!(receiver.recv_from(&mut buffer).unwrap().1.is_unnamed());
-        assert_eq!(unbound.send(b"x").unwrap_err().kind(), ErrorKind::NotConnected);
-        assert_eq!(unbound.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(
+            unbound.send(b"x").unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
+        assert_eq!(
+            unbound.peer_addr().unwrap_err().kind(),
+            ErrorKind::NotConnected
+        );
         unbound.connect(&by_path).unwrap();
         assert_eq!(unbound.peer_addr().unwrap().as_pathname(), Some(&*by_path));
         unbound.connect_addr(&name).unwrap();
         unbound.send(b"named").unwrap();
         assert_eq!(named.recv(&mut buffer).unwrap(), 5);
         drop(named);
-        assert_eq!(unbound.send(b"x").unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(unbound.send_to(b"x", directory.path("none")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            unbound.send(b"x").unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+        assert_eq!(
+            unbound
+                .send_to(b"x", directory.path("none"))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::NotFound
+        );
     });
 }
 
 /// A receiver, and two ways to send to it that can find its queue full.
 fn to_a_queue() -> (UnixDatagram, [Sender; 2]) {
     let name = name();
-    let (receiver, connected) = (UnixDatagram::bind_addr(&name).unwrap(), UnixDatagram::unbound().unwrap());
+    let (receiver, connected) = (
+        UnixDatagram::bind_addr(&name).unwrap(),
+        UnixDatagram::unbound().unwrap(),
+    );
     connected.connect_addr(&name).unwrap();
     let unconnected = UnixDatagram::unbound().unwrap();
-    (receiver, [Sender(connected, None), Sender(unconnected, Some(name))])
+    (
+        receiver,
+        [Sender(connected, None), Sender(unconnected, Some(name))],
+    )
 }
 
 struct Sender(UnixDatagram, Option<SocketAddr>);
@@ -721,7 +872,9 @@ impl Sender {
     /// Fills the queue, and returns how many datagrams that took.
     fn fill(&self) -> usize {
         self.0.set_nonblocking(true).unwrap();
-        let count = (0..).take_while(|n: &u64| self.send(&n.to_ne_bytes()).is_ok()).count();
+        let count = (0..)
+            .take_while(|n: &u64| self.send(&n.to_ne_bytes()).is_ok())
+            .count();
         assert_eq!(self.send(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
         self.0.set_nonblocking(false).unwrap();
         count
@@ -796,7 +949,13 @@ fn a_datagram_socket_may_be_used_by_one_worker_after_the_other() {
             for n in 0..200_u64 {
                 let (socket, mut answer) = (ball.take(me), [0; 8]);
                 socket.send(&n.to_ne_bytes()).unwrap();
-                assert_eq!((socket.recv(&mut answer).unwrap(), u64::from_ne_bytes(answer)), (8, n));
+                assert_eq!(
+                    (
+                        socket.recv(&mut answer).unwrap(),
+                        u64::from_ne_bytes(answer)
+                    ),
+                    (8, n)
+                );
                 ball.give(1 - me, socket);
             }
         };
@@ -877,9 +1036,18 @@ fn a_receive_that_has_timed_out_says_so_and_the_socket_goes_on() {
         let (near, far) = UnixDatagram::pair().unwrap();
         let clone = near.try_clone().unwrap();
         clone.set_read_timeout(Some(SHORT)).unwrap();
-        assert_eq!((near.read_timeout().unwrap(), near.write_timeout().unwrap()), (Some(SHORT), None));
-        assert_eq!(near.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
-        assert_eq!(near.recv_from(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            (near.read_timeout().unwrap(), near.write_timeout().unwrap()),
+            (Some(SHORT), None)
+        );
+        assert_eq!(
+            near.recv(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert_eq!(
+            near.recv_from(&mut [0; 8]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         far.send(b"data").unwrap();
         assert_eq!(near.recv(&mut [0; 8]).unwrap(), 4);
         assert!(near.take_error().unwrap().is_none());
@@ -895,20 +1063,33 @@ fn whoever_waits_can_be_cancelled_and_the_socket_goes_on() {
         let near = Arc::new(near);
         let [reading, vectored, peeking] = [(); 3].map(|()| near.clone());
         assert_cancelled(place, move || (&*reading).read(&mut [0; 8]));
-        assert_cancelled(place, move || (&*vectored).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]));
+        assert_cancelled(place, move || {
+            (&*vectored).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])])
+        });
         assert_cancelled(place, move || peeking.peek(&mut [0; 8]));
         far.write_all(b"data").unwrap();
-        assert_eq!((&*near).read(&mut [0; 8]).unwrap(), 4, "nobody has taken it");
+        assert_eq!(
+            (&*near).read(&mut [0; 8]).unwrap(),
+            4,
+            "nobody has taken it"
+        );
         let (writing, vectored) = (near.clone(), near.clone());
         assert_cancelled(place, move || write_pattern(&*writing, 16 << 20));
-        assert_cancelled(place, move || (&*vectored).write_vectored(&[IoSlice::new(b"x")]));
+        assert_cancelled(place, move || {
+            (&*vectored).write_vectored(&[IoSlice::new(b"x")])
+        });
 
         let (listener, _, _queued) = full_listener();
         drop(listener.accept().unwrap());
         let listener = Arc::new(listener);
         let (accepting, connections) = (listener.clone(), listener.clone());
         assert_cancelled(place, move || accepting.accept().map(drop));
-        assert_cancelled(place, move || connections.connections().next().map(|connection| connection.map(drop)));
+        assert_cancelled(place, move || {
+            connections
+                .connections()
+                .next()
+                .map(|connection| connection.map(drop))
+        });
         let (_listener, name, _queued) = full_listener();
         assert_cancelled(place, move || UnixStream::connect_addr(&name));
 
@@ -940,7 +1121,10 @@ fn a_destructor_of_a_cancelled_thread_can_neither_read_nor_connect() {
         let tries = TriesOnDrop(near, name, results.clone());
         assert_cancelled(place, move || (&tries.0).read(&mut [0; 8]));
         let results = results.lock().unwrap();
-        assert!(results.len() == 2 && !results.contains(&ErrorKind::Interrupted), "{results:?}");
+        assert!(
+            results.len() == 2 && !results.contains(&ErrorKind::Interrupted),
+            "{results:?}"
+        );
     });
 }
 
@@ -950,13 +1134,21 @@ fn threads_that_wait_are_unwound_when_the_runtime_ends() {
         let dropped = Arc::new(AtomicUsize::new(0));
         on_workers(workers, || {
             let place = Place::Workers(workers);
-            let [read, write, accept, connect, receive]: [_; 5] = std::array::from_fn(|_| Guard(dropped.clone()));
+            let [read, write, accept, connect, receive]: [_; 5] =
+                std::array::from_fn(|_| Guard(dropped.clone()));
             let ((mut near, _far_1), (writing, _far_2), full) = (pair(), pair(), full_listener());
-            let (datagrams, listener) = (UnixDatagram::unbound().unwrap(), UnixListener::bind_addr(&name()).unwrap());
+            let (datagrams, listener) = (
+                UnixDatagram::unbound().unwrap(),
+                UnixListener::bind_addr(&name()).unwrap(),
+            );
             place.spawn_waiting(move || (read, near.read(&mut [0])).1);
             place.spawn_waiting(move || (write, write_pattern(&writing, 16 << 20)).1);
             place.spawn_waiting(move || (accept, listener.accept().map(drop)).1);
-            place.spawn_waiting(move || (connect, UnixStream::connect_addr(&full.1), full.0, full.2).1.map(drop));
+            place.spawn_waiting(move || {
+                (connect, UnixStream::connect_addr(&full.1), full.0, full.2)
+                    .1
+                    .map(drop)
+            });
             place.spawn_waiting(move || (receive, datagrams.recv(&mut [0])).1);
             assert_eq!(dropped.load(SeqCst), 0, "they wait");
         });
@@ -980,14 +1172,25 @@ fn conversions_from_and_to_std_keep_the_socket_its_mode_and_its_time_outs() {
         near.set_read_timeout(Some(SHORT)).unwrap();
         let mut near = std::os::unix::net::UnixStream::from(near);
         assert_eq!(near.as_raw_fd(), fd);
-        assert_eq!(near.read_timeout().unwrap().map(|timeout| timeout.as_millis()), Some(SHORT.as_millis()));
+        assert_eq!(
+            near.read_timeout()
+                .unwrap()
+                .map(|timeout| timeout.as_millis()),
+            Some(SHORT.as_millis())
+        );
         assert_eq!(near.read(&mut [0; 2]).unwrap(), 2);
         near.set_nonblocking(true).unwrap();
         let mut near = UnixStream::from(near);
         assert_eq!(near.read(&mut [0; 64]).unwrap(), 4);
-        assert_eq!(near.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            near.read(&mut [0; 64]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         near.set_nonblocking(false).unwrap();
-        assert_eq!(near.read(&mut [0; 64]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            near.read(&mut [0; 64]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
         let fd = UnixStream::from(OwnedFd::from(near)).into_raw_fd();
         // SAFETY: `into_raw_fd` has just given it away.
         let mut near = unsafe { UnixStream::from_raw_fd(fd) };
@@ -995,7 +1198,8 @@ fn conversions_from_and_to_std_keep_the_socket_its_mode_and_its_time_outs() {
         assert_eq!(near.read(&mut [0; 64]).unwrap(), 0);
 
         let name = name();
-        let listener = std::os::unix::net::UnixListener::from(UnixListener::bind_addr(&name).unwrap());
+        let listener =
+            std::os::unix::net::UnixListener::from(UnixListener::bind_addr(&name).unwrap());
         let near = std::os::unix::net::UnixStream::connect_addr(&name).unwrap();
         let listener = UnixListener::from(listener);
         let (mut far, _) = listener.accept().unwrap();
@@ -1003,7 +1207,9 @@ fn conversions_from_and_to_std_keep_the_socket_its_mode_and_its_time_outs() {
         assert_eq!(far.read(&mut [0; 8]).unwrap(), 4);
 
         let (near, far) = UnixDatagram::pair().unwrap();
-        std::os::unix::net::UnixDatagram::from(near).send(b"data").unwrap();
+        std::os::unix::net::UnixDatagram::from(near)
+            .send(b"data")
+            .unwrap();
         let far = UnixDatagram::from(std::os::unix::net::UnixDatagram::from(far));
         assert_eq!(far.recv(&mut [0; 8]).unwrap(), 4);
     });
@@ -1027,13 +1233,22 @@ fn they_describe_themselves_by_their_addresses() {
         let path = directory.path("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let (fd, at) = (listener.as_raw_fd(), format!("{path:?} (pathname)"));
-        assert_eq!(format!("{listener:?}"), format!("UnixListener {{ fd: {fd}, local: {at} }}"));
+        assert_eq!(
+            format!("{listener:?}"),
+            format!("UnixListener {{ fd: {fd}, local: {at} }}")
+        );
         let stream = UnixStream::connect(&path).unwrap();
         let fd = stream.as_raw_fd();
-        assert_eq!(format!("{stream:?}"), format!("UnixStream {{ fd: {fd}, local: (unnamed), peer: {at} }}"));
+        assert_eq!(
+            format!("{stream:?}"),
+            format!("UnixStream {{ fd: {fd}, local: (unnamed), peer: {at} }}")
+        );
         let datagram = UnixDatagram::bind_addr(&name).unwrap();
         let fd = datagram.as_raw_fd();
-        assert_eq!(format!("{datagram:?}"), format!("UnixDatagram {{ fd: {fd}, local: {name:?} }}"));
+        assert_eq!(
+            format!("{datagram:?}"),
+            format!("UnixDatagram {{ fd: {fd}, local: {name:?} }}")
+        );
     });
 }
 
@@ -1060,11 +1275,18 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
         for _ in 0..7 {
             let accepting = listener.clone();
             let server = place.spawn(move || {
-                let accepted = accepting.connections().take(50).map(|connection| connection.unwrap().0);
-                let echoes: Vec<_> = accepted.map(|stream| place.spawn(move || echo(&stream).unwrap())).collect();
+                let accepted = accepting
+                    .connections()
+                    .take(50)
+                    .map(|connection| connection.unwrap().0);
+                let echoes: Vec<_> = accepted
+                    .map(|stream| place.spawn(move || echo(&stream).unwrap()))
+                    .collect();
                 echoes.into_iter().for_each(Handle::join);
             });
-            let clients: Vec<_> = (0..50).map(|_| UnixStream::connect_addr(&name).unwrap()).collect();
+            let clients: Vec<_> = (0..50)
+                .map(|_| UnixStream::connect_addr(&name).unwrap())
+                .collect();
             clients.iter().for_each(|client| ask(client, 1));
             drop(clients);
             server.join();

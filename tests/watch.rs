@@ -23,7 +23,11 @@ fn the_latest_value_is_seen_and_what_came_between_is_not() {
     (1..=3).for_each(|n| sender.send(n).unwrap());
     assert_eq!(receiver.has_changed(), Ok(true));
     assert!(receiver.borrow().has_changed());
-    assert_eq!(receiver.has_changed(), Ok(true), "borrowing alone does not count as seeing");
+    assert_eq!(
+        receiver.has_changed(),
+        Ok(true),
+        "borrowing alone does not count as seeing"
+    );
     assert_eq!(receiver.changed(), Ok(()));
     assert_eq!((*receiver.borrow(), receiver.has_changed()), (3, Ok(false)));
     sender.send(4).unwrap();
@@ -41,7 +45,10 @@ fn clones_have_seen_what_the_original_has() {
     let unseen = receiver.clone();
     receiver.mark_unchanged();
     let seen = receiver.clone();
-    assert_eq!((unseen.has_changed(), seen.has_changed()), (Ok(true), Ok(false)));
+    assert_eq!(
+        (unseen.has_changed(), seen.has_changed()),
+        (Ok(true), Ok(false))
+    );
     let mut late = sender.subscribe();
     assert_eq!(late.has_changed(), Ok(false));
     late.mark_changed();
@@ -69,7 +76,10 @@ fn the_last_value_can_be_seen_when_the_senders_are_gone() {
     assert_eq!(receiver.has_changed(), Err(RecvError));
     assert_eq!(receiver.changed(), Ok(()), "it has not been seen");
     assert_eq!(receiver.changed(), Err(RecvError));
-    assert_eq!(receiver.changed_timeout(HOUR), Err(RecvTimeoutError::Disconnected));
+    assert_eq!(
+        receiver.changed_timeout(HOUR),
+        Err(RecvTimeoutError::Disconnected)
+    );
     assert_eq!(*receiver.borrow(), 1);
     assert!(receiver.wait_for(|n| *n == 2).is_err());
 }
@@ -110,7 +120,10 @@ fn a_borrowed_value_stays_while_others_come() {
     let (sender, receiver) = watch::channel(Counted(0, dropped.clone()));
     let first = receiver.borrow();
     assert!(sender.send(Counted(1, dropped.clone())).is_ok());
-    assert_eq!((first.0, receiver.borrow().0, dropped.load(SeqCst)), (0, 1, 0));
+    assert_eq!(
+        (first.0, receiver.borrow().0, dropped.load(SeqCst)),
+        (0, 1, 0)
+    );
     drop(first);
     assert_eq!(dropped.load(SeqCst), 1);
     drop((sender, receiver));
@@ -132,7 +145,10 @@ fn who_changes_a_value_waits_for_those_who_have_borrowed_it() {
             });
             thread::sleep(SHORT);
             let start = hebra::time::now();
-            assert!(thread::timeout(SHORT / 2, || sender.send_replace(9)).is_err(), "nothing has changed then");
+            assert!(
+                thread::timeout(SHORT / 2, || sender.send_replace(9)).is_err(),
+                "nothing has changed then"
+            );
             assert_eq!(sender.send_replace(2), 1);
             assert!(start.elapsed() >= SHORT);
             borrower.join().unwrap();
@@ -164,8 +180,14 @@ fn receivers_wait_time_out_and_are_cancelled() {
     bounded(|| {
         sim::check(0..100, || {
             let (sender, mut receiver) = watch::channel(0);
-            assert_eq!(receiver.changed_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-            assert_eq!(receiver.changed_deadline(hebra::time::now() + SHORT), Err(RecvTimeoutError::Timeout));
+            assert_eq!(
+                receiver.changed_timeout(SHORT),
+                Err(RecvTimeoutError::Timeout)
+            );
+            assert_eq!(
+                receiver.changed_deadline(hebra::time::now() + SHORT),
+                Err(RecvTimeoutError::Timeout)
+            );
             let mut other = receiver.clone();
             let cancelled = thread::spawn(move || other.changed());
             let (tell, told) = hebra::channel::unbounded();
@@ -205,7 +227,9 @@ fn a_value_can_be_waited_for() {
                 thread::yield_now();
             }
             sender.closed();
-            observers.into_iter().for_each(|observer| observer.join().unwrap());
+            observers
+                .into_iter()
+                .for_each(|observer| observer.join().unwrap());
         });
     }
 }
@@ -230,7 +254,9 @@ fn senders_take_turns() {
                 })
             })
             .collect();
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
         assert_eq!(*receiver.borrow(), 800);
     });
 }
@@ -238,5 +264,8 @@ fn senders_take_turns() {
 #[test]
 fn what_is_printed() {
     let (sender, receiver) = watch::channel("value");
-    assert_eq!(format!("{sender:?} {receiver:?} {:?}", receiver.borrow()), "Sender { .. } Receiver { .. } \"value\"");
+    assert_eq!(
+        format!("{sender:?} {receiver:?} {:?}", receiver.borrow()),
+        "Sender { .. } Receiver { .. } \"value\""
+    );
 }

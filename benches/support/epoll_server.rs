@@ -1,8 +1,9 @@
 //! The floor of the network benches: the fastest single-threaded epoll server we know how to write.
 //!
-//! Each socket is registered once, edge-triggered, for reading and for the peer's end (`EPOLLRDHUP`). An event costs one
-//! `recv` and one `send`: a short read means that the socket is drained, unless the same edge reported the peer's end.
-//! `EPOLLOUT` is asked for only by a connection whose reply did not fit into the socket.
+//! Each socket is registered once, edge-triggered, for reading and for the peer's end
+//! (`EPOLLRDHUP`). An event costs one `recv` and one `send`: a short read means that the socket is
+//! drained, unless the same edge reported the peer's end. `EPOLLOUT` is asked for only by a
+//! connection whose reply did not fit into the socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,7 +27,9 @@ pub trait Protocol {
 }
 
 const LISTENER: u64 = u64::MAX;
-const READ_EDGE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+const READ_EDGE: EventFlags = EventFlags::IN
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
 struct Connection<S> {
     socket: OwnedFd,
@@ -46,7 +49,8 @@ struct Server<P: Protocol> {
     epoll: OwnedFd,
     listener: TcpListener,
     protocol: P,
-    /// Indexed by the event's data. A freed slot can be reused at once: a socket has one event per batch.
+    /// Indexed by the event's data. A freed slot can be reused at once: a socket has one event per
+    /// batch.
     connections: Vec<Option<Connection<P::State>>>,
     free: Vec<usize>,
     buffer: Box<[u8]>,
@@ -56,7 +60,12 @@ struct Server<P: Protocol> {
 pub fn serve<P: Protocol>(listener: TcpListener, protocol: P) -> io::Result<Infallible> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
+    epoll::add(
+        &epoll,
+        &listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN | EventFlags::ET,
+    )?;
     let mut server = Server {
         epoll,
         listener,
@@ -83,24 +92,36 @@ pub fn serve<P: Protocol>(listener: TcpListener, protocol: P) -> io::Result<Infa
 impl<P: Protocol> Server<P> {
     fn accept(&mut self) -> io::Result<()> {
         loop {
-            let socket = match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                socket => socket?,
-            };
+            let socket =
+                match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                    Err(Errno::AGAIN) => return Ok(()),
+                    Err(Errno::CONNABORTED | Errno::INTR) => continue,
+                    socket => socket?,
+                };
             sockopt::set_tcp_nodelay(&socket, true)?;
             let key = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            epoll::add(&self.epoll, &socket, EventData::new_u64(key as u64), READ_EDGE)?;
-            self.connections[key] = Some(Connection { socket, state: P::State::default(), unsent: Vec::new() });
+            epoll::add(
+                &self.epoll,
+                &socket,
+                EventData::new_u64(key as u64),
+                READ_EDGE,
+            )?;
+            self.connections[key] = Some(Connection {
+                socket,
+                state: P::State::default(),
+                unsent: Vec::new(),
+            });
         }
     }
 
     #[inline]
     fn turn(&mut self, key: usize, flags: EventFlags) {
-        let connection = self.connections[key].as_mut().expect("closing a socket ends its events");
+        let connection = self.connections[key]
+            .as_mut()
+            .expect("closing a socket ends its events");
         let next = connection.flush().and_then(|()| {
             let last = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
             connection.answer(&mut self.protocol, &mut self.buffer, last)
@@ -109,7 +130,12 @@ impl<P: Protocol> Server<P> {
             Err(Errno::AGAIN) if connection.unsent.is_empty() => Next::Keep,
             Err(Errno::AGAIN) => {
                 let edges = READ_EDGE | EventFlags::OUT;
-                let again = epoll::modify(&self.epoll, &connection.socket, EventData::new_u64(key as u64), edges);
+                let again = epoll::modify(
+                    &self.epoll,
+                    &connection.socket,
+                    EventData::new_u64(key as u64),
+                    edges,
+                );
                 again.map_or(Next::Close, |()| Next::Keep)
             }
             Err(_) => Next::Close,
@@ -133,9 +159,15 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Reads and answers until the socket is drained. `last`: the peer's end has come, so a short read proves nothing.
+    /// Reads and answers until the socket is drained. `last`: the peer's end has come, so a short
+    /// read proves nothing.
     #[inline]
-    fn answer<P: Protocol<State = S>>(&mut self, protocol: &mut P, buffer: &mut [u8], last: bool) -> Result<Next, Errno> {
+    fn answer<P: Protocol<State = S>>(
+        &mut self,
+        protocol: &mut P,
+        buffer: &mut [u8],
+        last: bool,
+    ) -> Result<Next, Errno> {
         loop {
             let (got, _) = recv(&self.socket, &mut *buffer, RecvFlags::empty())?;
             if got == 0 {

@@ -62,9 +62,12 @@ pub fn create_run_drop(count: u64) -> f64 {
     on_reused_stack(count, |i| move || i)
 }
 
-/// The same with the closure in a box: what a spawn cannot do without, as it must keep closures of any type.
+/// The same with the closure in a box: what a spawn cannot do without, as it must keep closures of
+/// any type.
 pub fn spawn_boxed(count: u64) -> f64 {
-    on_reused_stack(count, |i| black_box(Box::new(move || i) as Box<dyn FnOnce() -> u64>))
+    on_reused_stack(count, |i| {
+        black_box(Box::new(move || i) as Box<dyn FnOnce() -> u64>)
+    })
 }
 
 fn on_reused_stack<F: FnOnce() -> u64 + 'static>(count: u64, job: impl Fn(u64) -> F) -> f64 {
@@ -72,7 +75,9 @@ fn on_reused_stack<F: FnOnce() -> u64 + 'static>(count: u64, job: impl Fn(u64) -
     ns_each(count, || {
         for i in 0..count {
             let job = job(i);
-            let free = stack.take().expect("the last coroutine gave the stack back");
+            let free = stack
+                .take()
+                .expect("the last coroutine gave the stack back");
             let mut coroutine = Coroutine::<(), (), u64, _>::with_stack(free, move |_, ()| job());
             if let CoroutineResult::Return(value) = coroutine.resume(()) {
                 black_box(value);
@@ -94,7 +99,8 @@ pub fn suspended(count: usize) -> Vec<Coroutine<(), (), ()>> {
 
 /// Has the kernel hand out `count` fresh pages, one fault each, and gives them back.
 ///
-/// Done once before a measurement, it also makes a hypervisor back that much memory, which can cost more than the faults.
+/// Done once before a measurement, it also makes a hypervisor back that much memory, which can cost
+/// more than the faults.
 pub fn touch_pages(count: usize) {
     const PAGE: usize = 4096;
     let mut pages = vec![0_u8; count * PAGE];
@@ -103,6 +109,7 @@ pub fn touch_pages(count: usize) {
 }
 
 fn small_stack() -> DefaultStack {
-    DefaultStack::new(64 << 10)
-        .expect("64 KiB and two mappings are left: only `suspended` makes many, and it is asked for 10,000")
+    DefaultStack::new(64 << 10).expect(
+        "64 KiB and two mappings are left: only `suspended` makes many, and it is asked for 10,000",
+    )
 }

@@ -1,4 +1,5 @@
-//! The floor of channels: coroutines of corosensei, a run queue and a `VecDeque` on one OS thread. No locks, no cancellation, no safety.
+//! The floor of channels: coroutines of corosensei, a run queue and a `VecDeque` on one OS thread.
+//! No locks, no cancellation, no safety.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,7 +25,9 @@ impl Scheduler {
     fn run(&self, mut threads: Vec<Green>) {
         self.ready.borrow_mut().extend(0..threads.len());
         loop {
-            let Some(next) = self.ready.borrow_mut().pop_front() else { return };
+            let Some(next) = self.ready.borrow_mut().pop_front() else {
+                return;
+            };
             self.running.set(next);
             threads[next].resume(());
         }
@@ -112,7 +115,9 @@ pub fn many(messages: u64) -> f64 {
     let channel = Channel::new(&scheduler, 128);
     let producer = |_| {
         let channel = channel.clone();
-        Coroutine::new(move |yielder: &Yielder<(), ()>, ()| (0..messages / 4).for_each(|i| channel.send(i, yielder)))
+        Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
+            (0..messages / 4).for_each(|i| channel.send(i, yielder))
+        })
     };
     let consumer = |_| {
         let channel = channel.clone();

@@ -1,4 +1,5 @@
-//! A histogram of durations: exact below 64 ns, then 64 buckets to each power of two (an error of at most 1.6 %).
+//! A histogram of durations: exact below 64 ns, then 64 buckets to each power of two (an error of
+//! at most 1.6 %).
 
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ pub struct Histogram {
 
 impl Histogram {
     pub fn new() -> Self {
-        Self { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0 }
+        Self {
+            counts: vec![0; BUCKETS].into_boxed_slice(),
+            total: 0,
+        }
     }
 
     #[inline]
@@ -27,7 +31,8 @@ impl Histogram {
         self.total = 0;
     }
 
-    /// The upper end of the bucket in which the fraction `q` of all records is reached; zero if there are none.
+    /// The upper end of the bucket in which the fraction `q` of all records is reached; zero if
+    /// there are none.
     pub fn quantile(&self, q: f64) -> Duration {
         let rank = ((self.total as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;
@@ -44,7 +49,8 @@ impl Histogram {
 #[inline]
 fn bucket(ns: u64) -> usize {
     let shift = (63 - (ns | 1).leading_zeros()).saturating_sub(SUB_BITS);
-    // The top bits of `ns` run from 64 to 127 once `shift` is positive: each shift starts 64 buckets further.
+    // The top bits of `ns` run from 64 to 127 once `shift` is positive: each shift starts 64
+    // buckets further.
     let index = ((shift as usize) << SUB_BITS) + (ns >> shift) as usize;
     index.min(BUCKETS - 1)
 }

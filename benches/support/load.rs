@@ -1,12 +1,15 @@
-//! The load: many connections from one OS thread, each with one request (or one pipelined batch) in flight.
+//! The load: many connections from one OS thread, each with one request (or one pipelined batch) in
+//! flight.
 //!
-//! Closed loop: an answer is checked, its latency recorded, and the next request sent at once. So a slow server is asked
-//! less often, and latencies are those of a saturated server, not of an open arrival process. The client costs about as
-//! much as the server it drives; [`Window::client_busy`](super::service::Window) says how near it is to its own limit.
+//! Closed loop: an answer is checked, its latency recorded, and the next request sent at once. So a
+//! slow server is asked less often, and latencies are those of a saturated server, not of an open
+//! arrival process. The client costs about as much as the server it drives;
+//! [`Window::client_busy`](super::service::Window) says how near it is to its own limit.
 //!
-//! A load that [spins](Load::spinning) never sleeps. Else it is the server's `send` that has to wake it, which on a virtual machine
-//! costs the server several requests' worth of time: a server that is a little slower lets the load sleep more often, and then looks
-//! much slower. Clients on another machine cost it nothing of the kind.
+//! A load that [spins](Load::spinning) never sleeps. Else it is the server's `send` that has to
+//! wake it, which on a virtual machine costs the server several requests' worth of time: a server
+//! that is a little slower lets the load sleep more often, and then looks much slower. Clients on
+//! another machine cost it nothing of the kind.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -30,14 +33,15 @@ pub struct Exchange {
     pub response: Vec<u8>,
     /// Requests in `request`: 1, or the depth of the pipeline.
     pub requests: u64,
-    /// Write the connection's index and turn into the first 8 bytes and expect them back: an answer that went to the
-    /// wrong connection, or twice, is then an error.
+    /// Write the connection's index and turn into the first 8 bytes and expect them back: an
+    /// answer that went to the wrong connection, or twice, is then an error.
     pub stamped: bool,
 }
 
 /// Bytes of the stamp; a stamped request has at least so many.
 const STAMP: usize = 8;
-/// Connections that are opened before one of them is asked for an answer, so that no accept queue overflows.
+/// Connections that are opened before one of them is asked for an answer, so that no accept queue
+/// overflows.
 const BURST: usize = 64;
 /// How long a server may take for an answer that is still due when a window ends.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -82,7 +86,10 @@ pub struct Load {
 impl Load {
     /// Opens `count` connections and has each burst answered once.
     pub fn connect(address: SocketAddr, count: usize, exchange: Exchange) -> io::Result<Self> {
-        assert!(!exchange.stamped || exchange.request.len() >= STAMP, "no room for the stamp");
+        assert!(
+            !exchange.stamped || exchange.request.len() >= STAMP,
+            "no room for the stamp"
+        );
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
@@ -96,7 +103,13 @@ impl Load {
             socket.set_nonblocking(true)?;
             let edges = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), edges)?;
-            connections.push(Connection { socket, turn: 0, received: 0, sent_at: Instant::now(), state: State::Idle });
+            connections.push(Connection {
+                socket,
+                turn: 0,
+                received: 0,
+                sent_at: Instant::now(),
+                state: State::Idle,
+            });
         }
         Ok(Self {
             epoll,
@@ -121,8 +134,14 @@ impl Load {
         self
     }
 
-    /// Drives `server` for `warm_up` and then for `window`, in which everything is measured; leaves no request in flight.
-    pub fn window(&mut self, server: &Server, warm_up: Duration, window: Duration) -> io::Result<Window> {
+    /// Drives `server` for `warm_up` and then for `window`, in which everything is measured; leaves
+    /// no request in flight.
+    pub fn window(
+        &mut self,
+        server: &Server,
+        warm_up: Duration,
+        window: Duration,
+    ) -> io::Result<Window> {
         self.errors = 0;
         self.go_on = true;
         for key in 0..self.connections.len() {
@@ -149,11 +168,14 @@ impl Load {
             elapsed,
             server_cpu: server_after - server_before,
             client_cpu: (client_after - client_before).saturating_sub(self.idle),
-            latency: [0.5, 0.99, 0.999].map(|q| self.latency.quantile(q)).to_vec(),
+            latency: [0.5, 0.99, 0.999]
+                .map(|q| self.latency.quantile(q))
+                .to_vec(),
         })
     }
 
-    /// Takes the answers that are still due; those that do not come are errors, and their connections are given up.
+    /// Takes the answers that are still due; those that do not come are errors, and their
+    /// connections are given up.
     fn drain(&mut self) -> io::Result<()> {
         self.go_on = false;
         let end = Instant::now() + PATIENCE;
@@ -183,8 +205,14 @@ impl Load {
 
     /// Waits for answers, up to 100 ms, and takes them; returns how many there were.
     fn turns(&mut self) -> io::Result<usize> {
-        const TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        const NONE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        const TIMEOUT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        const NONE: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let timeout = if self.spins { NONE } else { TIMEOUT };
         let mut events = [MaybeUninit::<Event>::uninit(); 1024];
         let (ready, _) = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
@@ -201,7 +229,8 @@ impl Load {
         Ok(answers)
     }
 
-    /// Reads what has come for `key` and checks it; a complete answer ends the turn and may start the next.
+    /// Reads what has come for `key` and checks it; a complete answer ends the turn and may start
+    /// the next.
     #[inline]
     fn answer(&mut self, key: usize) {
         let connection = &mut self.connections[key];
@@ -221,7 +250,8 @@ impl Load {
             connection.received += got;
             if got == rest.len() {
                 let now = Instant::now();
-                self.latency.record((now - connection.sent_at).as_nanos() as u64);
+                self.latency
+                    .record((now - connection.sent_at).as_nanos() as u64);
                 self.answered += 1;
                 self.waiting -= 1;
                 connection.state = State::Idle;
@@ -248,7 +278,8 @@ impl Load {
             self.outgoing[..STAMP].copy_from_slice(&stamp(key, connection.turn));
         }
         // Nothing else is in flight here, so the socket has room for all of it or is broken.
-        if send(&connection.socket, &self.outgoing, SendFlags::NOSIGNAL) != Ok(self.outgoing.len()) {
+        if send(&connection.socket, &self.outgoing, SendFlags::NOSIGNAL) != Ok(self.outgoing.len())
+        {
             self.fail(key);
         }
     }

@@ -14,7 +14,8 @@ pub const LOAD_CPU: usize = 1;
 
 /// Pins the calling OS thread, and what it starts from here on, to `cpu`.
 ///
-/// Says so and carries on when the machine has no such CPU: the figures are noisier then, not wrong.
+/// Says so and carries on when the machine has no such CPU: the figures are noisier then, not
+/// wrong.
 pub fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
@@ -23,7 +24,8 @@ pub fn pin(cpu: usize) {
     }
 }
 
-/// Runs `f` pinned to `cpu`, so that a process it starts inherits the pin before its first instruction.
+/// Runs `f` pinned to `cpu`, so that a process it starts inherits the pin before its first
+/// instruction.
 pub fn pinned<T>(cpu: usize, f: impl FnOnce() -> T) -> T {
     let before = sched_getaffinity(None);
     pin(cpu);
@@ -34,8 +36,9 @@ pub fn pinned<T>(cpu: usize, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Gives this process, and those that it starts, the right of way over the machine's other programs, if the environment says
-/// `HEBRA_URGENT=1` and it may. Where Linux groups programs by session the whole session has it: start the bench by `setsid`.
+/// Gives this process, and those that it starts, the right of way over the machine's other
+/// programs, if the environment says `HEBRA_URGENT=1` and it may. Where Linux groups programs by
+/// session the whole session has it: start the bench by `setsid`.
 pub fn be_urgent() -> bool {
     if std::env::var_os("HEBRA_URGENT").is_none_or(|value| value != "1") {
         return false;
@@ -45,20 +48,29 @@ pub fn be_urgent() -> bool {
     setpriority_process(None, -20).is_ok()
 }
 
-/// Lets this process run only while its CPU has nobody else to run; whoever wakes there takes the CPU from it at once. Of an ordinary
-/// process, even one of the least priority, Linux lets the slice of time end first, which may be milliseconds.
+/// Lets this process run only while its CPU has nobody else to run; whoever wakes there takes the
+/// CPU from it at once. Of an ordinary process, even one of the least priority, Linux lets the
+/// slice of time end first, which may be milliseconds.
 pub fn give_way() -> io::Result<()> {
     let priority = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call reads `priority`, and what it changes is how the calling process is scheduled.
+    // SAFETY: the call reads `priority`, and what it changes is how the calling process is
+    // scheduled.
     #[allow(unsafe_code)]
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &priority) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Raises the soft limit of open files to the hard one. Processes started later inherit it.
 pub fn raise_fd_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
@@ -71,7 +83,10 @@ pub fn cpu_time() -> Duration {
 /// CPU time that all threads of process `pid` have used, those that have ended included.
 pub fn cpu_time_of(pid: u32) -> io::Result<Duration> {
     let clock = cpu_clock_of(pid)?;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a timespec that the call may write.
     #[allow(unsafe_code)]
     let result = unsafe { libc::clock_gettime(clock, &mut time) };
@@ -84,7 +99,10 @@ pub fn cpu_time_of(pid: u32) -> io::Result<Duration> {
 /// How long the first OS thread of process `pid` has been runnable while others had its CPU.
 pub fn waited_for_cpu(pid: u32) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-    let ns = stat.split_whitespace().nth(1).and_then(|ns| ns.parse().ok());
+    let ns = stat
+        .split_whitespace()
+        .nth(1)
+        .and_then(|ns| ns.parse().ok());
     Ok(Duration::from_nanos(ns.unwrap_or(0)))
 }
 
@@ -104,7 +122,11 @@ pub fn cpu_time_of_ended_children() -> io::Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // The second field, the command's name in parentheses, may hold spaces: count from behind it.
     let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
-    let ticks = fields.skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    let ticks = fields
+        .skip(13)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum::<u64>();
     Ok(Duration::from_millis(ticks * 10))
 }
 
@@ -151,7 +173,8 @@ impl Memory {
 }
 
 fn heap_in_use() -> u64 {
-    // SAFETY: mallinfo2 has no preconditions; it adds up the allocator's own counters under its own locks.
+    // SAFETY: mallinfo2 has no preconditions; it adds up the allocator's own counters under its own
+    // locks.
     #[allow(unsafe_code)]
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as u64

@@ -1,7 +1,8 @@
-//! Three that share one CPU: one only yields, one sleeps 1 ms at a time, one serves an OS thread on the other CPU.
+//! Three that share one CPU: one only yields, one sleeps 1 ms at a time, one serves an OS thread on
+//! the other CPU.
 //!
-//! A scheduler that lets the first go on for long shows it in the lateness of the second and the requests of the third.
-//! The floor is the same code on OS threads.
+//! A scheduler that lets the first go on for long shows it in the lateness of the second and the
+//! requests of the third. The floor is the same code on OS threads.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -51,7 +52,11 @@ pub fn compare(options: &Options) -> io::Result<()> {
     machine::pin(machine::SERVER_CPU);
     let window = Duration::from_millis(options.pick(2000, 500));
     for _ in 0..options.pick(3, 1) {
-        print("green threads of one worker", &super::runtime(1).run(move || mix!(hebra, window))?, window);
+        print(
+            "green threads of one worker",
+            &super::runtime(1).run(move || mix!(hebra, window))?,
+            window,
+        );
         print("floor: OS threads of one CPU", &mix!(std, window)?, window);
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! What the benches share: the command line, the figures, the machine, the floors and the load.
 //!
-//! A figure is never printed alone. Each bench measures its *floor* — the least that the same work can cost without
-//! hebra: raw corosensei, a hand-written epoll server, an OS thread — in the same run, in rounds that alternate
-//! (A B A B …), and prints both medians with their ratio. The machine is noisy; the ratio is what to compare.
+//! A figure is never printed alone. Each bench measures its *floor* — the least that the same work
+//! can cost without hebra: raw corosensei, a hand-written epoll server, an OS thread — in the same
+//! run, in rounds that alternate (A B A B …), and prints both medians with their ratio. The machine
+//! is noisy; the ratio is what to compare.
 
 pub mod epoll_server;
 pub mod floor;
@@ -18,12 +19,14 @@ pub mod wrk;
 
 /// What the command line asked for.
 ///
-/// `cargo bench --bench NAME -- [--quick] [WORD…]`; a bench that re-executes itself adds `--role NAME`.
+/// `cargo bench --bench NAME -- [--quick] [WORD…]`; a bench that re-executes itself adds `--role
+/// NAME`.
 #[derive(Clone)]
 pub struct Options {
     /// Fewer and shorter rounds: a smoke test with figures, not a measurement.
     pub quick: bool,
-    /// What this process is, when the bench has re-executed itself; `None` in the process that the user started.
+    /// What this process is, when the bench has re-executed itself; `None` in the process that the
+    /// user started.
     pub role: Option<String>,
     /// The other words: sizes to run, or the arguments of the role.
     pub words: Vec<String>,
@@ -32,7 +35,11 @@ pub struct Options {
 impl Options {
     /// Reads the command line. `--bench`, which cargo adds, is dropped.
     pub fn from_args() -> Self {
-        let mut options = Self { quick: false, role: None, words: Vec::new() };
+        let mut options = Self {
+            quick: false,
+            role: None,
+            words: Vec::new(),
+        };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -63,11 +70,15 @@ impl Options {
     }
 }
 
-/// A runtime of `workers` workers and 64 KiB stacks: what the benches of green threads run on that do not weigh them.
+/// A runtime of `workers` workers and 64 KiB stacks: what the benches of green threads run on that
+/// do not weigh them.
 ///
 /// # Panics
 /// If the runtime cannot be made; a bench has nothing left to do then.
 pub fn runtime(workers: usize) -> hebra::Runtime {
-    let config = hebra::Config::default().workers(workers).stack_size(64 << 10);
-    hebra::Runtime::new(config).expect("a runtime needs an epoll descriptor, an eventfd and its worker threads")
+    let config = hebra::Config::default()
+        .workers(workers)
+        .stack_size(64 << 10);
+    hebra::Runtime::new(config)
+        .expect("a runtime needs an epoll descriptor, an eventfd and its worker threads")
 }

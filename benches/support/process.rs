@@ -1,6 +1,7 @@
 //! Other processes: the bench re-executed in a role, and servers that say where they listen.
 //!
-//! A case that must start with a cold heap, or whose memory is measured, runs in a process of its own.
+//! A case that must start with a cold heap, or whose memory is measured, runs in a process of its
+//! own.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -33,7 +34,10 @@ pub fn run_in_role(role: &str, words: &[String], options: &Options) -> io::Resul
     if status.success() {
         return Ok(());
     }
-    Err(io::Error::other(format!("{role} {}: {status}", words.join(" "))))
+    Err(io::Error::other(format!(
+        "{role} {}: {status}",
+        words.join(" ")
+    )))
 }
 
 /// Makes the kernel end this process when the OS thread that started it ends.
@@ -48,7 +52,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` on [`machine::SERVER_CPU`] and waits until it has printed [`READY`] and an address.
+    /// Starts `command` on [`machine::SERVER_CPU`] and waits until it has printed [`READY`] and an
+    /// address.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         machine::pinned(machine::SERVER_CPU, || Self::start_anywhere(command))
     }
@@ -57,16 +62,25 @@ impl Server {
     pub fn start_anywhere(command: &mut Command) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
-        let stdout = process.stdout.take().expect("stdout was set to a pipe above");
+        let stdout = process
+            .stdout
+            .take()
+            .expect("stdout was set to a pipe above");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        match line.trim().strip_prefix(READY).and_then(|address| address.parse().ok()) {
+        match line
+            .trim()
+            .strip_prefix(READY)
+            .and_then(|address| address.parse().ok())
+        {
             Some(address) => Ok(Self { process, address }),
             None => {
                 process.kill()?;
                 let status = process.wait()?;
                 let program = command.get_program().display();
-                Err(io::Error::other(format!("{program} printed {line:?} instead of `{READY}ADDRESS` ({status})")))
+                Err(io::Error::other(format!(
+                    "{program} printed {line:?} instead of `{READY}ADDRESS` ({status})"
+                )))
             }
         }
     }
@@ -76,7 +90,8 @@ impl Server {
         machine::cpu_time_of(self.process.id())
     }
 
-    /// How long its first OS thread, all that a server of one worker has, has wanted a CPU so far and had none.
+    /// How long its first OS thread, all that a server of one worker has, has wanted a CPU so far
+    /// and had none.
     pub fn waited_for_cpu(&self) -> io::Result<Duration> {
         machine::waited_for_cpu(self.process.id())
     }
@@ -84,7 +99,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if the server has ended by itself, and then its windows have counted the errors.
+        // Both fail only if the server has ended by itself, and then its windows have counted the
+        // errors.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -19,7 +19,8 @@ pub struct Window {
 const QUANTILES: [&str; 3] = ["p50", "p99", "p99.9"];
 
 impl Window {
-    /// CPU time of the server per request, in µs: the figure that the machine's other load disturbs least.
+    /// CPU time of the server per request, in µs: the figure that the machine's other load disturbs
+    /// least.
     fn cost(&self) -> f64 {
         self.server_cpu.as_secs_f64() * 1e6 / self.requests as f64
     }
@@ -28,7 +29,8 @@ impl Window {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Percent of the window that the server had a CPU. Well below 100, the client was the slower one.
+    /// Percent of the window that the server had a CPU. Well below 100, the client was the slower
+    /// one.
     fn server_busy(&self) -> f64 {
         100.0 * self.server_cpu.as_secs_f64() / self.elapsed.as_secs_f64()
     }
@@ -39,7 +41,8 @@ impl Window {
     }
 }
 
-/// Prints a line for each of the two servers and the ratio of their CPU time per request, round by round.
+/// Prints a line for each of the two servers and the ratio of their CPU time per request, round by
+/// round.
 pub fn report(what: &str, ours: (&str, &[Window]), floor: (&str, &[Window])) {
     println!("{what}");
     for (name, windows) in [ours, floor] {
@@ -47,7 +50,11 @@ pub fn report(what: &str, ours: (&str, &[Window]), floor: (&str, &[Window])) {
         let latency = |i: usize| {
             let sample = |w: &Window| w.latency.get(i).map(Duration::as_secs_f64);
             let seconds = windows.iter().filter_map(sample).collect::<Samples>();
-            format!("{} {}", QUANTILES[i], duration(Duration::from_secs_f64(seconds.median())))
+            format!(
+                "{} {}",
+                QUANTILES[i],
+                duration(Duration::from_secs_f64(seconds.median()))
+            )
         };
         let known = windows.first().map_or(0, |w| w.latency.len());
         println!(
@@ -62,5 +69,8 @@ pub fn report(what: &str, ours: (&str, &[Window]), floor: (&str, &[Window])) {
     }
     let costs = |windows: &[Window]| windows.iter().map(Window::cost).collect::<Samples>();
     let ratios = costs(ours.1).ratios(&costs(floor.1));
-    println!("  ratio of server CPU per request, {} to {}: {ratios:#}", ours.0, floor.0);
+    println!(
+        "  ratio of server CPU per request, {} to {}: {ratios:#}",
+        ours.0, floor.0
+    );
 }

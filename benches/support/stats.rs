@@ -16,7 +16,8 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// The value that the fraction `q` of the samples does not exceed; the mean of the middle two for an even median.
+    /// The value that the fraction `q` of the samples does not exceed; the mean of the middle two
+    /// for an even median.
     ///
     /// # Panics
     /// Without samples.
@@ -25,7 +26,11 @@ impl Samples {
         sorted.sort_by(f64::total_cmp);
         let position = q * (sorted.len() - 1) as f64;
         let (below, above) = (position.floor() as usize, position.ceil() as usize);
-        if q == 0.5 { (sorted[below] + sorted[above]) / 2.0 } else { sorted[above] }
+        if q == 0.5 {
+            (sorted[below] + sorted[above]) / 2.0
+        } else {
+            sorted[above]
+        }
     }
 
     /// Each sample divided by the floor's sample of the same round.
@@ -54,7 +59,11 @@ impl fmt::Display for Samples {
 }
 
 /// Runs `ours` and `floor` in turn, `rounds` times each, and returns what they measured.
-pub fn interleave(rounds: usize, mut ours: impl FnMut() -> f64, mut floor: impl FnMut() -> f64) -> (Samples, Samples) {
+pub fn interleave(
+    rounds: usize,
+    mut ours: impl FnMut() -> f64,
+    mut floor: impl FnMut() -> f64,
+) -> (Samples, Samples) {
     (0..rounds).map(|_| (ours(), floor())).unzip()
 }
 

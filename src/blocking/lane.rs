@@ -1,9 +1,10 @@
 //! [`Lane`]: what calls in the blocking pool use one at a time.
 //!
-//! A file's position, the bytes that a cancelled read has brought: whoever wants to use them takes a [`Turn`], and may carry it
-//! into the pool and back. A call that its caller has abandoned keeps the turn until it ends, and then leaves in the lane what is to be
-//! left. So calls on one file keep their order, and who gives up waiting for a terminal a thousand times occupies one thread of the
-//! pool, not a thousand.
+//! A file's position, the bytes that a cancelled read has brought: whoever wants to use them takes
+//! a [`Turn`], and may carry it into the pool and back. A call that its caller has abandoned keeps
+//! the turn until it ends, and then leaves in the lane what is to be left. So calls on one file
+//! keep their order, and who gives up waiting for a terminal a thousand times occupies one thread
+//! of the pool, not a thousand.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -26,10 +27,14 @@ struct State<T> {
 
 impl<T> Lane<T> {
     pub(crate) fn new(value: T) -> Lane<T> {
-        Lane(Lock::new(State { free: Some(value), waiting: WaitList::new() }))
+        Lane(Lock::new(State {
+            free: Some(value),
+            waiting: WaitList::new(),
+        }))
     }
 
-    /// Waits for the turn. A cancel point; in a destructor of a thread that is being cancelled it waits all the same.
+    /// Waits for the turn. A cancel point; in a destructor of a thread that is being cancelled it
+    /// waits all the same.
     pub(crate) fn enter(self: &Arc<Self>) -> Turn<T> {
         loop {
             if let Some(turn) = self.try_enter() {
@@ -48,7 +53,10 @@ impl<T> Lane<T> {
             if let Some(turn) = self.try_enter() {
                 return Ok(turn);
             }
-            if park::park(Reason::Blocking, None, Mode::CancelPoint, |wait| self.enlist(wait)) == Wake::Cancelled {
+            if park::park(Reason::Blocking, None, Mode::CancelPoint, |wait| {
+                self.enlist(wait)
+            }) == Wake::Cancelled
+            {
                 return Err(super::cancelled());
             }
         }
@@ -57,7 +65,10 @@ impl<T> Lane<T> {
     /// Takes the turn if nobody has it.
     fn try_enter(self: &Arc<Self>) -> Option<Turn<T>> {
         let value = self.0.lock().free.take()?;
-        Some(Turn { lane: self.clone(), value: Some(value) })
+        Some(Turn {
+            lane: self.clone(),
+            value: Some(value),
+        })
     }
 
     fn enlist<'a>(&'a self, wait: &Wait<'_>) -> Option<impl FnOnce(&Wait<'_>) + use<'a, T>> {
@@ -83,13 +94,17 @@ pub(crate) struct Turn<T> {
 }
 
 impl<T: Send + 'static> Turn<T> {
-    /// Has `f` use the value in the pool, and returns the turn with its result; as [`unblock`](super::unblock). If the caller is
-    /// cancelled the turn ends when `f` does.
-    pub(crate) fn unblock<R: Send + 'static>(self, f: impl FnOnce(&mut T) -> R + Send + 'static) -> (Turn<T>, R) {
+    /// Has `f` use the value in the pool, and returns the turn with its result; as
+    /// [`unblock`](super::unblock). If the caller is cancelled the turn ends when `f` does.
+    pub(crate) fn unblock<R: Send + 'static>(
+        self,
+        f: impl FnOnce(&mut T) -> R + Send + 'static,
+    ) -> (Turn<T>, R) {
         super::unblock(self.with(f))
     }
 
-    /// As [`unblock`](Turn::unblock), for what may take for ever; see [`try_unblock`](super::try_unblock).
+    /// As [`unblock`](Turn::unblock), for what may take for ever; see
+    /// [`try_unblock`](super::try_unblock).
     pub(crate) fn try_unblock<R: Send + 'static>(
         self,
         f: impl FnOnce(&mut T) -> R + Send + 'static,

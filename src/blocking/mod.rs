@@ -1,8 +1,8 @@
 //! The blocking pool: OS threads for calls that the kernel can only do blocking.
 //!
-//! [`unblock`] runs a closure there and parks its caller meanwhile, so that the other green threads of the worker go on. Files, name
-//! resolution and standard input are made of it; use it for any other call that blocks: a database's C library, a device, a long
-//! computation.
+//! [`unblock`] runs a closure there and parks its caller meanwhile, so that the other green threads
+//! of the worker go on. Files, name resolution and standard input are made of it; use it for any
+//! other call that blocks: a database's C library, a device, a long computation.
 //!
 //! # The life of a call
 //!
@@ -14,9 +14,10 @@
 //!
 //! # Why one pool for the process
 //!
-//! What it bounds, OS threads that sleep in the kernel, is a matter of the process; and a call cannot be interrupted, so that it may outlive
-//! the runtime that made it. It is no hidden runtime: it runs no green threads, has no threads before the first call, and loses them
-//! when they have been idle for a while. The end of the process does not wait for them.
+//! What it bounds, OS threads that sleep in the kernel, is a matter of the process; and a call
+//! cannot be interrupted, so that it may outlive the runtime that made it. It is no hidden runtime:
+//! it runs no green threads, has no threads before the first call, and loses them when they have
+//! been idle for a while. The end of the process does not wait for them.
 
 use std::fmt;
 use std::io;
@@ -39,9 +40,11 @@ mod pool;
 pub(crate) use lane::{Lane, Turn};
 use pool::{Job, POOL, Ran};
 
-/// Runs `f` on the blocking pool, parks the current thread until it has returned, and returns its result.
+/// Runs `f` on the blocking pool, parks the current thread until it has returned, and returns its
+/// result.
 ///
-/// On a plain OS thread there is nobody to be kept waiting, and in a [simulation](crate::sim) no time passes: there `f` is simply called.
+/// On a plain OS thread there is nobody to be kept waiting, and in a [simulation](crate::sim) no
+/// time passes: there `f` is simply called.
 ///
 /// ```
 /// let total: u64 = hebra::run(|| {
@@ -52,9 +55,10 @@ use pool::{Job, POOL, Ran};
 /// ```
 ///
 /// # Cancellation
-/// Parks the current thread; this is a cancel point. A call that has not begun will not: `f` is dropped. One that has begun cannot be
-/// interrupted: it goes on, what it does happens, and what it returns is dropped on the pool's thread; it may even outlive the
-/// runtime. In a destructor of a thread that is being cancelled the call is made and waited for all the same.
+/// Parks the current thread; this is a cancel point. A call that has not begun will not: `f` is
+/// dropped. One that has begun cannot be interrupted: it goes on, what it does happens, and what it
+/// returns is dropped on the pool's thread; it may even outlive the runtime. In a destructor of a
+/// thread that is being cancelled the call is made and waited for all the same.
 ///
 /// # Panics
 /// Continues a panic of `f`.
@@ -70,8 +74,8 @@ where
     begin(f).wait()
 }
 
-/// As [`unblock`], for what may take for ever: in a destructor of a thread that is being cancelled it fails at once, and a time-out
-/// reaches it on a plain OS thread, too.
+/// As [`unblock`], for what may take for ever: in a destructor of a thread that is being cancelled
+/// it fails at once, and a time-out reaches it on a plain OS thread, too.
 ///
 /// # Errors
 /// The thread is cancelled and unwinds already.
@@ -92,7 +96,9 @@ where
         if let Some(result) = pending.call.take() {
             return Ok(result.unwrap_or_else(|payload| panic::resume_unwind(payload)));
         }
-        let wake = park::park(Reason::Blocking, None, Mode::CancelPoint, |wait| pending.call.enlist(wait));
+        let wake = park::park(Reason::Blocking, None, Mode::CancelPoint, |wait| {
+            pending.call.enlist(wait)
+        });
         if wake == Wake::Cancelled {
             return Err(cancelled());
         }
@@ -122,8 +128,8 @@ where
     POOL.submit(call.clone()).then(|| Pending { call })
 }
 
-/// Sets how many OS threads the pool may have; 512 unless set. They sleep in the kernel most of the time, so the number of processors
-/// does not matter. Further calls wait in a queue.
+/// Sets how many OS threads the pool may have; 512 unless set. They sleep in the kernel most of the
+/// time, so the number of processors does not matter. Further calls wait in a queue.
 ///
 /// # Panics
 /// If `max` is 0.
@@ -136,8 +142,8 @@ pub fn set_max_threads(max: usize) {
     POOL.set_max_threads(max);
 }
 
-/// Sets how long a thread of the pool waits for the next call before it ends; 5 s unless set. Threads that are waiting already end as it
-/// was set before.
+/// Sets how long a thread of the pool waits for the next call before it ends; 5 s unless set.
+/// Threads that are waiting already end as it was set before.
 ///
 /// ```
 /// hebra::blocking::set_keep_alive(std::time::Duration::from_secs(60));
@@ -146,7 +152,8 @@ pub fn set_keep_alive(keep_alive: Duration) {
     POOL.set_keep_alive(keep_alive);
 }
 
-/// Whether calls are made by the caller itself: outside of a worker it keeps nobody waiting, and in a simulation it takes no time.
+/// Whether calls are made by the caller itself: outside of a worker it keeps nobody waiting, and in
+/// a simulation it takes no time.
 fn is_inline() -> bool {
     !worker::is_green() || worker::seed().is_some()
 }
@@ -176,7 +183,10 @@ enum Stage<F, T> {
 
 impl<F, T> Call<F, T> {
     fn queued(f: F) -> Arc<Call<F, T>> {
-        Arc::new(Call(Lock::new(State { stage: Stage::Queued(f), waiter: None })))
+        Arc::new(Call(Lock::new(State {
+            stage: Stage::Queued(f),
+            waiter: None,
+        })))
     }
 
     /// Takes the result, if it is there.
@@ -203,7 +213,11 @@ impl<F, T> Call<F, T> {
     /// Nobody waits any more. What is there is returned, to be dropped where nothing is locked.
     fn abandon(&self) -> Stage<F, T> {
         let mut state = self.0.lock();
-        let next = if let Stage::Running = state.stage { Stage::Abandoned } else { Stage::Over };
+        let next = if let Stage::Running = state.stage {
+            Stage::Abandoned
+        } else {
+            Stage::Over
+        };
         mem::replace(&mut state.stage, next)
     }
 }
@@ -270,7 +284,8 @@ impl<F, T> fmt::Debug for Call<F, T> {
     }
 }
 
-/// Drops a value of the user's on a thread of the pool. A payload whose destructor panics, too, is forgotten.
+/// Drops a value of the user's on a thread of the pool. A payload whose destructor panics, too, is
+/// forgotten.
 fn discard<T>(result: Result<T>) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(result)))
         && let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))

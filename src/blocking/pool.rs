@@ -1,7 +1,8 @@
 //! The pool's threads, and the queue that they are fed from.
 //!
-//! `spare` says whether a new job will find a thread: threads that wait or are about to, less jobs in the queue. It is changed under the
-//! lock before anybody can see what it counts, so no job waits while a thread could be had:
+//! `spare` says whether a new job will find a thread: threads that wait or are about to, less jobs
+//! in the queue. It is changed under the lock before anybody can see what it counts, so no job
+//! waits while a thread could be had:
 //!
 //! ```text
 //!   a job comes:                     spare > 0: spare -= 1       a thread waits for it
@@ -62,9 +63,18 @@ struct State {
 
 impl Pool {
     fn new() -> Pool {
-        let state = State { threads: 0, spare: 0, max_threads: DEFAULT_MAX_THREADS, keep_alive: DEFAULT_KEEP_ALIVE };
+        let state = State {
+            threads: 0,
+            spare: 0,
+            max_threads: DEFAULT_MAX_THREADS,
+            keep_alive: DEFAULT_KEEP_ALIVE,
+        };
         let (sender, receiver) = unbounded();
-        Pool { state: Lock::new(state), sender, receiver }
+        Pool {
+            state: Lock::new(state),
+            sender,
+            receiver,
+        }
     }
 
     pub(super) fn set_max_threads(&self, max: usize) {
@@ -75,7 +85,8 @@ impl Pool {
         self.state.lock().keep_alive = keep_alive;
     }
 
-    /// Has a thread of the pool run `job`. `false` if the system refuses a thread and there is no other: then the caller has to.
+    /// Has a thread of the pool run `job`. `false` if the system refuses a thread and there is no
+    /// other: then the caller has to.
     pub(super) fn submit(&'static self, job: Arc<dyn Job>) -> bool {
         let grow = {
             let mut state = self.state.lock();
@@ -105,7 +116,10 @@ impl Pool {
     }
 
     fn start_thread(&'static self) -> io::Result<()> {
-        thread::Builder::new().name(String::from(NAME)).spawn(|| self.run()).map(drop)
+        thread::Builder::new()
+            .name(String::from(NAME))
+            .spawn(|| self.run())
+            .map(drop)
     }
 
     fn run(&self) {

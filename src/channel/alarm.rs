@@ -20,7 +20,10 @@ pub(super) struct Alarm {
 
 impl Alarm {
     pub(super) fn new(due: Instant, period: Option<Duration>) -> Arc<Alarm> {
-        Arc::new(Alarm { due: Lock::new(Some(due)), period })
+        Arc::new(Alarm {
+            due: Lock::new(Some(due)),
+            period,
+        })
     }
 }
 
@@ -64,7 +67,9 @@ impl Object<Instant> for Alarm {
 /// # Errors
 /// The thread is cancelled, and unwinds already.
 pub(super) fn wait_until(deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
-    match park::park(Reason::Receive, deadline, Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ())) {
+    match park::park(Reason::Receive, deadline, Mode::CancelPoint, |_| {
+        Some(|_: &Wait<'_>| ())
+    }) {
         Wake::Cancelled => Err(RecvTimeoutError::Disconnected),
         Wake::Woken | Wake::TimedOut => Ok(()),
     }

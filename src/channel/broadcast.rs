@@ -1,7 +1,8 @@
 //! Channels whose every receiver gets every message: tokio's `broadcast`, in its terms.
 //!
-//! A channel keeps the last `capacity` messages, and senders never wait. A receiver that is slower than that *lags*: it is told how many
-//! messages it has missed, and goes on with the oldest that is left.
+//! A channel keeps the last `capacity` messages, and senders never wait. A receiver that is slower
+//! than that *lags*: it is told how many messages it has missed, and goes on with the oldest that
+//! is left.
 //!
 //! ```
 //! use hebra::{channel::broadcast, thread};
@@ -16,8 +17,9 @@
 //! });
 //! ```
 //!
-//! A message is kept once, and dropped when the last of those receivers has seen it that were there when it was sent. Each receiver gets
-//! a clone, the last one perhaps the message itself. No user code, `Clone` and `Drop` included, runs under the channel's lock.
+//! A message is kept once, and dropped when the last of those receivers has seen it that were there
+//! when it was sent. Each receiver gets a clone, the last one perhaps the message itself. No user
+//! code, `Clone` and `Drop` included, runs under the channel's lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,7 +38,8 @@ use crate::scheduler::task::Reason;
 pub enum RecvError {
     /// The senders are gone, and everything has been received.
     Closed,
-    /// The receiver was too slow, and has missed so many messages. The next receive gets the oldest that is left.
+    /// The receiver was too slow, and has missed so many messages. The next receive gets the oldest
+    /// that is left.
     Lagged(u64),
 }
 
@@ -66,7 +69,10 @@ impl fmt::Display for RecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecvError::Closed => f.write_str("receiving on a closed channel"),
-            RecvError::Lagged(missed) => write!(f, "the receiver has lagged behind and missed {missed} messages"),
+            RecvError::Lagged(missed) => write!(
+                f,
+                "the receiver has lagged behind and missed {missed} messages"
+            ),
         }
     }
 }
@@ -140,12 +146,20 @@ impl<T> State<T> {
             return Err(TryRecvError::Lagged(missed));
         }
         if *next == self.next() {
-            return Err(if self.senders == 0 { TryRecvError::Closed } else { TryRecvError::Empty });
+            return Err(if self.senders == 0 {
+                TryRecvError::Closed
+            } else {
+                TryRecvError::Empty
+            });
         }
         let slot = &mut self.slots[(*next - self.first) as usize];
         *next += 1;
         slot.left -= 1;
-        let message = if slot.left == 0 { slot.message.take() } else { slot.message.clone() };
+        let message = if slot.left == 0 {
+            slot.message.take()
+        } else {
+            slot.message.clone()
+        };
         self.forget_received();
         Ok(message.expect("a message that somebody has yet to receive is there"))
     }
@@ -160,13 +174,21 @@ impl<T> State<T> {
 
     /// Sends, and returns what has to go for that. There must be receivers.
     fn send(&mut self, message: T) -> Option<Arc<T>> {
-        let oldest = if self.slots.len() == self.capacity { self.slots.pop_front() } else { None };
+        let oldest = if self.slots.len() == self.capacity {
+            self.slots.pop_front()
+        } else {
+            None
+        };
         self.first += u64::from(oldest.is_some());
-        self.slots.push_back(Slot { message: Some(Arc::new(message)), left: self.receivers });
+        self.slots.push_back(Slot {
+            message: Some(Arc::new(message)),
+            left: self.receivers,
+        });
         oldest.and_then(|slot| slot.message)
     }
 
-    /// Counts a receiver less, which would have received what comes from `next` on. Returns what nobody will receive.
+    /// Counts a receiver less, which would have received what comes from `next` on. Returns what
+    /// nobody will receive.
     fn leave(&mut self, next: u64) -> Vec<Arc<T>> {
         self.receivers -= 1;
         let unseen = (next.max(self.first) - self.first) as usize..;
@@ -197,7 +219,8 @@ pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (sender, receiver)
 }
 
-/// Sends to all receivers of a channel. Clones send to the same; the channel is closed when the last is dropped.
+/// Sends to all receivers of a channel. Clones send to the same; the channel is closed when the
+/// last is dropped.
 pub struct Sender<T> {
     state: Arc<Lock<State<T>>>,
 }
@@ -208,14 +231,26 @@ impl<T> Sender<T> {
     /// # Panics
     /// If `capacity` is 0.
     pub fn new(capacity: usize) -> Sender<T> {
-        assert!(capacity > 0, "a broadcast channel must keep at least one message");
+        assert!(
+            capacity > 0,
+            "a broadcast channel must keep at least one message"
+        );
         let entries = Entries::new();
-        let state = State { slots: VecDeque::new(), first: 0, capacity, senders: 1, receivers: 0, entries };
-        Sender { state: Arc::new(Lock::new(state)) }
+        let state = State {
+            slots: VecDeque::new(),
+            first: 0,
+            capacity,
+            senders: 1,
+            receivers: 0,
+            entries,
+        };
+        Sender {
+            state: Arc::new(Lock::new(state)),
+        }
     }
 
-    /// Sends a message to all receivers that there are, and returns how many. It never waits: the oldest message goes if there is no
-    /// room.
+    /// Sends a message to all receivers that there are, and returns how many. It never waits: the
+    /// oldest message goes if there is no room.
     ///
     /// # Errors
     /// There are no receivers. The message comes back.
@@ -248,7 +283,10 @@ impl<T> Sender<T> {
     /// Makes a receiver of what is sent from now on.
     pub fn subscribe(&self) -> Receiver<T> {
         let next = self.state.lock().subscribe();
-        Receiver { state: self.state.clone(), next }
+        Receiver {
+            state: self.state.clone(),
+            next,
+        }
     }
 
     /// Returns how many receivers there are.
@@ -272,7 +310,9 @@ impl<T> Sender<T> {
     /// Parks the current thread; this is a cancel point.
     pub fn closed(&self) {
         while self.receiver_count() > 0 {
-            let ended = wait(&self.state, List::Senders, None, |state| state.receivers == 0);
+            let ended = wait(&self.state, List::Senders, None, |state| {
+                state.receivers == 0
+            });
             if ended == Wake::Cancelled {
                 return;
             }
@@ -288,7 +328,9 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         self.state.lock().senders += 1;
-        Sender { state: self.state.clone() }
+        Sender {
+            state: self.state.clone(),
+        }
     }
 }
 
@@ -296,7 +338,11 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         state.senders -= 1;
-        let claimed = if state.senders == 0 { state.entries.dismiss_all(List::Receivers) } else { Vec::new() };
+        let claimed = if state.senders == 0 {
+            state.entries.dismiss_all(List::Receivers)
+        } else {
+            Vec::new()
+        };
         drop(state);
         drop(claimed);
     }
@@ -308,7 +354,8 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Receives what is sent after it was made, in order. It is not cloned but [made anew](Receiver::resubscribe).
+/// Receives what is sent after it was made, in order. It is not cloned but [made
+/// anew](Receiver::resubscribe).
 pub struct Receiver<T> {
     state: Arc<Lock<State<T>>>,
     /// The number of the next message to receive.
@@ -316,7 +363,8 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Returns how many messages are there to be received; more than the capacity if the receiver lags.
+    /// Returns how many messages are there to be received; more than the capacity if the receiver
+    /// lags.
     pub fn len(&self) -> usize {
         (self.state.lock().next() - self.next) as usize
     }
@@ -334,7 +382,10 @@ impl<T> Receiver<T> {
     /// Makes a receiver of what is sent from now on.
     pub fn resubscribe(&self) -> Receiver<T> {
         let next = self.state.lock().subscribe();
-        Receiver { state: self.state.clone(), next }
+        Receiver {
+            state: self.state.clone(),
+            next,
+        }
     }
 
     /// Returns whether both receive from the same channel.
@@ -357,8 +408,9 @@ impl<T: Clone> Receiver<T> {
     /// Receives the next message, and waits for it.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and then no message is taken. In a destructor of a thread that is being cancelled
-    /// it takes a message that is there, and fails otherwise.
+    /// Parks the current thread; this is a cancel point, and then no message is taken. In a
+    /// destructor of a thread that is being cancelled it takes a message that is there, and
+    /// fails otherwise.
     ///
     /// # Errors
     /// See [`RecvError`].
@@ -391,7 +443,10 @@ impl<T: Clone> Receiver<T> {
         self.recv_until(|| Some(deadline.into()))
     }
 
-    fn recv_until(&mut self, deadline: impl FnOnce() -> Option<Instant>) -> Result<T, RecvTimeoutError> {
+    fn recv_until(
+        &mut self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<T, RecvTimeoutError> {
         let mut until = None;
         let mut deadline = Some(deadline);
         loop {
@@ -405,8 +460,12 @@ impl<T: Clone> Receiver<T> {
                 until = deadline();
             }
             let next = self.next;
-            match wait(&self.state, List::Receivers, until, |state| next < state.next() || state.senders == 0) {
-                Wake::TimedOut if until.is_some_and(|until| until <= park::now()) => return Err(RecvTimeoutError::Timeout),
+            match wait(&self.state, List::Receivers, until, |state| {
+                next < state.next() || state.senders == 0
+            }) {
+                Wake::TimedOut if until.is_some_and(|until| until <= park::now()) => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
                 Wake::Cancelled => return Err(RecvTimeoutError::Closed),
                 Wake::TimedOut | Wake::Woken => {}
             }
@@ -418,7 +477,11 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         let forgotten = state.leave(self.next);
-        let claimed = if state.receivers == 0 { state.entries.dismiss_all(List::Senders) } else { Vec::new() };
+        let claimed = if state.receivers == 0 {
+            state.entries.dismiss_all(List::Senders)
+        } else {
+            Vec::new()
+        };
         drop(state);
         drop(claimed);
         drop(forgotten);
@@ -432,7 +495,12 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 /// Waits on a list until somebody wakes it, unless `is_over` already.
-fn wait<T>(state: &Lock<State<T>>, list: List, deadline: Option<Instant>, is_over: impl Fn(&State<T>) -> bool) -> Wake {
+fn wait<T>(
+    state: &Lock<State<T>>,
+    list: List,
+    deadline: Option<Instant>,
+    is_over: impl Fn(&State<T>) -> bool,
+) -> Wake {
     park::park(Reason::Receive, deadline, Mode::CancelPoint, |wait| {
         let mut locked = state.lock();
         if is_over(&locked) {

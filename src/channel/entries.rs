@@ -1,6 +1,7 @@
 //! [`Entries`]: the threads that wait for one channel, in lists from whose middle they can leave.
 //!
-//! All lists of a channel share one slab, so that a hundred thousand threads can come and go at a few nanoseconds each, in any order.
+//! All lists of a channel share one slab, so that a hundred thousand threads can come and go at a
+//! few nanoseconds each, in any order.
 //!
 //! ```text
 //!          enlist                  take_first: a sender's wait is ended, and its message taken
@@ -12,8 +13,8 @@
 //!                       +---------------------------------------------------------> over --------------+
 //! ```
 //!
-//! Who has enlisted holds a [`Key`], and takes the entry out again unless it is gone: a sender's, when there is nothing left to do. What
-//! became of the wait is told by the entry alone.
+//! Who has enlisted holds a [`Key`], and takes the entry out again unless it is gone: a sender's,
+//! when there is nothing left to do. What became of the wait is told by the entry alone.
 
 use std::mem;
 
@@ -28,7 +29,8 @@ const FEW: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum List {
-    /// Wait for a place, or on a channel of no capacity for a receiver. Each holds its message, unless it selects.
+    /// Wait for a place, or on a channel of no capacity for a receiver. Each holds its message,
+    /// unless it selects.
     Senders,
     /// Wait for a message.
     Receivers,
@@ -73,7 +75,8 @@ enum Who {
 
 struct Entry<T> {
     who: Who,
-    /// What a sender wants to send, or a receiver has been given. A sender that selects makes its message when it has been selected.
+    /// What a sender wants to send, or a receiver has been given. A sender that selects makes its
+    /// message when it has been selected.
     message: Option<T>,
     /// Which use of the entry this is.
     ticket: u32,
@@ -89,7 +92,10 @@ struct Ends {
     last: u32,
 }
 
-const EMPTY: Ends = Ends { first: NONE, last: NONE };
+const EMPTY: Ends = Ends {
+    first: NONE,
+    last: NONE,
+};
 
 impl Ends {
     /// Returns the entry that was the last one before.
@@ -123,7 +129,14 @@ impl List {
 
 impl<T> Entries<T> {
     pub(super) const fn new() -> Entries<T> {
-        Entries { entries: Vec::new(), free: NONE, live: 0, next_ticket: 0, lists: [EMPTY; LISTS], occupied: 0 }
+        Entries {
+            entries: Vec::new(),
+            free: NONE,
+            live: 0,
+            next_ticket: 0,
+            lists: [EMPTY; LISTS],
+            occupied: 0,
+        }
     }
 
     /// Whether one of the lists with these [bits](List::bit) has entries.
@@ -172,7 +185,10 @@ impl<T> Entries<T> {
         entry.list = Some(list);
         entry.previous = previous;
         entry.next = NONE;
-        let key = Key { index, ticket: entry.ticket };
+        let key = Key {
+            index,
+            ticket: entry.ticket,
+        };
         if previous != NONE {
             self.entries[previous as usize].next = index;
         }
@@ -209,17 +225,28 @@ impl<T> Entries<T> {
         let entry = &mut self.entries[index as usize];
         self.free = entry.next;
         entry.message = Some(message);
-        Key { index, ticket: entry.ticket }
+        Key {
+            index,
+            ticket: entry.ticket,
+        }
     }
 
-    /// Returns what has become of a sender's entry, and takes it out, with the message that is still there.
+    /// Returns what has become of a sender's entry, and takes it out, with the message that is
+    /// still there.
     pub(super) fn withdraw_sender(&mut self, key: Key) -> (Fate, Option<T>) {
-        let Some(entry) = self.entry(key) else { return (Fate::Chosen, None) };
-        let fate = if entry.list.is_some() { Fate::Waiting } else { Fate::Over };
+        let Some(entry) = self.entry(key) else {
+            return (Fate::Chosen, None);
+        };
+        let fate = if entry.list.is_some() {
+            Fate::Waiting
+        } else {
+            Fate::Over
+        };
         (fate, self.remove(key))
     }
 
-    /// Returns what has become of a receiver's entry, and takes it out unless it has a message, or is to get one.
+    /// Returns what has become of a receiver's entry, and takes it out unless it has a message, or
+    /// is to get one.
     pub(super) fn withdraw_receiver(&mut self, key: Key) -> Fate {
         let fate = self.look(key);
         if let Fate::Waiting | Fate::Over = fate {
@@ -231,9 +258,14 @@ impl<T> Entries<T> {
     /// Returns what has become of a receiver's entry.
     pub(super) fn look(&mut self, key: Key) -> Fate {
         match self.entry(key) {
-            Some(Entry { list: Some(List::Expecting), .. }) => Fate::Promised,
+            Some(Entry {
+                list: Some(List::Expecting),
+                ..
+            }) => Fate::Promised,
             Some(Entry { list: Some(_), .. }) => Fate::Waiting,
-            Some(Entry { message: Some(_), .. }) => Fate::Chosen,
+            Some(Entry {
+                message: Some(_), ..
+            }) => Fate::Chosen,
             _ => Fate::Over,
         }
     }
@@ -247,7 +279,8 @@ impl<T> Entries<T> {
         message
     }
 
-    /// Ends the wait of the first of a list that can still be ended, and takes it off the list; those before it are over.
+    /// Ends the wait of the first of a list that can still be ended, and takes it off the list;
+    /// those before it are over.
     #[inline(always)]
     fn claim_first(&mut self, list: List) -> Option<(u32, Claimed)> {
         loop {
@@ -261,7 +294,8 @@ impl<T> Entries<T> {
         }
     }
 
-    /// Ends the wait of the first sender that can still be ended. Its entry is gone; what it wanted to send is in `message`.
+    /// Ends the wait of the first sender that can still be ended. Its entry is gone; what it wanted
+    /// to send is in `message`.
     #[inline(always)]
     pub(super) fn take_first(&mut self, message: &mut Option<T>) -> Option<Claimed> {
         let (index, claimed) = self.claim_first(List::Senders)?;
@@ -277,15 +311,20 @@ impl<T> Entries<T> {
     /// The message, if there is none.
     #[inline(always)]
     pub(super) fn give_first(&mut self, message: T) -> Result<Claimed, T> {
-        let Some((index, claimed)) = self.claim_first(List::Receivers) else { return Err(message) };
+        let Some((index, claimed)) = self.claim_first(List::Receivers) else {
+            return Err(message);
+        };
         self.entries[index as usize].message = Some(message);
         Ok(claimed)
     }
 
-    /// Ends the wait of the first receiver that can still be ended, and puts it on [`List::Expecting`]. A green thread does not run before
-    /// it is taken off; an OS thread may look at its claim at any time, and has to wait once more. `false` if there is none.
+    /// Ends the wait of the first receiver that can still be ended, and puts it on
+    /// [`List::Expecting`]. A green thread does not run before it is taken off; an OS thread
+    /// may look at its claim at any time, and has to wait once more. `false` if there is none.
     pub(super) fn engage_receiver(&mut self) -> bool {
-        let Some((index, claimed)) = self.claim_first(List::Receivers) else { return false };
+        let Some((index, claimed)) = self.claim_first(List::Receivers) else {
+            return false;
+        };
         let previous = self.lists[List::Expecting as usize].append(index);
         if previous != NONE {
             self.entries[previous as usize].next = index;
@@ -299,8 +338,8 @@ impl<T> Entries<T> {
         true
     }
 
-    /// Takes the first of [`List::Expecting`] off it, and gives it its message, or none. Returns what makes its thread run, if that waits
-    /// already.
+    /// Takes the first of [`List::Expecting`] off it, and gives it its message, or none. Returns
+    /// what makes its thread run, if that waits already.
     pub(super) fn release_expecting(&mut self, message: Option<T>) -> Option<Claimed> {
         let index = self.first(List::Expecting)?;
         self.unlink(index);
@@ -318,7 +357,8 @@ impl<T> Entries<T> {
         claimed.extend(std::iter::from_fn(|| Some(self.claim_first(list)?.1)));
     }
 
-    /// Ends the waits of all on a list, where there is nothing to be told but that. Their entries are gone.
+    /// Ends the waits of all on a list, where there is nothing to be told but that. Their entries
+    /// are gone.
     pub(super) fn dismiss_all(&mut self, list: List) -> Vec<Claimed> {
         let mut claimed = Vec::new();
         while let Some(index) = self.first(list) {
@@ -335,7 +375,10 @@ impl<T> Entries<T> {
     #[inline(always)]
     fn free(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        debug_assert!(entry.list.is_none() && entry.message.is_none(), "only an empty entry on no list is free");
+        debug_assert!(
+            entry.list.is_none() && entry.message.is_none(),
+            "only an empty entry on no list is free"
+        );
         entry.ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
         entry.next = self.free;
@@ -355,20 +398,30 @@ impl<T> Entries<T> {
 
     #[cold]
     fn grow(&mut self) {
-        let index = u32::try_from(self.entries.len()).expect("fewer than 2^32 threads wait for a channel");
+        let index =
+            u32::try_from(self.entries.len()).expect("fewer than 2^32 threads wait for a channel");
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
         if self.entries.capacity() == 0 {
             // Mostly one thread waits.
             self.entries.reserve_exact(1);
         }
-        self.entries.push(Entry { who: Who::Nobody, message: None, ticket, list: None, next: NONE, previous: NONE });
+        self.entries.push(Entry {
+            who: Who::Nobody,
+            message: None,
+            ticket,
+            list: None,
+            next: NONE,
+            previous: NONE,
+        });
         self.free = index;
     }
 
     #[inline]
     fn entry(&mut self, key: Key) -> Option<&mut Entry<T>> {
-        self.entries.get_mut(key.index as usize).filter(|entry| entry.ticket == key.ticket)
+        self.entries
+            .get_mut(key.index as usize)
+            .filter(|entry| entry.ticket == key.ticket)
     }
 
     #[inline]
@@ -381,7 +434,9 @@ impl<T> Entries<T> {
     #[inline(always)]
     fn unlink(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        let Some(list) = entry.list.take() else { return };
+        let Some(list) = entry.list.take() else {
+            return;
+        };
         let (previous, next) = (entry.previous, entry.next);
         let ends = &mut self.lists[list as usize];
         if previous == NONE && next == NONE {
@@ -402,17 +457,29 @@ impl<T> Entries<T> {
 
 #[cfg(debug_assertions)]
 impl<T> Drop for Entries<T> {
-    /// Who enlists leaves again. Only an operation that was selected and then forgotten leaves something behind: its message.
+    /// Who enlists leaves again. Only an operation that was selected and then forgotten leaves
+    /// something behind: its message.
     fn drop(&mut self) {
-        let held = self.entries.iter().filter(|entry| entry.message.is_some()).count();
+        let held = self
+            .entries
+            .iter()
+            .filter(|entry| entry.message.is_some())
+            .count();
         let live = self.live as usize;
-        assert!(live == held || std::thread::panicking(), "{live} entries are in use, {held} of them keep a message");
+        assert!(
+            live == held || std::thread::panicking(),
+            "{live} entries are in use, {held} of them keep a message"
+        );
     }
 }
 
 #[inline(always)]
 fn set_waiter(who: &mut Who, wait: &Wait<'_>) {
-    let renewed = if let Who::Waiter(waiter) = who { wait.renew(waiter) } else { false };
+    let renewed = if let Who::Waiter(waiter) = who {
+        wait.renew(waiter)
+    } else {
+        false
+    };
     if !renewed {
         *who = Who::Waiter(wait.waiter());
     }

@@ -1,4 +1,5 @@
-//! [`select!`](macro@crate::channel::select) and [`select_biased!`](crate::channel::select_biased): crossbeam's grammar.
+//! [`select!`](macro@crate::channel::select) and [`select_biased!`](crate::channel::select_biased):
+//! crossbeam's grammar.
 //!
 //! ```text
 //!   select! { case* }
@@ -7,19 +8,22 @@
 //!   body:  an expression and a comma, or a block and perhaps a comma; none is needed after the last
 //! ```
 //!
-//! `@cases` takes one case after the other off the tokens, and sorts them into operations and defaults; `@default` sees that there is
-//! one of these at most. `@list` evaluates the channels, in order, and makes the list; the list is run; `@arms` turns the operations
-//! into the arms of a `match` on which was selected. The message of a send is evaluated only there.
+//! `@cases` takes one case after the other off the tokens, and sorts them into operations and
+//! defaults; `@default` sees that there is one of these at most. `@list` evaluates the channels, in
+//! order, and makes the list; the list is run; `@arms` turns the operations into the arms of a
+//! `match` on which was selected. The message of a send is evaluated only there.
 
-/// Waits for the first of several channel operations that does not have to wait, completes it, and goes on with its arm.
+/// Waits for the first of several channel operations that does not have to wait, completes it, and
+/// goes on with its arm.
 ///
-/// The operations are `recv(receiver) -> result => …` and `send(sender, message) -> result => …`, as in crossbeam: the result is a
-/// `Result<T, RecvError>` or `Result<(), SendError<T>>`. A message is evaluated only if its operation is selected. If several could go
-/// first, a random one does. With `default => …` nothing is waited for; `default(timeout) => …` says for how long.
+/// The operations are `recv(receiver) -> result => …` and `send(sender, message) -> result => …`,
+/// as in crossbeam: the result is a `Result<T, RecvError>` or `Result<(), SendError<T>>`. A message
+/// is evaluated only if its operation is selected. If several could go first, a random one does.
+/// With `default => …` nothing is waited for; `default(timeout) => …` says for how long.
 ///
-/// Whatever ends in a receiver can be waited for together: a deadline ([`at`](crate::channel::at), [`after`](crate::channel::after)), the
-/// end of a thread ([`finished`](crate::channel::finished)), a socket ([`readable`](crate::channel::readable),
-/// [`writable`](crate::channel::writable)).
+/// Whatever ends in a receiver can be waited for together: a deadline ([`at`](crate::channel::at),
+/// [`after`](crate::channel::after)), the end of a thread ([`finished`](crate::channel::finished)),
+/// a socket ([`readable`](crate::channel::readable), [`writable`](crate::channel::writable)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,8 +51,8 @@
 /// ```
 ///
 /// # Cancellation
-/// Parks the current thread; this is a cancel point, and then no operation is done. In a destructor of a thread that is being cancelled
-/// one of them fails, if all would have to wait.
+/// Parks the current thread; this is a cancel point, and then no operation is done. In a destructor
+/// of a thread that is being cancelled one of them fails, if all would have to wait.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select {
@@ -57,7 +61,8 @@ macro_rules! __select {
     };
 }
 
-/// As [`select!`](macro@crate::channel::select), but of several operations that do not have to wait the first goes.
+/// As [`select!`](macro@crate::channel::select), but of several operations that do not have to wait
+/// the first goes.
 ///
 /// ```
 /// use hebra::channel::{select_biased, unbounded};

@@ -1,10 +1,14 @@
-//! Channels, with the API of crossbeam-channel 0.5, between green threads and OS threads in any mix.
+//! Channels, with the API of crossbeam-channel 0.5, between green threads and OS threads in any
+//! mix.
 //!
-//! Any number of senders and receivers share a channel; each message goes to one receiver. [`bounded`] channels hold so many messages
-//! at most, and a sender waits while they are full; at a capacity of 0 sender and receiver meet. [`unbounded`] ones hold any number.
-//! [`select!`] waits for the first of several operations, on whatever channels. Not everything that can be waited for is sent through
-//! one, so the rest comes in the shape of a receiver: [`after`], [`at`] and [`tick`] are channels that time sends to, [`finished`] is one
-//! that the end of a thread disconnects, [`readable`] and [`writable`] are ones that a socket sends to, [`never()`] one that nobody does.
+//! Any number of senders and receivers share a channel; each message goes to one receiver.
+//! [`bounded`] channels hold so many messages at most, and a sender waits while they are full; at a
+//! capacity of 0 sender and receiver meet. [`unbounded`] ones hold any number. [`select!`] waits
+//! for the first of several operations, on whatever channels. Not everything that can be waited for
+//! is sent through one, so the rest comes in the shape of a receiver: [`after`], [`at`] and
+//! [`tick`] are channels that time sends to, [`finished`] is one that the end of a thread
+//! disconnects, [`readable`] and [`writable`] are ones that a socket sends to, [`never()`] one that
+//! nobody does.
 //!
 //! ```
 //! use hebra::{channel, thread};
@@ -20,16 +24,20 @@
 //! });
 //! ```
 //!
-//! Where `crossbeam_channel` is used, `hebra::channel` can take its place: names, methods, the grammar of [`select!`] and the error types,
-//! which are crossbeam's own, are the same. What differs:
+//! Where `crossbeam_channel` is used, `hebra::channel` can take its place: names, methods, the
+//! grammar of [`select!`] and the error types, which are crossbeam's own, are the same. What
+//! differs:
 //!
-//! - Nobody spins: who waits is parked, also for the message of a sender that was selected and has yet to make it.
+//! - Nobody spins: who waits is parked, also for the message of a sender that was selected and has
+//!   yet to make it.
 //! - Waits are cancel points. Cancelled means that it did not happen: no message is taken or lost.
-//! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not panic in the middle of an unwinding.
+//! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not
+//!   panic in the middle of an unwinding.
 //! - A select that has sent to receivers that are gone says so.
 //! - [`Select`] stays on the OS thread that has made it.
-//! - [`finished`], [`readable`] and [`writable`] are not in crossbeam. They are functions that make receivers, and not cases of their
-//!   own, so that the grammar of `select!` is crossbeam's, and [`Select`] can do whatever `select!` can.
+//! - [`finished`], [`readable`] and [`writable`] are not in crossbeam. They are functions that make
+//!   receivers, and not cases of their own, so that the grammar of `select!` is crossbeam's, and
+//!   [`Select`] can do whatever `select!` can.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,8 +59,8 @@ mod state;
 pub mod watch;
 
 pub use crossbeam_channel::{
-    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError, TryReadyError,
-    TryRecvError, TrySelectError, TrySendError,
+    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
+    SendTimeoutError, TryReadyError, TryRecvError, TrySelectError, TrySendError,
 };
 
 pub use object::Readiness;
@@ -87,7 +95,8 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     pair(None)
 }
 
-/// Makes a channel that holds `cap` messages at most: then senders wait. With 0 a sender waits until its message is received.
+/// Makes a channel that holds `cap` messages at most: then senders wait. With 0 a sender waits
+/// until its message is received.
 ///
 /// ```
 /// use hebra::{channel, thread};
@@ -105,7 +114,14 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 
 fn pair<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let queue = Arc::new(Queue::new(capacity));
-    (Sender { queue: queue.clone() }, Receiver { flavor: Flavor::Queue(queue) })
+    (
+        Sender {
+            queue: queue.clone(),
+        },
+        Receiver {
+            flavor: Flavor::Queue(queue),
+        },
+    )
 }
 
 /// Makes a channel that delivers one message after `duration`: the time at which it was due.
@@ -135,7 +151,9 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 /// assert!(Instant::now() >= when);
 /// ```
 pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
-    Receiver { flavor: Flavor::Object(Alarm::new(when.into(), None)) }
+    Receiver {
+        flavor: Flavor::Object(Alarm::new(when.into(), None)),
+    }
 }
 
 /// Makes a channel that delivers a message every `duration`: the time at which it was due.
@@ -152,12 +170,16 @@ pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
 /// ```
 pub fn tick(duration: Duration) -> Receiver<Instant> {
     let first = deadline_after(duration);
-    first.map_or_else(never, |first| Receiver { flavor: Flavor::Object(Alarm::new(first, Some(duration))) })
+    first.map_or_else(never, |first| Receiver {
+        flavor: Flavor::Object(Alarm::new(first, Some(duration))),
+    })
 }
 
-/// Makes a channel that is disconnected when the thread of `handle` has ended. Nothing is ever sent to it.
+/// Makes a channel that is disconnected when the thread of `handle` has ended. Nothing is ever sent
+/// to it.
 ///
-/// With it a `select!` waits for the end of a thread, and whatever else it waits for; then [`join`](JoinHandle::join) returns at once.
+/// With it a `select!` waits for the end of a thread, and whatever else it waits for; then
+/// [`join`](JoinHandle::join) returns at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -179,14 +201,16 @@ pub fn finished<T>(handle: &JoinHandle<T>) -> Receiver<Infallible> {
     receiver
 }
 
-/// Makes a channel that has a message whenever a read from `source` would find something: data, a connection, the end, or an error.
+/// Makes a channel that has a message whenever a read from `source` would find something: data, a
+/// connection, the end, or an error.
 ///
-/// With it a `select!` waits for a socket, and whatever else it waits for. The message says no more than that a read is worth a try:
-/// it stays there until somebody has read, and another thread may be quicker. To look costs a system call for each such operation of a
-/// `select!`, each time: to wait for a crowd of sockets, have a green thread wait for each.
+/// With it a `select!` waits for a socket, and whatever else it waits for. The message says no more
+/// than that a read is worth a try: it stays there until somebody has read, and another thread may
+/// be quicker. To look costs a system call for each such operation of a `select!`, each time: to
+/// wait for a crowd of sockets, have a green thread wait for each.
 ///
-/// The channel is disconnected when `source` has been closed; it does not keep it open. If the system cannot watch `source` there is a
-/// message at once, and the read says why.
+/// The channel is disconnected when `source` has been closed; it does not keep it open. If the
+/// system cannot watch `source` there is a message at once, and the read says why.
 ///
 /// ```
 /// use std::io::Read;
@@ -237,7 +261,8 @@ pub fn writable(sink: &(impl Readiness + ?Sized)) -> Receiver<()> {
     sink.until_writable()
 }
 
-/// Makes a channel that never delivers a message and is never disconnected: for a `select!` with an operation that is not always there.
+/// Makes a channel that never delivers a message and is never disconnected: for a `select!` with an
+/// operation that is not always there.
 ///
 /// ```
 /// use hebra::channel::{never, select, unbounded, Receiver};
@@ -251,5 +276,7 @@ pub fn writable(sink: &(impl Readiness + ?Sized)) -> Receiver<()> {
 /// }
 /// ```
 pub const fn never<T>() -> Receiver<T> {
-    Receiver { flavor: Flavor::Never }
+    Receiver {
+        flavor: Flavor::Never,
+    }
 }

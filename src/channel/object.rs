@@ -1,7 +1,8 @@
 //! [`Object`]: what nobody sends to, and can be waited for as if somebody did: time, and whatever is ready at times.
 //!
-//! Nobody takes anything from an object but time: that it is ready is a hint, as another thread may be quicker. So a wait for it ends in
-//! looking again, and who has been woken and goes another way owes nobody anything.
+//! Nobody takes anything from an object but time: that it is ready is a hint, as another thread may
+//! be quicker. So a wait for it ends in looking again, and who has been woken and goes another way
+//! owes nobody anything.
 
 use std::time::Instant;
 
@@ -25,11 +26,12 @@ pub(crate) trait Object<T>: Send + Sync {
         None
     }
 
-    /// Enlists `wait`, to be woken when things may have changed; `false`, and nothing is done, if they have to be looked at again. Who has
-    /// nobody to wake need not keep it.
+    /// Enlists `wait`, to be woken when things may have changed; `false`, and nothing is done, if
+    /// they have to be looked at again. Who has nobody to wake need not keep it.
     fn enlist(&self, wait: &Wait<'_>) -> bool;
 
-    /// Takes the waiter of `wait` out; `false` if it was not there any more, as the wait has been ended by way of it.
+    /// Takes the waiter of `wait` out; `false` if it was not there any more, as the wait has been
+    /// ended by way of it.
     fn delist(&self, wait: &Wait<'_>) -> bool;
 
     /// The message that stands for what was taken.
@@ -54,7 +56,10 @@ pub(super) fn try_recv<T>(object: &dyn Object<T>) -> Result<T, TryRecvError> {
     }
 }
 
-pub(super) fn recv<T>(object: &dyn Object<T>, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+pub(super) fn recv<T>(
+    object: &dyn Object<T>,
+    deadline: Option<Instant>,
+) -> Result<T, RecvTimeoutError> {
     let has_passed = || deadline.is_some_and(|deadline| deadline <= park::now());
     let mut waited = false;
     loop {
@@ -62,7 +67,9 @@ pub(super) fn recv<T>(object: &dyn Object<T>, deadline: Option<Instant>) -> Resu
             Ok(message) => return Ok(message),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             // A cancel point in any case.
-            Err(TryRecvError::Empty) if waited && has_passed() => return Err(RecvTimeoutError::Timeout),
+            Err(TryRecvError::Empty) if waited && has_passed() => {
+                return Err(RecvTimeoutError::Timeout);
+            }
             Err(TryRecvError::Empty) => waited = true,
         }
         let until = object.due().into_iter().chain(deadline).min();
@@ -84,8 +91,9 @@ pub(super) fn recv<T>(object: &dyn Object<T>, deadline: Option<Instant>) -> Resu
     }
 }
 
-/// What [`readable`](super::readable) and [`writable`](super::writable) take: the sockets, [`io::Pollable`](crate::io::Pollable), child
-/// processes and their pipes, [`Signals`](crate::signal::Signals).
+/// What [`readable`](super::readable) and [`writable`](super::writable) take: the sockets,
+/// [`io::Pollable`](crate::io::Pollable), child processes and their pipes,
+/// [`Signals`](crate::signal::Signals).
 ///
 /// Implement it for a type that wraps one of them, by asking that.
 ///

@@ -1,15 +1,19 @@
 //! [`Queue`]: a channel that messages are sent through, and how its senders and receivers wait.
 //!
-//! Every operation tries first: one critical section. If there is nothing to be had it parks, and looks once more while it enlists.
-//! *Prospects* say whether the try is worth its lock: they are written under the lock and read without, so they may be old, and an
-//! operation that they have sent to wait finds out when it enlists.
+//! Every operation tries first: one critical section. If there is nothing to be had it parks, and
+//! looks once more while it enlists. *Prospects* say whether the try is worth its lock: they are
+//! written under the lock and read without, so they may be old, and an operation that they have
+//! sent to wait finds out when it enlists.
 //!
-//! Whoever ends the wait of another has done everything for it already, as far as that is possible without running it: a sender that
-//! wakes has sent, and looks at the lock again only if the receivers have gone; a receiver that wakes owns a message in the buffer.
+//! Whoever ends the wait of another has done everything for it already, as far as that is possible
+//! without running it: a sender that wakes has sent, and looks at the lock again only if the
+//! receivers have gone; a receiver that wakes owns a message in the buffer.
 //!
-//! A wait that has timed out or was cancelled has done nothing: nobody else had won its claim, so its entry is as it was, and the
-//! message that a sender had left there is taken back. A cancelled thread that unwinds already is not stopped a second time: what can be
-//! had at once is had, all else fails as if the other side had gone. (As if its time were up would keep a loop around it running.)
+//! A wait that has timed out or was cancelled has done nothing: nobody else had won its claim, so
+//! its entry is as it was, and the message that a sender had left there is taken back. A cancelled
+//! thread that unwinds already is not stopped a second time: what can be had at once is had, all
+//! else fails as if the other side had gone. (As if its time were up would keep a loop around it
+//! running.)
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -61,7 +65,11 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        if self.capacity == Some(0) { 0 } else { self.state.lock().len() }
+        if self.capacity == Some(0) {
+            0
+        } else {
+            self.state.lock().len()
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -70,7 +78,10 @@ impl<T> Queue<T> {
 
     #[inline(always)]
     pub(super) fn lock(&self) -> Locked<'_, T> {
-        Locked { state: self.state.lock(), prospects: &self.prospects }
+        Locked {
+            state: self.state.lock(),
+            prospects: &self.prospects,
+        }
     }
 
     /// Whether a try to send is worth its lock.
@@ -99,12 +110,18 @@ impl<T> Queue<T> {
 
     /// Sends, and waits for that. `deadline` is asked for if there is need to wait.
     #[inline(always)]
-    pub(super) fn send(&self, mut message: T, deadline: impl FnOnce() -> Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+    pub(super) fn send(
+        &self,
+        mut message: T,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         if self.may_send() {
             match self.try_send(message) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Full(back)) => message = back,
-                Err(TrySendError::Disconnected(back)) => return Err(SendTimeoutError::Disconnected(back)),
+                Err(TrySendError::Disconnected(back)) => {
+                    return Err(SendTimeoutError::Disconnected(back));
+                }
             }
         }
         let deadline = deadline();
@@ -131,14 +148,18 @@ impl<T> Queue<T> {
             }
             message = left.expect("who has not been woken for good has taken the message back");
             match wake {
-                Wake::TimedOut if has_passed(deadline) => return Err(SendTimeoutError::Timeout(message)),
+                Wake::TimedOut if has_passed(deadline) => {
+                    return Err(SendTimeoutError::Timeout(message));
+                }
                 Wake::Cancelled => return Err(SendTimeoutError::Disconnected(message)),
                 Wake::TimedOut | Wake::Woken => {}
             }
             match self.send_again(message) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Full(back)) => message = back,
-                Err(TrySendError::Disconnected(back)) => return Err(SendTimeoutError::Disconnected(back)),
+                Err(TrySendError::Disconnected(back)) => {
+                    return Err(SendTimeoutError::Disconnected(back));
+                }
             }
         }
     }
@@ -171,7 +192,10 @@ impl<T> Queue<T> {
 
     /// Receives, and waits for that. `deadline` is asked for if there is need to wait.
     #[inline(always)]
-    pub(super) fn recv(&self, deadline: impl FnOnce() -> Option<Instant>) -> Result<T, RecvTimeoutError> {
+    pub(super) fn recv(
+        &self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<T, RecvTimeoutError> {
         if self.may_receive() {
             match self.try_recv() {
                 Ok(message) => return Ok(message),
@@ -252,9 +276,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until a sender that was selected has made its message, which is in the entry then. `false` if it does not make it.
+    /// Waits until a sender that was selected has made its message, which is in the entry then.
+    /// `false` if it does not make it.
     ///
-    /// That is a matter of one expression's time, and cannot be given up: the other side has been told that there is a receiver.
+    /// That is a matter of one expression's time, and cannot be given up: the other side has been
+    /// told that there is a receiver.
     #[cold]
     pub(super) fn await_message(&self, key: Key) -> bool {
         loop {
@@ -337,7 +363,8 @@ impl<T> Drop for Locked<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.state.check();
-        self.prospects.store(prospects(&self.state), Ordering::Relaxed);
+        self.prospects
+            .store(prospects(&self.state), Ordering::Relaxed);
     }
 }
 

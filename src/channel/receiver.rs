@@ -14,8 +14,8 @@ use crate::park::deadline_after;
 
 /// The receiving side of a channel.
 ///
-/// Clones receive from the same channel: each message goes to one of them. When the last is dropped, the channel is disconnected, and
-/// what is left in it is dropped.
+/// Clones receive from the same channel: each message goes to one of them. When the last is
+/// dropped, the channel is disconnected, and what is left in it is dropped.
 ///
 /// ```
 /// use hebra::{channel, thread};
@@ -44,7 +44,9 @@ impl<T> RefUnwindSafe for Receiver<T> {}
 impl<T> Receiver<T> {
     /// What an object tells.
     pub(crate) fn of_object(object: Arc<dyn Object<T>>) -> Receiver<T> {
-        Receiver { flavor: Flavor::Object(object) }
+        Receiver {
+            flavor: Flavor::Object(object),
+        }
     }
 
     /// Receives a message if there is one, or, on a channel of no capacity, a sender that waits.
@@ -74,8 +76,9 @@ impl<T> Receiver<T> {
     /// Receives a message, and waits until there is one.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and then no message is taken. In a destructor of a thread that is being cancelled
-    /// it takes a message that is there, and fails otherwise.
+    /// Parks the current thread; this is a cancel point, and then no message is taken. In a
+    /// destructor of a thread that is being cancelled it takes a message that is there, and
+    /// fails otherwise.
     ///
     /// # Errors
     /// The channel is empty, and its senders are gone.
@@ -176,7 +179,8 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Returns an iterator that waits for each message. It ends when the channel is empty and its senders are gone.
+    /// Returns an iterator that waits for each message. It ends when the channel is empty and its
+    /// senders are gone.
     ///
     /// ```
     /// use hebra::channel::unbounded;
@@ -190,7 +194,8 @@ impl<T> Receiver<T> {
         Iter { receiver: self }
     }
 
-    /// Returns an iterator over the messages that are there. It waits for none, and ends when the channel is empty.
+    /// Returns an iterator over the messages that are there. It waits for none, and ends when the
+    /// channel is empty.
     ///
     /// ```
     /// use hebra::channel::unbounded;
@@ -282,7 +287,8 @@ impl<T> fmt::Debug for Iter<'_, T> {
     }
 }
 
-/// Iterates over the messages that are in a channel, and waits for none; see [`Receiver::try_iter`].
+/// Iterates over the messages that are in a channel, and waits for none; see
+/// [`Receiver::try_iter`].
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }

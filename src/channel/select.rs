@@ -2,22 +2,27 @@
 //!
 //! # How one is selected
 //!
-//! 1. Try each operation, in random order: the first that would not wait is reserved, and that is it.
+//! 1. Try each operation, in random order: the first that would not wait is reserved, and that is
+//!    it.
 //! 2. Enlist in all of the channels. If one of them turns out not to have to wait, go back to 1.
-//! 3. Wait. Whoever comes to one of the channels and wins this thread's claim has selected that operation, and its entry is gone: no
-//!    other can be, as a wait is claimed once.
+//! 3. Wait. Whoever comes to one of the channels and wins this thread's claim has selected that
+//!    operation, and its entry is gone: no other can be, as a wait is claimed once.
 //! 4. Leave the other channels.
 //!
-//! An [object](super::object) has nothing to reserve: it ends the wait only to have everything looked at again, from 1 on.
+//! An [object](super::object) has nothing to reserve: it ends the wait only to have everything
+//! looked at again, from 1 on.
 //!
-//! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and the next one is now, does not mean that
-//! there was ever nothing to receive. To have stood in all of them at once does.
+//! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and
+//! the next one is now, does not mean that there was ever nothing to receive. To have stood in all
+//! of them at once does.
 //!
-//! Going back from 2 to 1 means taking the entries out again; one may have been chosen meanwhile. Then the wait has been ended, and has
-//! to be entered to be left: the thread suspends, and is resumed at once.
+//! Going back from 2 to 1 means taking the entries out again; one may have been chosen meanwhile.
+//! Then the wait has been ended, and has to be entered to be left: the thread suspends, and is
+//! resumed at once.
 //!
-//! A selected operation is reserved and not done: the message of a send is made only then. See [`State`](super::state) for
-//! what is reserved; [`SelectedOperation`] gives it back if it is dropped undone.
+//! A selected operation is reserved and not done: the message of a send is made only then. See
+//! [`State`](super::state) for what is reserved; [`SelectedOperation`] gives it back if it is
+//! dropped undone.
 
 use std::fmt;
 use std::ptr;
@@ -28,7 +33,9 @@ use super::object::Look;
 use super::queue::Queue;
 use super::receiver::Flavor;
 use super::state::{Held, Place};
-use super::{ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError};
+use super::{
+    ReadyTimeoutError, RecvError, SelectTimeoutError, SendError, TryReadyError, TrySelectError,
+};
 use super::{Receiver, Sender};
 use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::{Epoch, Wake};
@@ -60,7 +67,8 @@ enum Standing {
 
 /// What an operation does of a select, whatever its messages are.
 trait Operation {
-    /// Reserves what it needs, if that is there at once. `None` is a first answer; enlisting gives the final one.
+    /// Reserves what it needs, if that is there at once. `None` is a first answer; enlisting gives
+    /// the final one.
     fn reserve(&self) -> Option<Reserved>;
 
     /// Gives back what was reserved.
@@ -78,7 +86,8 @@ trait Operation {
     /// It would not wait.
     fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready>;
 
-    /// Takes the thread out, and tells what has become of its entry. One that was chosen stays as what is reserved.
+    /// Takes the thread out, and tells what has become of its entry. One that was chosen stays as
+    /// what is reserved.
     fn withdraw(&self, standing: Standing) -> (Fate, Reserved);
 
     /// Waits for a promise to be kept; `None` if it is not.
@@ -178,7 +187,9 @@ impl<T> Operation for Receiver<T> {
     fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready> {
         let queue = match &self.flavor {
             Flavor::Queue(queue) => queue,
-            Flavor::Object(object) if object.enlist(wait) => return Ok(Some(Standing::Waiter(wait.epoch()))),
+            Flavor::Object(object) if object.enlist(wait) => {
+                return Ok(Some(Standing::Waiter(wait.epoch())));
+            }
             Flavor::Object(_) => return Err(Ready),
             Flavor::Never => return Ok(None),
         };
@@ -195,11 +206,21 @@ impl<T> Operation for Receiver<T> {
         match (standing, &self.flavor) {
             (Standing::Entry(key), Flavor::Queue(queue)) => {
                 let fate = queue.lock().entries.withdraw_receiver(key);
-                (fate, if fate == Fate::Promised { Reserved::Promise(key) } else { Reserved::Message(key) })
+                (
+                    fate,
+                    if fate == Fate::Promised {
+                        Reserved::Promise(key)
+                    } else {
+                        Reserved::Message(key)
+                    },
+                )
             }
             (Standing::Waiter(epoch), Flavor::Object(object)) => {
                 let enlisted = park::with_wait(epoch, |wait| object.delist(wait));
-                (if enlisted { Fate::Waiting } else { Fate::Over }, Reserved::Failure)
+                (
+                    if enlisted { Fate::Waiting } else { Fate::Over },
+                    Reserved::Failure,
+                )
             }
             _ => (Fate::Over, Reserved::Failure),
         }
@@ -257,24 +278,46 @@ impl<'a> Case<'a> {
     /// A send.
     #[inline]
     pub fn send<T>(sender: &'a Sender<T>, index: usize) -> Case<'a> {
-        Case { operation: sender, index, address: ptr::from_ref(sender).addr(), standing: None }
+        Case {
+            operation: sender,
+            index,
+            address: ptr::from_ref(sender).addr(),
+            standing: None,
+        }
     }
 
     /// A receive.
     #[inline]
     pub fn recv<T>(receiver: &'a Receiver<T>, index: usize) -> Case<'a> {
-        Case { operation: receiver, index, address: ptr::from_ref(receiver).addr(), standing: None }
+        Case {
+            operation: receiver,
+            index,
+            address: ptr::from_ref(receiver).addr(),
+            standing: None,
+        }
     }
 
     fn selected(&self, reserved: Reserved) -> SelectedOperation<'a> {
-        let Case { operation, index, address, .. } = *self;
-        SelectedOperation { operation, index, address, reserved: Some(reserved) }
+        let Case {
+            operation,
+            index,
+            address,
+            ..
+        } = *self;
+        SelectedOperation {
+            operation,
+            index,
+            address,
+            reserved: Some(reserved),
+        }
     }
 }
 
 impl fmt::Debug for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("index", &self.index).finish_non_exhaustive()
+        f.debug_struct("Case")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
     }
 }
 
@@ -379,23 +422,30 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
     });
     match wake {
         Wake::Cancelled => Ended::Cancelled,
-        Wake::TimedOut if due.is_none_or(|due| due > park::now()) && limit.has_passed() => Ended::TimedOut,
+        Wake::TimedOut if due.is_none_or(|due| due > park::now()) && limit.has_passed() => {
+            Ended::TimedOut
+        }
         Wake::TimedOut => Ended::Again,
         Wake::Woken if must_not_wait && idle => Ended::TimedOut,
         Wake::Woken => {
             let (_, chosen) = withdraw(cases);
             let selected = selected.or(chosen);
-            let kept = selected.and_then(|(at, reserved)| Some((at, cases[at].operation.await_promise(reserved)?)));
+            let kept = selected.and_then(|(at, reserved)| {
+                Some((at, cases[at].operation.await_promise(reserved)?))
+            });
             kept.map_or(Ended::Again, |(at, reserved)| Ended::Selected(at, reserved))
         }
     }
 }
 
-/// Takes all entries out. Returns whether the wait has been ended by way of one of them, and the one that was chosen, if one was.
+/// Takes all entries out. Returns whether the wait has been ended by way of one of them, and the
+/// one that was chosen, if one was.
 fn withdraw(cases: &mut [Case<'_>]) -> (bool, Option<(usize, Reserved)>) {
     let (mut claimed, mut selected) = (false, None);
     for (at, case) in cases.iter_mut().enumerate() {
-        let Some(standing) = case.standing.take() else { continue };
+        let Some(standing) = case.standing.take() else {
+            continue;
+        };
         let (fate, reserved) = case.operation.withdraw(standing);
         claimed |= fate != Fate::Waiting;
         if let Fate::Chosen | Fate::Promised = fate {
@@ -411,7 +461,8 @@ fn shuffle(cases: &mut [Case<'_>]) {
     if cases.len() < 2 {
         return;
     }
-    // One draw does for all: what is left of it is stirred for the next choice. A number below n is the upper half of a product.
+    // One draw does for all: what is left of it is stirred for the next choice. A number below n is
+    // the upper half of a product.
     let mut word = park::random();
     for last in (1..cases.len()).rev() {
         let other = ((word >> 32) * (last as u64 + 1)) >> 32;
@@ -420,7 +471,8 @@ fn shuffle(cases: &mut [Case<'_>]) {
     }
 }
 
-/// What the macros call. An `Option` is moved out of its variable in each arm, and so no arm borrows the handles of another.
+/// What the macros call. An `Option` is moved out of its variable in each arm, and so no arm
+/// borrows the handles of another.
 pub(super) mod expanded {
     use super::*;
 
@@ -438,25 +490,38 @@ pub(super) mod expanded {
 
     /// Selects, and waits for `timeout` at most.
     #[inline]
-    pub fn select_timeout<'a>(cases: &mut [Case<'a>], timeout: Duration, biased: bool) -> Option<SelectedOperation<'a>> {
+    pub fn select_timeout<'a>(
+        cases: &mut [Case<'a>],
+        timeout: Duration,
+        biased: bool,
+    ) -> Option<SelectedOperation<'a>> {
         run(cases, Limit::At(deadline_after(timeout)), biased)
     }
 
     /// Whether the operation at `index` was selected.
     #[inline]
     pub fn is(selected: &Option<SelectedOperation<'_>>, index: usize) -> bool {
-        selected.as_ref().is_some_and(|operation| operation.index() == index)
+        selected
+            .as_ref()
+            .is_some_and(|operation| operation.index() == index)
     }
 
     /// Completes a receive.
     #[inline]
-    pub fn recv<T>(selected: Option<SelectedOperation<'_>>, receiver: &Receiver<T>) -> Result<T, RecvError> {
+    pub fn recv<T>(
+        selected: Option<SelectedOperation<'_>>,
+        receiver: &Receiver<T>,
+    ) -> Result<T, RecvError> {
         selected.expect(SELECTED).recv(receiver)
     }
 
     /// Completes a send.
     #[inline]
-    pub fn send<T>(selected: Option<SelectedOperation<'_>>, sender: &Sender<T>, message: T) -> Result<(), SendError<T>> {
+    pub fn send<T>(
+        selected: Option<SelectedOperation<'_>>,
+        sender: &Sender<T>,
+        message: T,
+    ) -> Result<(), SendError<T>> {
         selected.expect(SELECTED).send(sender, message)
     }
 
@@ -465,8 +530,9 @@ pub(super) mod expanded {
 
 /// Selects one of a list of operations that is known only when the program runs.
 ///
-/// If several could go first, one of them is selected at random. A selected operation must be completed, with the same sender or receiver
-/// that was added. [`select!`](macro@super::select) is this for a list that is known when the program is compiled.
+/// If several could go first, one of them is selected at random. A selected operation must be
+/// completed, with the same sender or receiver that was added. [`select!`](macro@super::select) is
+/// this for a list that is known when the program is compiled.
 ///
 /// ```
 /// use hebra::channel::{unbounded, Select};
@@ -514,7 +580,10 @@ impl<'a> Select<'a> {
     /// # let _ = send;
     /// ```
     pub fn new_biased() -> Select<'a> {
-        Select { biased: true, ..Select::default() }
+        Select {
+            biased: true,
+            ..Select::default()
+        }
     }
 
     /// Adds a send, and returns its index.
@@ -533,7 +602,8 @@ impl<'a> Select<'a> {
         self.next_index - 1
     }
 
-    /// Removes an operation, because its channel is disconnected, say. The indices of the others stay.
+    /// Removes an operation, because its channel is disconnected, say. The indices of the others
+    /// stay.
     ///
     /// # Panics
     /// If there is no operation with this index.
@@ -551,8 +621,16 @@ impl<'a> Select<'a> {
     /// assert!(select.try_select().is_err());
     /// ```
     pub fn remove(&mut self, index: usize) {
-        assert!(index < self.next_index, "index out of bounds; {index} >= {}", self.next_index);
-        let at = self.cases.iter().position(|case| case.index == index).expect("no operation with this index");
+        assert!(
+            index < self.next_index,
+            "index out of bounds; {index} >= {}",
+            self.next_index
+        );
+        let at = self
+            .cases
+            .iter()
+            .position(|case| case.index == index)
+            .expect("no operation with this index");
         // In order, as the order counts for a biased one that has never been shuffled.
         self.cases.remove(at);
     }
@@ -568,14 +646,19 @@ impl<'a> Select<'a> {
     /// Selects an operation, and waits until one does not have to.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and then nothing is selected. In a destructor of a thread that is being cancelled
-    /// an operation is selected that fails, if all would have to wait.
+    /// Parks the current thread; this is a cancel point, and then nothing is selected. In a
+    /// destructor of a thread that is being cancelled an operation is selected that fails, if
+    /// all would have to wait.
     ///
     /// # Panics
     /// If there are no operations.
     pub fn select(&mut self) -> SelectedOperation<'a> {
-        assert!(!self.cases.is_empty(), "no operations have been added to `Select`");
-        run(&mut self.cases, Limit::At(None), self.biased).expect("without a deadline time is never up")
+        assert!(
+            !self.cases.is_empty(),
+            "no operations have been added to `Select`"
+        );
+        run(&mut self.cases, Limit::At(None), self.biased)
+            .expect("without a deadline time is never up")
     }
 
     /// Selects an operation, and waits for `timeout` at most until one does not have to.
@@ -585,7 +668,10 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// Time is up.
-    pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+    pub fn select_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         match deadline_after(timeout) {
             Some(deadline) => self.select_deadline(deadline),
             None => Ok(self.select()),
@@ -599,11 +685,20 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// The deadline has passed.
-    pub fn select_deadline(&mut self, deadline: impl Into<Instant>) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        run(&mut self.cases, Limit::At(Some(deadline.into())), self.biased).ok_or(SelectTimeoutError)
+    pub fn select_deadline(
+        &mut self,
+        deadline: impl Into<Instant>,
+    ) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        run(
+            &mut self.cases,
+            Limit::At(Some(deadline.into())),
+            self.biased,
+        )
+        .ok_or(SelectTimeoutError)
     }
 
-    /// Returns the index of an operation that would not have to wait. Another thread may be quicker, and then it would again.
+    /// Returns the index of an operation that would not have to wait. Another thread may be
+    /// quicker, and then it would again.
     ///
     /// # Errors
     /// All would have to wait.
@@ -611,10 +706,12 @@ impl<'a> Select<'a> {
         run_ready(&mut self.cases, Limit::Now, self.biased).ok_or(TryReadyError)
     }
 
-    /// Waits until an operation would not have to wait, and returns its index. Another thread may be quicker, and then it would again.
+    /// Waits until an operation would not have to wait, and returns its index. Another thread may
+    /// be quicker, and then it would again.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point. In a destructor of a thread that is being cancelled it returns at once.
+    /// Parks the current thread; this is a cancel point. In a destructor of a thread that is being
+    /// cancelled it returns at once.
     ///
     /// # Panics
     /// If there are no operations.
@@ -631,8 +728,12 @@ impl<'a> Select<'a> {
     /// assert_eq!(receiver.try_recv(), Ok(5));
     /// ```
     pub fn ready(&mut self) -> usize {
-        assert!(!self.cases.is_empty(), "no operations have been added to `Select`");
-        run_ready(&mut self.cases, Limit::At(None), self.biased).expect("without a deadline time is never up")
+        assert!(
+            !self.cases.is_empty(),
+            "no operations have been added to `Select`"
+        );
+        run_ready(&mut self.cases, Limit::At(None), self.biased)
+            .expect("without a deadline time is never up")
     }
 
     /// As [`ready`](Select::ready), but for `timeout` at most.
@@ -656,8 +757,16 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     /// The deadline has passed.
-    pub fn ready_deadline(&mut self, deadline: impl Into<Instant>) -> Result<usize, ReadyTimeoutError> {
-        run_ready(&mut self.cases, Limit::At(Some(deadline.into())), self.biased).ok_or(ReadyTimeoutError)
+    pub fn ready_deadline(
+        &mut self,
+        deadline: impl Into<Instant>,
+    ) -> Result<usize, ReadyTimeoutError> {
+        run_ready(
+            &mut self.cases,
+            Limit::At(Some(deadline.into())),
+            self.biased,
+        )
+        .ok_or(ReadyTimeoutError)
     }
 }
 
@@ -667,16 +776,18 @@ impl fmt::Debug for Select<'_> {
     }
 }
 
-/// An operation that was selected and has to be completed: by [`send`](SelectedOperation::send) or [`recv`](SelectedOperation::recv),
-/// with the same sender or receiver.
+/// An operation that was selected and has to be completed: by [`send`](SelectedOperation::send) or
+/// [`recv`](SelectedOperation::recv), with the same sender or receiver.
 ///
-/// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake, though, and panics, unless the
-/// thread unwinds.
+/// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake,
+/// though, and panics, unless the thread unwinds.
 ///
-/// Until then it has a message, or a place, that nobody else can have. So others may have found the channel empty and disconnected, and
-/// gone, when a thread that is cancelled between selecting and receiving gives its message back. It is the first in the channel again,
-/// and if a receiver waits, that gets it; if there is none any more it is dropped with the channel, though its sender, on a channel of no
-/// capacity as well, has been told that it was sent. So complete an operation before you wait for something else.
+/// Until then it has a message, or a place, that nobody else can have. So others may have found the
+/// channel empty and disconnected, and gone, when a thread that is cancelled between selecting and
+/// receiving gives its message back. It is the first in the channel again, and if a receiver waits,
+/// that gets it; if there is none any more it is dropped with the channel, though its sender, on a
+/// channel of no capacity as well, has been told that it was sent. So complete an operation before
+/// you wait for something else.
 #[must_use]
 pub struct SelectedOperation<'a> {
     operation: &'a dyn Operation,
@@ -702,7 +813,10 @@ impl SelectedOperation<'_> {
     /// If another sender was selected.
     #[inline]
     pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
-        assert!(ptr::from_ref(sender).addr() == self.address, "passed a sender that wasn't selected");
+        assert!(
+            ptr::from_ref(sender).addr() == self.address,
+            "passed a sender that wasn't selected"
+        );
         match self.reserved.take() {
             Some(Reserved::Place) => {
                 let sent = sender.queue.lock().send_reserved(msg);
@@ -721,9 +835,14 @@ impl SelectedOperation<'_> {
     /// If another receiver was selected.
     #[inline]
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
-        assert!(ptr::from_ref(receiver).addr() == self.address, "passed a receiver that wasn't selected");
+        assert!(
+            ptr::from_ref(receiver).addr() == self.address,
+            "passed a receiver that wasn't selected"
+        );
         match (self.reserved.take(), &receiver.flavor) {
-            (Some(Reserved::Message(key)), Flavor::Queue(queue)) => queue.lock().entries.remove(key).ok_or(RecvError),
+            (Some(Reserved::Message(key)), Flavor::Queue(queue)) => {
+                queue.lock().entries.remove(key).ok_or(RecvError)
+            }
             (Some(Reserved::Taken(due)), Flavor::Object(object)) => Ok(object.message(due)),
             _ => Err(RecvError),
         }

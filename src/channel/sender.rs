@@ -11,7 +11,8 @@ use crate::park::deadline_after;
 
 /// The sending side of a channel.
 ///
-/// Clones send to the same channel; when the last is dropped, the channel is disconnected, and its receivers get what is left in it.
+/// Clones send to the same channel; when the last is dropped, the channel is disconnected, and its
+/// receivers get what is left in it.
 ///
 /// ```
 /// use hebra::{channel, thread};
@@ -32,7 +33,8 @@ impl<T> UnwindSafe for Sender<T> {}
 impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> Sender<T> {
-    /// Sends a message if that is possible at once: if there is room, or, on a channel of no capacity, a receiver that waits.
+    /// Sends a message if that is possible at once: if there is room, or, on a channel of no
+    /// capacity, a receiver that waits.
     ///
     /// # Errors
     /// The channel is full, or its receivers are gone. The message comes back.
@@ -49,11 +51,13 @@ impl<T> Sender<T> {
         self.queue.try_send(msg)
     }
 
-    /// Sends a message, and waits until there is room for it. On a channel of no capacity, waits until it has been received.
+    /// Sends a message, and waits until there is room for it. On a channel of no capacity, waits
+    /// until it has been received.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and then nothing is sent. In a destructor of a thread that is being cancelled
-    /// it sends if it can do so at once, and fails otherwise.
+    /// Parks the current thread; this is a cancel point, and then nothing is sent. In a destructor
+    /// of a thread that is being cancelled it sends if it can do so at once, and fails
+    /// otherwise.
     ///
     /// # Errors
     /// The receivers are gone. The message comes back.
@@ -68,7 +72,9 @@ impl<T> Sender<T> {
     /// ```
     #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
     pub fn send(&self, msg: T) -> Result<(), SendError<T>> {
-        self.queue.send(msg, || None).map_err(|error| SendError(error.into_inner()))
+        self.queue
+            .send(msg, || None)
+            .map_err(|error| SendError(error.into_inner()))
     }
 
     /// Sends a message, and waits for that for `timeout` at most.
@@ -100,7 +106,11 @@ impl<T> Sender<T> {
     /// # Errors
     /// The deadline has passed, or the receivers are gone. The message comes back.
     #[inline(always)] // As `send`.
-    pub fn send_deadline(&self, msg: T, deadline: impl Into<Instant>) -> Result<(), SendTimeoutError<T>> {
+    pub fn send_deadline(
+        &self,
+        msg: T,
+        deadline: impl Into<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         self.queue.send(msg, || Some(deadline.into()))
     }
 
@@ -139,7 +149,9 @@ impl<T> Drop for Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         self.queue.add_sender();
-        Sender { queue: self.queue.clone() }
+        Sender {
+            queue: self.queue.clone(),
+        }
     }
 }
 

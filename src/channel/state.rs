@@ -2,24 +2,28 @@
 //!
 //! # Reservations
 //!
-//! An operation that has to wait, or that a select has chosen, comes in two halves. The first decides, and reserves: a message for the
-//! receiver, a place for the sender. The second, on the thread itself when it runs, moves the message. In between nobody else can
-//! have what is reserved, and nobody is kept waiting for the other half but, on a channel of no capacity, the one receiver that is to
-//! get the message.
+//! An operation that has to wait, or that a select has chosen, comes in two halves. The first
+//! decides, and reserves: a message for the receiver, a place for the sender. The second, on the
+//! thread itself when it runs, moves the message. In between nobody else can have what is reserved,
+//! and nobody is kept waiting for the other half but, on a channel of no capacity, the one receiver
+//! that is to get the message.
 //!
-//! - A message that is reserved has left the buffer: it stands in the entry of its receiver. So a sender that finds a receiver waiting
-//!   gives its message to that one, and to no other.
+//! - A message that is reserved has left the buffer: it stands in the entry of its receiver. So a
+//!   sender that finds a receiver waiting gives its message to that one, and to no other.
 //! - A place that is reserved is *owed* a message, and counts as one.
-//! - A sender that has to wait leaves its message in its entry. Who makes room moves it to the buffer, and the sender has sent.
+//! - A sender that has to wait leaves its message in its entry. Who makes room moves it to the
+//!   buffer, and the sender has sent.
 //!
 //! # Invariants
 //!
 //! 1. No receiver waits while a message is in the buffer, and none while the senders are gone.
 //! 2. No sender waits while there is a place, and none while the receivers are gone.
-//! 3. On a channel of no capacity no sender and receiver wait for each other, unless both are one and the same select's.
+//! 3. On a channel of no capacity no sender and receiver wait for each other, unless both are one
+//!    and the same select's.
 //! 4. Nobody watches for what is there.
 //!
-//! Entries whose wait has ended otherwise, and whose threads have not come for them yet, do not count as waiting.
+//! Entries whose wait has ended otherwise, and whose threads have not come for them yet, do not
+//! count as waiting.
 
 use std::collections::VecDeque;
 
@@ -99,23 +103,30 @@ impl<T> State<T> {
         self.len() < self.capacity
     }
 
-    /// Whether a send would not wait. Entries of `wait` do not count: no thread is its own receiver.
+    /// Whether a send would not wait. Entries of `wait` do not count: no thread is its own
+    /// receiver.
     #[inline]
     pub(super) fn is_sendable(&self, wait: Option<&Wait<'_>>) -> bool {
-        self.has_place() || self.receivers_gone || self.capacity == 0 && self.entries.any_other(List::Receivers, wait)
+        self.has_place()
+            || self.receivers_gone
+            || self.capacity == 0 && self.entries.any_other(List::Receivers, wait)
     }
 
     /// Whether a receive would not wait. Entries of `wait` do not count.
     #[inline]
     pub(super) fn is_receivable(&self, wait: Option<&Wait<'_>>) -> bool {
-        self.has_message() || self.senders_gone || self.capacity == 0 && self.entries.any_other(List::Senders, wait)
+        self.has_message()
+            || self.senders_gone
+            || self.capacity == 0 && self.entries.any_other(List::Senders, wait)
     }
 
     /// Whether a send and a receive are worth a try; see [`Queue`](super::queue::Queue).
     #[inline(always)]
     pub(super) fn prospects(&self) -> (bool, bool) {
-        let sendable = self.has_place() || self.receivers_gone || self.entries.any(List::Receivers.bit());
-        let receivable = self.has_message() || self.senders_gone || self.entries.any(List::Senders.bit());
+        let sendable =
+            self.has_place() || self.receivers_gone || self.entries.any(List::Receivers.bit());
+        let receivable =
+            self.has_message() || self.senders_gone || self.entries.any(List::Senders.bit());
         (sendable, receivable)
     }
 
@@ -127,7 +138,9 @@ impl<T> State<T> {
     /// The message, for [`send`](State::send).
     #[inline(always)]
     pub(super) fn send_at_once(&mut self, message: T) -> Result<(), T> {
-        let nobody_waits = !self.entries.any(List::Receivers.bit() | List::RecvWatchers.bit());
+        let nobody_waits = !self
+            .entries
+            .any(List::Receivers.bit() | List::RecvWatchers.bit());
         if nobody_waits && self.has_place() && !self.receivers_gone {
             self.buffer.push_back(message);
             return Ok(());
@@ -152,7 +165,8 @@ impl<T> State<T> {
         }
     }
 
-    /// Gives a message to a waiting receiver, or puts it into the buffer, where there is a place for it.
+    /// Gives a message to a waiting receiver, or puts it into the buffer, where there is a place
+    /// for it.
     fn put(&mut self, message: T) -> Option<Claimed> {
         match self.entries.give_first(message) {
             Ok(claimed) => Some(claimed),
@@ -164,7 +178,8 @@ impl<T> State<T> {
         }
     }
 
-    /// Leaves a message to be sent when there is a place for it, or a receiver. `None`, for a select, is made when it is selected.
+    /// Leaves a message to be sent when there is a place for it, or a receiver. `None`, for a
+    /// select, is made when it is selected.
     #[inline]
     pub(super) fn enlist_sender(&mut self, wait: &Wait<'_>, message: Option<T>) -> Key {
         debug_assert!(!self.is_sendable(Some(wait)), "who can send does not wait");
@@ -183,16 +198,24 @@ impl<T> State<T> {
             self.owed += 1;
             return Place::Reserved;
         }
-        if self.capacity == 0 && self.entries.engage_receiver() { Place::Reserved } else { Place::Nothing }
+        if self.capacity == 0 && self.entries.engage_receiver() {
+            Place::Reserved
+        } else {
+            Place::Nothing
+        }
     }
 
-    /// Sends to what [`reserve_place`](State::reserve_place), or whoever has chosen a sender's entry, has reserved.
+    /// Sends to what [`reserve_place`](State::reserve_place), or whoever has chosen a sender's
+    /// entry, has reserved.
     ///
     /// # Errors
     /// The message, if the receivers have gone meanwhile.
     pub(super) fn send_reserved(&mut self, message: T) -> Result<Option<Claimed>, T> {
         if self.capacity == 0 {
-            debug_assert!(self.entries.any(List::Expecting.bit()), "who has been promised a message stays");
+            debug_assert!(
+                self.entries.any(List::Expecting.bit()),
+                "who has been promised a message stays"
+            );
             return Ok(self.entries.release_expecting(Some(message)));
         }
         self.owed -= 1;
@@ -201,7 +224,11 @@ impl<T> State<T> {
         }
         let receiver = self.put(message);
         // If a receiver has it, its place is free.
-        let sender = if receiver.is_some() { self.fill_places() } else { None };
+        let sender = if receiver.is_some() {
+            self.fill_places()
+        } else {
+            None
+        };
         Ok(receiver.or(sender))
     }
 
@@ -220,8 +247,14 @@ impl<T> State<T> {
     /// Receives a message if there is one, and nobody waits for its place.
     #[inline(always)]
     pub(super) fn receive_at_once(&mut self) -> Option<T> {
-        let nobody_waits = !self.entries.any(List::Senders.bit() | List::SendWatchers.bit());
-        if nobody_waits && self.has_message() { self.pop() } else { None }
+        let nobody_waits = !self
+            .entries
+            .any(List::Senders.bit() | List::SendWatchers.bit());
+        if nobody_waits && self.has_message() {
+            self.pop()
+        } else {
+            None
+        }
     }
 
     #[inline(always)]
@@ -247,7 +280,10 @@ impl<T> State<T> {
     /// Lets waiting senders have the places that have become free: one, but for what was given up.
     #[inline(always)]
     fn fill_places(&mut self) -> Option<Claimed> {
-        match self.entries.any(List::Senders.bit() | List::SendWatchers.bit()) {
+        match self
+            .entries
+            .any(List::Senders.bit() | List::SendWatchers.bit())
+        {
             true => self.admit(),
             false => None,
         }
@@ -281,13 +317,20 @@ impl<T> State<T> {
                 None => Received::Expected(self.entries.enlist_nobody(List::Expecting), claimed),
             };
         }
-        if self.senders_gone { Received::Disconnected } else { Received::Nothing }
+        if self.senders_gone {
+            Received::Disconnected
+        } else {
+            Received::Nothing
+        }
     }
 
     /// Waits for a message.
     #[inline]
     pub(super) fn enlist_receiver(&mut self, wait: &Wait<'_>) -> Key {
-        debug_assert!(!self.is_receivable(Some(wait)), "who can receive does not wait");
+        debug_assert!(
+            !self.is_receivable(Some(wait)),
+            "who can receive does not wait"
+        );
         if self.capacity == 0 {
             self.wake_watchers(List::SendWatchers);
         }
@@ -303,7 +346,9 @@ impl<T> State<T> {
             return Held::Message(key, self.fill_places());
         }
         match self.receive_from_waiting() {
-            Received::Message(message, claimed) => Held::Message(self.entries.hold(message), claimed),
+            Received::Message(message, claimed) => {
+                Held::Message(self.entries.hold(message), claimed)
+            }
             Received::Expected(key, claimed) => Held::Expected(key, claimed),
             Received::Nothing => Held::Nothing,
             Received::Disconnected => Held::Disconnected,
@@ -368,12 +413,33 @@ impl<T> State<T> {
     #[cold]
     fn assert_invariants(&self) {
         let waits = |list: List| self.entries.any(list.bit());
-        assert!(!waits(List::Receivers) || !self.has_message(), "no receiver waits while there is a message");
-        assert!(!waits(List::Receivers) || !self.senders_gone, "no receiver waits while the senders are gone");
-        assert!(!waits(List::Senders) || !self.has_place(), "no sender waits while there is a place");
-        assert!(!waits(List::Senders) || !self.receivers_gone, "no sender waits while the receivers are gone");
-        assert!(!waits(List::RecvWatchers) || !self.has_message() && !self.senders_gone, "nobody watches for what is there");
-        assert!(!waits(List::SendWatchers) || !self.has_place() && !self.receivers_gone, "nobody watches for what is there");
-        assert!(self.capacity == 0 || !waits(List::Expecting), "only without a buffer does a receiver wait for one sender");
+        assert!(
+            !waits(List::Receivers) || !self.has_message(),
+            "no receiver waits while there is a message"
+        );
+        assert!(
+            !waits(List::Receivers) || !self.senders_gone,
+            "no receiver waits while the senders are gone"
+        );
+        assert!(
+            !waits(List::Senders) || !self.has_place(),
+            "no sender waits while there is a place"
+        );
+        assert!(
+            !waits(List::Senders) || !self.receivers_gone,
+            "no sender waits while the receivers are gone"
+        );
+        assert!(
+            !waits(List::RecvWatchers) || !self.has_message() && !self.senders_gone,
+            "nobody watches for what is there"
+        );
+        assert!(
+            !waits(List::SendWatchers) || !self.has_place() && !self.receivers_gone,
+            "nobody watches for what is there"
+        );
+        assert!(
+            self.capacity == 0 || !waits(List::Expecting),
+            "only without a buffer does a receiver wait for one sender"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Channels that hold one value, the latest: tokio's `watch`, in its terms.
 //!
-//! Receivers see the value whenever they like, and can wait until it has changed; what lies between two looks they do not see.
+//! Receivers see the value whenever they like, and can wait until it has changed; what lies between
+//! two looks they do not see.
 //!
 //! ```
 //! use hebra::{channel::watch, thread};
@@ -27,8 +28,9 @@
 //!                                                out: who wants to borrow waits
 //! ```
 //!
-//! A [`Ref`] is a share of the value and no lock: it may be kept across anything that parks, and keeps nobody from sending. Only
-//! [`Sender::send_modify`] and its kind, which change a value where it lies, wait until all `Ref`s of it are gone.
+//! A [`Ref`] is a share of the value and no lock: it may be kept across anything that parks, and
+//! keeps nobody from sending. Only [`Sender::send_modify`] and its kind, which change a value where
+//! it lies, wait until all `Ref`s of it are gone.
 
 use std::fmt;
 use std::ops::Deref;
@@ -66,13 +68,22 @@ struct State<T> {
 
 impl<T> Shared<T> {
     /// Waits on a list until somebody wakes it, unless `is_over` already.
-    fn wait(&self, list: List, deadline: Option<Instant>, is_over: impl Fn(&State<T>) -> bool) -> Wake {
-        park::park(Reason::Receive, deadline, Mode::CancelPoint, |wait| self.enlist(list, wait, is_over))
+    fn wait(
+        &self,
+        list: List,
+        deadline: Option<Instant>,
+        is_over: impl Fn(&State<T>) -> bool,
+    ) -> Wake {
+        park::park(Reason::Receive, deadline, Mode::CancelPoint, |wait| {
+            self.enlist(list, wait, is_over)
+        })
     }
 
     /// As [`wait`](Shared::wait), for what cannot fail.
     fn wait_insistently(&self, list: List, is_over: impl Fn(&State<T>) -> bool) {
-        park::park_insistently(Reason::Receive, None, None, |wait| self.enlist(list, wait, is_over));
+        park::park_insistently(Reason::Receive, None, None, |wait| {
+            self.enlist(list, wait, is_over)
+        });
     }
 
     fn enlist<'a, F: Fn(&State<T>) -> bool>(
@@ -120,8 +131,18 @@ impl<T> Shared<T> {
             };
             drop(state);
             let is_back = |value: &Option<Arc<T>>| value.is_some();
-            let is_alone = |value: &Option<Arc<T>>| value.as_ref().is_none_or(|value| Arc::strong_count(value) == 1);
-            self.wait_insistently(list, |state| if list == SHARES { is_alone(&state.value) } else { is_back(&state.value) });
+            let is_alone = |value: &Option<Arc<T>>| {
+                value
+                    .as_ref()
+                    .is_none_or(|value| Arc::strong_count(value) == 1)
+            };
+            self.wait_insistently(list, |state| {
+                if list == SHARES {
+                    is_alone(&state.value)
+                } else {
+                    is_back(&state.value)
+                }
+            });
         }
     }
 
@@ -146,7 +167,8 @@ pub fn channel<T>(init: T) -> (Sender<T>, Receiver<T>) {
     (sender, receiver)
 }
 
-/// Sends values to a channel that holds the latest. Clones send to the same; the channel is closed when the last is dropped.
+/// Sends values to a channel that holds the latest. Clones send to the same; the channel is closed
+/// when the last is dropped.
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
@@ -155,15 +177,23 @@ impl<T> Sender<T> {
     /// Makes a channel without receivers; see [`channel`].
     pub fn new(init: T) -> Sender<T> {
         let value = Some(Arc::new(init));
-        let state = State { value, version: 0, senders: 1, receivers: 0, entries: Entries::new() };
-        Sender { shared: Arc::new(Shared(Lock::new(state))) }
+        let state = State {
+            value,
+            version: 0,
+            senders: 1,
+            receivers: 0,
+            entries: Entries::new(),
+        };
+        Sender {
+            shared: Arc::new(Shared(Lock::new(state))),
+        }
     }
 
     /// Sends a value, in place of the one that is there, and tells the receivers.
     ///
     /// # Errors
-    /// There are no receivers. The value comes back, and the channel holds the one it held; [`send_replace`](Sender::send_replace) does
-    /// not mind.
+    /// There are no receivers. The value comes back, and the channel holds the one it held;
+    /// [`send_replace`](Sender::send_replace) does not mind.
     ///
     /// ```
     /// use hebra::channel::watch;
@@ -183,17 +213,19 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Sends a value, whether there are receivers or not, and returns the one that was there. Waits for those who have it borrowed.
+    /// Sends a value, whether there are receivers or not, and returns the one that was there. Waits
+    /// for those who have it borrowed.
     ///
     /// # Cancellation
-    /// Parks the current thread if the value is borrowed; this is a cancel point, and then nothing has changed.
+    /// Parks the current thread if the value is borrowed; this is a cancel point, and then nothing
+    /// has changed.
     pub fn send_replace(&self, mut value: T) -> T {
         self.send_modify(|old| std::mem::swap(old, &mut value));
         value
     }
 
-    /// Changes the value where it lies, and tells the receivers. Waits for those who have it borrowed, for ever if the caller is one of
-    /// them; who wants to borrow waits meanwhile.
+    /// Changes the value where it lies, and tells the receivers. Waits for those who have it
+    /// borrowed, for ever if the caller is one of them; who wants to borrow waits meanwhile.
     ///
     /// # Cancellation
     /// As [`send_replace`](Sender::send_replace).
@@ -207,8 +239,8 @@ impl<T> Sender<T> {
         });
     }
 
-    /// Lets `modify` change the value where it lies, and tells the receivers if it returns `true`; returns what that returns. Waits as
-    /// [`send_modify`](Sender::send_modify) does.
+    /// Lets `modify` change the value where it lies, and tells the receivers if it returns `true`;
+    /// returns what that returns. Waits as [`send_modify`](Sender::send_modify) does.
     ///
     /// # Cancellation
     /// As [`send_replace`](Sender::send_replace).
@@ -231,7 +263,8 @@ impl<T> Sender<T> {
         result.unwrap_or_else(|payload| panic::resume_unwind(payload))
     }
 
-    /// Puts another value in the place of the one that is there, which lives on as long as somebody has borrowed it.
+    /// Puts another value in the place of the one that is there, which lives on as long as somebody
+    /// has borrowed it.
     fn exchange(&self, value: T) {
         let value = Arc::new(value);
         loop {
@@ -248,21 +281,29 @@ impl<T> Sender<T> {
                 return;
             }
             drop(state);
-            self.shared.wait_insistently(RETURN, |state| state.value.is_some());
+            self.shared
+                .wait_insistently(RETURN, |state| state.value.is_some());
         }
     }
 
     /// Borrows the value.
     pub fn borrow(&self) -> Ref<'_, T> {
         let (value, _) = self.shared.share();
-        Ref { value: Some(value), shared: &self.shared, changed: false }
+        Ref {
+            value: Some(value),
+            shared: &self.shared,
+            changed: false,
+        }
     }
 
     /// Makes a receiver that counts the present value as seen.
     pub fn subscribe(&self) -> Receiver<T> {
         let mut state = self.shared.0.lock();
         state.receivers += 1;
-        Receiver { shared: self.shared.clone(), seen: state.version }
+        Receiver {
+            shared: self.shared.clone(),
+            seen: state.version,
+        }
     }
 
     /// Returns how many receivers there are.
@@ -296,7 +337,9 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
         self.shared.0.lock().senders += 1;
-        Sender { shared: self.shared.clone() }
+        Sender {
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -304,7 +347,11 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.shared.0.lock();
         state.senders -= 1;
-        let claimed = if state.senders == 0 { state.entries.dismiss_all(CHANGE) } else { Vec::new() };
+        let claimed = if state.senders == 0 {
+            state.entries.dismiss_all(CHANGE)
+        } else {
+            Vec::new()
+        };
         drop(state);
         drop(claimed);
     }
@@ -327,14 +374,22 @@ impl<T> Receiver<T> {
     /// Borrows the value. It does not count as seen.
     pub fn borrow(&self) -> Ref<'_, T> {
         let (value, version) = self.shared.share();
-        Ref { value: Some(value), shared: &self.shared, changed: version != self.seen }
+        Ref {
+            value: Some(value),
+            shared: &self.shared,
+            changed: version != self.seen,
+        }
     }
 
     /// Borrows the value, which counts as seen from now on.
     pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
         let (value, version) = self.shared.share();
         let changed = version != std::mem::replace(&mut self.seen, version);
-        Ref { value: Some(value), shared: &self.shared, changed }
+        Ref {
+            value: Some(value),
+            shared: &self.shared,
+            changed,
+        }
     }
 
     /// Returns whether there is a value that has not been seen.
@@ -343,7 +398,11 @@ impl<T> Receiver<T> {
     /// The senders are gone.
     pub fn has_changed(&self) -> Result<bool, RecvError> {
         let state = self.shared.0.lock();
-        if state.senders == 0 { Err(RecvError) } else { Ok(state.version != self.seen) }
+        if state.senders == 0 {
+            Err(RecvError)
+        } else {
+            Ok(state.version != self.seen)
+        }
     }
 
     /// Counts the value as not seen.
@@ -359,7 +418,8 @@ impl<T> Receiver<T> {
     /// Waits until there is a value that has not been seen, and counts it as seen.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point. In a destructor of a thread that is being cancelled it fails instead of waiting.
+    /// Parks the current thread; this is a cancel point. In a destructor of a thread that is being
+    /// cancelled it fails instead of waiting.
     ///
     /// # Errors
     /// The senders are gone, and the last value has been seen.
@@ -385,11 +445,17 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// The deadline has passed, or the senders are gone, and the last value has been seen.
-    pub fn changed_deadline(&mut self, deadline: impl Into<Instant>) -> Result<(), RecvTimeoutError> {
+    pub fn changed_deadline(
+        &mut self,
+        deadline: impl Into<Instant>,
+    ) -> Result<(), RecvTimeoutError> {
         self.changed_until(|| Some(deadline.into()))
     }
 
-    fn changed_until(&mut self, deadline: impl FnOnce() -> Option<Instant>) -> Result<(), RecvTimeoutError> {
+    fn changed_until(
+        &mut self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<(), RecvTimeoutError> {
         park::count_operation();
         let mut until = None;
         let mut deadline = Some(deadline);
@@ -407,15 +473,20 @@ impl<T> Receiver<T> {
             if let Some(deadline) = deadline.take() {
                 until = deadline();
             }
-            match self.shared.wait(CHANGE, until, |state| state.version != self.seen || state.senders == 0) {
-                Wake::TimedOut if until.is_some_and(|until| until <= park::now()) => return Err(RecvTimeoutError::Timeout),
+            match self.shared.wait(CHANGE, until, |state| {
+                state.version != self.seen || state.senders == 0
+            }) {
+                Wake::TimedOut if until.is_some_and(|until| until <= park::now()) => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
                 Wake::Cancelled => return Err(RecvTimeoutError::Disconnected),
                 Wake::TimedOut | Wake::Woken => {}
             }
         }
     }
 
-    /// Waits until the value is as `is_it` wants it, and borrows it; it counts as seen. `is_it` sees the present value first.
+    /// Waits until the value is as `is_it` wants it, and borrows it; it counts as seen. `is_it`
+    /// sees the present value first.
     ///
     /// # Cancellation
     /// As [`changed`](Receiver::changed).
@@ -438,10 +509,18 @@ impl<T> Receiver<T> {
         loop {
             let (value, version) = shared.share();
             let changed = version != std::mem::replace(&mut self.seen, version);
-            let mut value = Ref { value: Some(value), shared: &shared, changed };
+            let mut value = Ref {
+                value: Some(value),
+                shared: &shared,
+                changed,
+            };
             if is_it(&value) {
                 let value = value.value.take();
-                return Ok(Ref { value, shared: &self.shared, changed });
+                return Ok(Ref {
+                    value,
+                    shared: &self.shared,
+                    changed,
+                });
             }
             drop(value);
             self.changed()?;
@@ -457,7 +536,10 @@ impl<T> Receiver<T> {
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
         self.shared.0.lock().receivers += 1;
-        Receiver { shared: self.shared.clone(), seen: self.seen }
+        Receiver {
+            shared: self.shared.clone(),
+            seen: self.seen,
+        }
     }
 }
 
@@ -465,7 +547,11 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.shared.0.lock();
         state.receivers -= 1;
-        let claimed = if state.receivers == 0 { state.entries.dismiss_all(END) } else { Vec::new() };
+        let claimed = if state.receivers == 0 {
+            state.entries.dismiss_all(END)
+        } else {
+            Vec::new()
+        };
         drop(state);
         drop(claimed);
     }

@@ -1,19 +1,22 @@
 //! Open files.
 //!
-//! A read or a write goes through a buffer of our own, because the pool cannot be lent the caller's: the caller may be cancelled, and
-//! then its buffer is gone while the kernel still fills it. A copy costs less than a tenth of a trip to the pool.
+//! A read or a write goes through a buffer of our own, because the pool cannot be lent the
+//! caller's: the caller may be cancelled, and then its buffer is gone while the kernel still fills
+//! it. A copy costs less than a tenth of a trip to the pool.
 //!
-//! What uses the file's position takes its turn in a lane, so that a call that its caller has given up comes before whatever
-//! is asked for afterwards; and what such a read has brought stays in the lane for the next one:
+//! What uses the file's position takes its turn in a lane, so that a call that its caller has given
+//! up comes before whatever is asked for afterwards; and what such a read has brought stays in the
+//! lane for the next one:
 //!
 //! ```text
 //!   a file of a disk:    reads, writes, seeks --- one lane        the kernel's position = ours + what is unread
 //!   FIFO, terminal ...:  reads --- one lane, writes --- another   a reader that waits must not keep a writer from writing
 //! ```
 //!
-//! What Linux has in memory it hands out at once when it is asked so (`RWF_NOWAIT`), a tenth of the cost of a trip to the pool. So a
-//! read asks for that first, and goes to the pool if it is refused: because there is something to wait for, or because the file is of
-//! a kind that does not know the question.
+//! What Linux has in memory it hands out at once when it is asked so (`RWF_NOWAIT`), a tenth of the
+//! cost of a trip to the pool. So a read asks for that first, and goes to the pool if it is
+//! refused: because there is something to wait for, or because the file is of a kind that does not
+//! know the question.
 
 use std::fmt;
 use std::fs::{FileTimes, Metadata, Permissions};
@@ -39,14 +42,17 @@ const KEPT: usize = 64 << 10;
 
 /// An open file, as [`std::fs::File`].
 ///
-/// Reads and writes move at most 256 KiB at a time. What Linux has in memory is read on the spot; otherwise they take a trip to the
-/// pool, of some microseconds, through a buffer. [`read_to_end`](Read::read_to_end) takes one trip in all. As in std nothing is kept back: what has been written is with the kernel, and `flush` has nothing to do.
+/// Reads and writes move at most 256 KiB at a time. What Linux has in memory is read on the spot;
+/// otherwise they take a trip to the pool, of some microseconds, through a buffer.
+/// [`read_to_end`](Read::read_to_end) takes one trip in all. As in std nothing is kept back: what
+/// has been written is with the kernel, and `flush` has nothing to do.
 ///
-/// Dropping it closes the descriptor on the spot. That is quick on a disk; a network file system may write everything back first, so
-/// [`sync_all`](File::sync_all) before.
+/// Dropping it closes the descriptor on the spot. That is quick on a disk; a network file system
+/// may write everything back first, so [`sync_all`](File::sync_all) before.
 ///
 /// # Cancellation
-/// See [the module](crate::fs): a cancelled read loses nothing, a cancelled write may or may not have happened, in part or in full.
+/// See [the module](crate::fs): a cancelled read loses nothing, a cancelled write may or may not
+/// have happened, in part or in full.
 ///
 /// ```
 /// use std::io::{Read, Seek, Write};
@@ -91,14 +97,32 @@ impl Position {
     fn of(file: &std::fs::File) -> Position {
         use rustix::fs::FileType;
         let kind = rustix::fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        let on_disk = matches!(kind, Ok(FileType::RegularFile | FileType::BlockDevice | FileType::Directory));
+        let on_disk = matches!(
+            kind,
+            Ok(FileType::RegularFile | FileType::BlockDevice | FileType::Directory)
+        );
         let reads = Arc::new(Lane::new(Buffers::default()));
-        let writes = if on_disk { reads.clone() } else { Arc::new(Lane::new(Buffers::default())) };
-        Position { reads, writes, on_disk, refuses: Arc::default() }
+        let writes = if on_disk {
+            reads.clone()
+        } else {
+            Arc::new(Lane::new(Buffers::default()))
+        };
+        Position {
+            reads,
+            writes,
+            on_disk,
+            refuses: Arc::default(),
+        }
     }
 
-    /// Reads what there is without waiting, at `offset` or where the file's position is. `None`: the pool has to.
-    fn read_at_once(&self, file: &std::fs::File, buf: &mut [u8], offset: Option<u64>) -> Option<io::Result<usize>> {
+    /// Reads what there is without waiting, at `offset` or where the file's position is. `None`:
+    /// the pool has to.
+    fn read_at_once(
+        &self,
+        file: &std::fs::File,
+        buf: &mut [u8],
+        offset: Option<u64>,
+    ) -> Option<io::Result<usize>> {
         let len = buf.len().min(CHUNK);
         if self.refuses.load(Ordering::Relaxed) {
             return None;
@@ -115,7 +139,11 @@ impl Position {
     }
 
     fn enter(&self, lane: &Arc<Lane<Buffers>>) -> io::Result<Turn<Buffers>> {
-        if self.on_disk { Ok(lane.enter()) } else { lane.enter_unless_cancelled() }
+        if self.on_disk {
+            Ok(lane.enter())
+        } else {
+            lane.enter_unless_cancelled()
+        }
     }
 
     /// Makes a call in the pool, with a turn that comes back.
@@ -124,15 +152,28 @@ impl Position {
         turn: Turn<Buffers>,
         f: impl FnOnce(&mut Buffers) -> io::Result<T> + Send + 'static,
     ) -> io::Result<(Turn<Buffers>, io::Result<T>)> {
-        if self.on_disk { Ok(turn.unblock(f)) } else { turn.try_unblock(f) }
+        if self.on_disk {
+            Ok(turn.unblock(f))
+        } else {
+            turn.try_unblock(f)
+        }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn read_at_once(file: &std::fs::File, buf: &mut [u8], offset: Option<u64>) -> rustix::io::Result<usize> {
+fn read_at_once(
+    file: &std::fs::File,
+    buf: &mut [u8],
+    offset: Option<u64>,
+) -> rustix::io::Result<usize> {
     use rustix::io::ReadWriteFlags;
     let here = u64::MAX;
-    rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buf)], offset.unwrap_or(here), ReadWriteFlags::NOWAIT)
+    rustix::io::preadv2(
+        file,
+        &mut [io::IoSliceMut::new(buf)],
+        offset.unwrap_or(here),
+        ReadWriteFlags::NOWAIT,
+    )
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -204,7 +245,8 @@ impl File {
         on_path(path, |path| std::fs::File::open(path).map(File::from))
     }
 
-    /// Opens a file for writing, makes it if it does not exist and empties it if it does, as [`std::fs::File::create`].
+    /// Opens a file for writing, makes it if it does not exist and empties it if it does, as
+    /// [`std::fs::File::create`].
     ///
     /// # Errors
     /// As std's.
@@ -212,7 +254,8 @@ impl File {
         on_path(path, |path| std::fs::File::create(path).map(File::from))
     }
 
-    /// Makes a file that does not exist yet, for reading and writing, as [`std::fs::File::create_new`].
+    /// Makes a file that does not exist yet, for reading and writing, as
+    /// [`std::fs::File::create_new`].
     ///
     /// # Errors
     /// As std's.
@@ -233,7 +276,8 @@ impl File {
         self.ask(std::fs::File::sync_all)
     }
 
-    /// Waits until what has been written is on the disk, and as much of the attributes as it takes to read it.
+    /// Waits until what has been written is on the disk, and as much of the attributes as it takes
+    /// to read it.
     ///
     /// # Errors
     /// As [`std::fs::File::sync_data`].
@@ -257,12 +301,16 @@ impl File {
         self.ask(std::fs::File::metadata)
     }
 
-    /// Makes a second handle of the same open file, with a descriptor of its own. The position is common to both.
+    /// Makes a second handle of the same open file, with a descriptor of its own. The position is
+    /// common to both.
     ///
     /// # Errors
     /// As [`std::fs::File::try_clone`].
     pub fn try_clone(&self) -> io::Result<File> {
-        Ok(File { file: Arc::new(self.file.try_clone()?), position: self.position.clone() })
+        Ok(File {
+            file: Arc::new(self.file.try_clone()?),
+            position: self.position.clone(),
+        })
     }
 
     /// Sets who may do what with the file.
@@ -290,7 +338,10 @@ impl File {
     }
 
     /// Makes a call in the pool that has nothing to do with the position.
-    fn ask<T: Send + 'static>(&self, f: impl FnOnce(&std::fs::File) -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    fn ask<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&std::fs::File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let file = self.file.clone();
         unblock(move || f(&file))
     }
@@ -306,7 +357,9 @@ impl Read for &File {
                 return result;
             }
             let (file, len) = (self.file.clone(), buf.len().min(CHUNK));
-            let (back, result) = self.position.call(turn, move |buffers| buffers.read(&file, len))?;
+            let (back, result) = self
+                .position
+                .call(turn, move |buffers| buffers.read(&file, len))?;
             result?;
             turn = back;
         }
@@ -316,7 +369,9 @@ impl Read for &File {
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
         let turn = self.position.enter(&self.position.reads)?;
         let file = self.file.clone();
-        let (mut turn, result) = self.position.call(turn, move |buffers| (&*file).read_to_end(&mut buffers.incoming))?;
+        let (mut turn, result) = self.position.call(turn, move |buffers| {
+            (&*file).read_to_end(&mut buffers.incoming)
+        })?;
         let read = turn.unread().len();
         buf.extend_from_slice(turn.unread());
         turn.forget_read();
@@ -326,7 +381,12 @@ impl Read for &File {
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
         let mut bytes = Vec::new();
         let result = self.read_to_end(&mut bytes);
-        let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+        let not_text = |_| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "stream did not contain valid UTF-8",
+            )
+        };
         buf.push_str(str::from_utf8(&bytes).map_err(not_text)?);
         result
     }
@@ -345,7 +405,9 @@ impl Write for &File {
             turn.outgoing.extend_from_slice(&buf[..buf.len().min(room)]);
         }
         let file = self.file.clone();
-        self.position.call(turn, move |buffers| buffers.write(&file))?.1
+        self.position
+            .call(turn, move |buffers| buffers.write(&file))?
+            .1
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -452,7 +514,10 @@ impl IntoRawFd for File {
 
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> File {
-        File { position: Position::of(&file), file: Arc::new(file) }
+        File {
+            position: Position::of(&file),
+            file: Arc::new(file),
+        }
     }
 }
 
@@ -462,11 +527,13 @@ impl From<OwnedFd> for File {
     }
 }
 
-/// Takes the descriptor out. Waits for a cancelled call that is still using the file's position. What a cancelled read has brought from
-/// a FIFO or a terminal is lost, if nobody has read it since.
+/// Takes the descriptor out. Waits for a cancelled call that is still using the file's position.
+/// What a cancelled read has brought from a FIFO or a terminal is lost, if nobody has read it
+/// since.
 ///
 /// # Panics
-/// If a cancelled call is still using the descriptor for something else, and there is none left to make a second one.
+/// If a cancelled call is still using the descriptor for something else, and there is none left to
+/// make a second one.
 impl From<File> for std::fs::File {
     fn from(ours: File) -> std::fs::File {
         if ours.position.on_disk {
@@ -516,7 +583,8 @@ impl OpenOptions {
     /// Opens the file.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point. A file that is opened for a thread that has given up is closed.
+    /// Parks the current thread; this is a cancel point. A file that is opened for a thread that
+    /// has given up is closed.
     ///
     /// # Errors
     /// As [`std::fs::OpenOptions::open`].

@@ -1,18 +1,22 @@
 //! Files and directories, with the API of [`std::fs`].
 //!
-//! The kernel can only do these things blocking, so they are done in the [blocking pool](crate::blocking), and the green thread that
-//! asks is parked meanwhile. On a plain OS thread they are done on the spot, as in std. What does not block is std's own: [`Metadata`],
-//! [`Permissions`], [`FileType`], [`FileTimes`]. The extension traits of [`std::os::unix::fs`] are implemented for our types.
+//! The kernel can only do these things blocking, so they are done in the [blocking
+//! pool](crate::blocking), and the green thread that asks is parked meanwhile. On a plain OS thread
+//! they are done on the spot, as in std. What does not block is std's own: [`Metadata`],
+//! [`Permissions`], [`FileType`], [`FileTimes`]. The extension traits of [`std::os::unix::fs`] are
+//! implemented for our types.
 //!
 //! # Cancellation
 //!
-//! Everything here parks the current thread, and is a cancel point, but for closing a file. What has not begun when the thread is cancelled
-//! will not; but nobody can take a call back that is in the kernel. It goes on, and what it does happens: a file is removed, created or
-//! written to, though the thread that wanted it has given up. A file that it opens is closed; what it has read is not lost, the next
-//! [read](File) from that handle finds it.
+//! Everything here parks the current thread, and is a cancel point, but for closing a file. What
+//! has not begun when the thread is cancelled will not; but nobody can take a call back that is in
+//! the kernel. It goes on, and what it does happens: a file is removed, created or written to,
+//! though the thread that wanted it has given up. A file that it opens is closed; what it has read
+//! is not lost, the next [read](File) from that handle finds it.
 //!
-//! In a destructor of a thread that is being cancelled calls are made and waited for all the same, as a disk has an end: a temporary
-//! file is removed, a buffer written out. Only reads and writes of what is no file of a disk, a FIFO or a terminal, fail there at once.
+//! In a destructor of a thread that is being cancelled calls are made and waited for all the same,
+//! as a disk has an end: a temporary file is removed, a buffer written out. Only reads and writes
+//! of what is no file of a disk, a FIFO or a terminal, fail there at once.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +32,10 @@ pub use file::{File, OpenOptions};
 pub use read_dir::{DirEntry, ReadDir};
 
 /// Runs `f` in the pool with a path of its own.
-fn on_path<P, T>(path: P, f: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static) -> io::Result<T>
+fn on_path<P, T>(
+    path: P,
+    f: impl FnOnce(PathBuf) -> io::Result<T> + Send + 'static,
+) -> io::Result<T>
 where
     P: AsRef<Path>,
     T: Send + 'static,
@@ -38,7 +45,11 @@ where
 }
 
 /// As [`on_path`], with two.
-fn on_paths<P, Q, T>(from: P, to: Q, f: impl FnOnce(PathBuf, PathBuf) -> io::Result<T> + Send + 'static) -> io::Result<T>
+fn on_paths<P, Q, T>(
+    from: P,
+    to: Q,
+    f: impl FnOnce(PathBuf, PathBuf) -> io::Result<T> + Send + 'static,
+) -> io::Result<T>
 where
     P: AsRef<Path>,
     Q: AsRef<Path>,

@@ -31,8 +31,13 @@ struct Entries {
 
 impl ReadDir {
     pub(super) fn new(source: std::fs::ReadDir) -> ReadDir {
-        let entries = Entries { ahead: VecDeque::new(), source: Some(source) };
-        ReadDir { lane: Arc::new(Lane::new(entries)) }
+        let entries = Entries {
+            ahead: VecDeque::new(),
+            source: Some(source),
+        };
+        ReadDir {
+            lane: Arc::new(Lane::new(entries)),
+        }
     }
 }
 
@@ -55,9 +60,12 @@ impl FusedIterator for ReadDir {}
 
 impl Entries {
     fn read_ahead(&mut self) {
-        let Some(source) = &mut self.source else { return };
+        let Some(source) = &mut self.source else {
+            return;
+        };
         let before = self.ahead.len();
-        self.ahead.extend(source.take(BATCH).map(|entry| entry.map(DirEntry::new)));
+        self.ahead
+            .extend(source.take(BATCH).map(|entry| entry.map(DirEntry::new)));
         if self.ahead.len() < before + BATCH {
             self.source = None;
         }
@@ -79,7 +87,10 @@ pub struct DirEntry {
 
 impl DirEntry {
     fn new(entry: std::fs::DirEntry) -> DirEntry {
-        DirEntry { file_type: entry.file_type().ok(), entry: Arc::new(entry) }
+        DirEntry {
+            file_type: entry.file_type().ok(),
+            entry: Arc::new(entry),
+        }
     }
 
     /// Returns the path: that of the directory, as it was given, and the name.
@@ -107,7 +118,8 @@ impl DirEntry {
     /// Returns what the entry is; a link is not followed.
     ///
     /// # Cancellation
-    /// As [`metadata`](DirEntry::metadata), on the few file systems that do not tell it with the name.
+    /// As [`metadata`](DirEntry::metadata), on the few file systems that do not tell it with the
+    /// name.
     ///
     /// # Errors
     /// As [`std::fs::DirEntry::file_type`].

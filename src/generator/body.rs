@@ -1,11 +1,12 @@
-//! A closure of any type, kept until the first resume: a `Box<dyn FnOnce>` that does without the box where the closure is small.
+//! A closure of any type, kept until the first resume: a `Box<dyn FnOnce>` that does without the
+//! box where the closure is small.
 //!
 //! ```text
 //!   Body:  run | discard | room, 4 words: the closure itself, or the box that it lies in
 //! ```
 //!
-//! The two functions know the closure's type: they are made together with the room's contents, and agree with them until the closure is
-//! taken. Then they are replaced by a pair that knows of none.
+//! The two functions know the closure's type: they are made together with the room's contents, and
+//! agree with them until the closure is taken. Then they are replaced by a pair that knows of none.
 
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
@@ -55,24 +56,39 @@ impl<'env, Input, Yield, Return> Body<'env, Input, Yield, Return> {
         let mut room = Room::uninit();
         // SAFETY: there is room for it.
         unsafe { room.as_mut_ptr().cast::<F>().write(f) };
-        Body { run: run::<F, Input, Yield, Return>, discard: discard::<F>, room, marker: PhantomData }
+        Body {
+            run: run::<F, Input, Yield, Return>,
+            discard: discard::<F>,
+            room,
+            marker: PhantomData,
+        }
     }
 
-    /// The same body, with what it borrows forgotten. Whoever calls this sees to it that the body has been run to its end, or dropped,
-    /// before what it borrows ends: see [`Generator::scoped`](super::Generator::scoped), the only one.
+    /// The same body, with what it borrows forgotten. Whoever calls this sees to it that the body
+    /// has been run to its end, or dropped, before what it borrows ends: see
+    /// [`Generator::scoped`](super::Generator::scoped), the only one.
     ///
     /// # Safety
     /// As said.
     pub(super) unsafe fn outlive(self) -> Body<'static, Input, Yield, Return> {
         let body = mem::ManuallyDrop::new(self);
-        Body { run: body.run, discard: body.discard, room: body.room, marker: PhantomData }
+        Body {
+            run: body.run,
+            discard: body.discard,
+            room: body.room,
+            marker: PhantomData,
+        }
     }
 
     /// Takes the closure: to drop the body is to drop nothing from now on.
     #[inline]
     pub(super) fn take(&mut self) -> Taken<'_, Input, Yield, Return> {
         self.discard = discard::<()>;
-        Taken { run: mem::replace(&mut self.run, gone), room: &raw mut self.room, marker: PhantomData }
+        Taken {
+            run: mem::replace(&mut self.run, gone),
+            room: &raw mut self.room,
+            marker: PhantomData,
+        }
     }
 }
 
@@ -80,7 +96,8 @@ impl<Input, Yield, Return> Taken<'_, Input, Yield, Return> {
     /// Moves the closure onto this stack and runs it.
     #[inline]
     pub(super) fn run(self, yielder: &Yielder<Input, Yield>, input: Input) -> Return {
-        // SAFETY: `take` has left the room as it was, and left it to this call, of which there is one.
+        // SAFETY: `take` has left the room as it was, and left it to this call, of which there is
+        // one.
         unsafe { (self.run)(self.room, yielder, input) }
     }
 }
@@ -99,7 +116,11 @@ const fn fits<F>() -> bool {
 
 /// # Safety
 /// There is an `F` in the room, and from now on nobody else looks at it.
-unsafe fn run<F, Input, Yield, Return>(room: *mut Room, yielder: &Yielder<Input, Yield>, input: Input) -> Return
+unsafe fn run<F, Input, Yield, Return>(
+    room: *mut Room,
+    yielder: &Yielder<Input, Yield>,
+    input: Input,
+) -> Return
 where
     F: FnOnce(&Yielder<Input, Yield>, Input) -> Return,
 {

@@ -1,9 +1,11 @@
-//! Where a body stands, and whether it may leave: what a yield asks before the switch, and what cancel scopes have to say about it.
+//! Where a body stands, and whether it may leave: what a yield asks before the switch, and what
+//! cancel scopes have to say about it.
 //!
-//! A time-out that a body has opened, and then yields inside of, would go on in whoever runs meanwhile, and cancel that (PEP 789). A
-//! scope does not know generators, nor is there anything in a thread that says which of them runs. But the stack is labelled: so a scope
-//! that is entered looks at the label of the stack that it is on, and takes the room from the generator that it finds there. That costs
-//! the scope a few nanoseconds, and a yield nothing.
+//! A time-out that a body has opened, and then yields inside of, would go on in whoever runs
+//! meanwhile, and cancel that (PEP 789). A scope does not know generators, nor is there anything in
+//! a thread that says which of them runs. But the stack is labelled: so a scope that is entered
+//! looks at the label of the stack that it is on, and takes the room from the generator that it
+//! finds there. That costs the scope a few nanoseconds, and a yield nothing.
 
 use std::cell::Cell;
 #[cfg(feature = "runtime")]
@@ -31,27 +33,43 @@ impl Footing {
     /// On the stack of `size` bytes from `limit` on, without any room.
     #[inline]
     pub(super) fn new(limit: usize, size: usize) -> Footing {
-        Footing { limit, room: Cell::new(0), size, scopes: Cell::new(0), delegator_held: Cell::new(false) }
+        Footing {
+            limit,
+            room: Cell::new(0),
+            size,
+            scopes: Cell::new(0),
+            delegator_held: Cell::new(false),
+        }
     }
 
-    /// Whether this is another stack than the generator's, or a yield is not to be done without further thought.
+    /// Whether this is another stack than the generator's, or a yield is not to be done without
+    /// further thought.
     #[inline(always)]
     pub(super) fn is_out_of_room(&self) -> bool {
         stack_pointer().wrapping_sub(self.limit) >= self.room.get()
     }
 
-    /// A yielder can be carried to another stack, and suspending from there would mix up two of them.
+    /// A yielder can be carried to another stack, and suspending from there would mix up two of
+    /// them.
     #[inline]
     #[track_caller]
     pub(super) fn assert_here(&self) {
         let here = stack_pointer().wrapping_sub(self.limit);
-        assert!(here < self.size, "a yielder was used on another stack than its generator's");
+        assert!(
+            here < self.size,
+            "a yielder was used on another stack than its generator's"
+        );
     }
 
-    /// Gives the room back, unless a scope has taken it or the generator `needs_thought` for another reason.
+    /// Gives the room back, unless a scope has taken it or the generator `needs_thought` for
+    /// another reason.
     #[inline]
     pub(super) fn measure(&self, needs_thought: bool) {
-        self.room.set(if needs_thought || self.is_held() { 0 } else { self.size });
+        self.room.set(if needs_thought || self.is_held() {
+            0
+        } else {
+            self.size
+        });
     }
 
     /// Whether the body, or one that delegates to it, is in a cancel scope of its own.
@@ -65,7 +83,8 @@ impl Footing {
     }
 }
 
-/// A cancel scope is open on the calling stack. If that is a generator's, its body cannot yield until this is released.
+/// A cancel scope is open on the calling stack. If that is a generator's, its body cannot yield
+/// until this is released.
 #[cfg(feature = "runtime")]
 pub(crate) struct Hold(Option<NonNull<Footing>>);
 
@@ -73,7 +92,10 @@ pub(crate) struct Hold(Option<NonNull<Footing>>);
 impl Hold {
     pub(crate) fn new() -> Hold {
         let address = stack::owner_of(stack_pointer());
-        let hold = Hold(address.and_then(|address| NonNull::new(ptr::with_exposed_provenance_mut(address.get()))));
+        let hold = Hold(
+            address
+                .and_then(|address| NonNull::new(ptr::with_exposed_provenance_mut(address.get()))),
+        );
         if let Some(footing) = hold.footing() {
             footing.scopes.set(footing.scopes.get() + 1);
             footing.room.set(0);
@@ -89,8 +111,9 @@ impl Hold {
     }
 
     fn footing(&self) -> Option<&Footing> {
-        // SAFETY: the label said that the caller is on the stack of the generator whose footing this is, so its body is running, in
-        // whose first frame the footing lies. As long as a scope is open the body cannot be left, and it is not sent elsewhere.
+        // SAFETY: the label said that the caller is on the stack of the generator whose footing
+        // this is, so its body is running, in whose first frame the footing lies. As long
+        // as a scope is open the body cannot be left, and it is not sent elsewhere.
         self.0.map(|footing| unsafe { footing.as_ref() })
     }
 }

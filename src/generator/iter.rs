@@ -5,7 +5,8 @@ use std::iter::FusedIterator;
 use super::{Finished, Generator, GeneratorState};
 
 impl<Yield, Return> Generator<(), Yield, Return> {
-    /// Iterates over what the body yields, up to its end. Then [`take_return`](Generator::take_return) has what it returned.
+    /// Iterates over what the body yields, up to its end. Then
+    /// [`take_return`](Generator::take_return) has what it returned.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_, Yield, Return> {
         Iter { generator: self }

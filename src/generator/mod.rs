@@ -1,7 +1,8 @@
 //! Generators: coroutines that exchange values with whoever resumes them.
 //!
-//! The protocol is Python's (PEP 342, 380 and 479), the names are those of [`core::ops::Coroutine`]; the body runs on a stack of its own,
-//! so it may yield from any depth of its calls, at the same cost. Where the two differ is marked in the table.
+//! The protocol is Python's (PEP 342, 380 and 479), the names are those of
+//! [`core::ops::Coroutine`]; the body runs on a stack of its own, so it may yield from any depth of
+//! its calls, at the same cost. Where the two differ is marked in the table.
 //!
 //! | Case | Here | Python |
 //! |---|---|---|
@@ -27,13 +28,17 @@
 //!
 //! # Thread-locals
 //!
-//! What is on a suspended generator's stack may refer to thread-locals. When an OS thread ends its thread-locals are destroyed, the youngest
-//! first, and a generator that is kept in one of them must not run its destructors over those that are gone. Where it can be seen that the
-//! thread is ending the generator is abandoned instead: its stack stays, its destructors do not run.
+//! What is on a suspended generator's stack may refer to thread-locals. When an OS thread ends its
+//! thread-locals are destroyed, the youngest first, and a generator that is kept in one of them
+//! must not run its destructors over those that are gone. Where it can be seen that the
+//! thread is ending the generator is abandoned instead: its stack stays, its destructors do not
+//! run.
 //!
-//! It can be seen if no generator was run on that OS thread before the thread-local that keeps the suspended one was first used. So the rule:
-//! *whoever keeps suspended generators in a `thread_local!` must use it before any generator runs there, or let no body yield
-//! inside of another key's `with`.* On a green thread none of this matters: thread-locals outlive it.
+//! It can be seen if no generator was run on that OS thread before the thread-local that keeps the
+//! suspended one was first used. So the rule: *whoever keeps suspended generators in a
+//! `thread_local!` must use it before any generator runs there, or let no body yield
+//! inside of another key's `with`.* On a green thread none of this matters: thread-locals outlive
+//! it.
 //!
 //! # How a delegation costs nothing
 //!
@@ -43,8 +48,9 @@
 //!      +------------------------ yield_ suspends the outermost ---------------------+
 //! ```
 //!
-//! A yielder knows its *root*: the generator that was resumed from outside. To yield is to suspend the root, wherever on top of it the
-//! code has got to, and the next resume of the root returns there. In between nobody is woken to pass a value on.
+//! A yielder knows its *root*: the generator that was resumed from outside. To yield is to suspend
+//! the root, wherever on top of it the code has got to, and the next resume of the root returns
+//! there. In between nobody is woken to pass a value on.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -104,7 +110,8 @@ pub enum GeneratorState<Yield, Return> {
 pub enum GeneratorStatus {
     /// The body has not begun.
     Created,
-    /// The body is running. Only code that runs inside of it could see that, and it cannot: a resume borrows the generator.
+    /// The body is running. Only code that runs inside of it could see that, and it cannot: a
+    /// resume borrows the generator.
     Running,
     /// The body waits at a yield.
     Suspended,
@@ -130,7 +137,8 @@ impl<Input> fmt::Display for Finished<Input> {
 
 impl<Input> std::error::Error for Finished<Input> {}
 
-/// A body that can be left at every [`yield_`](Yielder::yield_) and re-entered by [`resume`](Generator::resume).
+/// A body that can be left at every [`yield_`](Yielder::yield_) and re-entered by
+/// [`resume`](Generator::resume).
 ///
 /// ```
 /// use hebra::{Generator, GeneratorState};
@@ -223,8 +231,9 @@ impl<Input: 'static, Yield: 'static, Return: 'static> Generator<Input, Yield, Re
         Generator::with_stack_size(DEFAULT_STACK_SIZE, body)
     }
 
-    /// As [`new`](Generator::new), with a stack of `size` bytes: rounded up to a power of two of at least 16 KiB, guard page and up to
-    /// 2 KiB of colouring included. Memory is taken page by page, as the body uses it.
+    /// As [`new`](Generator::new), with a stack of `size` bytes: rounded up to a power of two of at
+    /// least 16 KiB, guard page and up to 2 KiB of colouring included. Memory is taken page by
+    /// page, as the body uses it.
     #[track_caller]
     #[inline]
     pub fn with_stack_size<F>(size: usize, body: F) -> Generator<Input, Yield, Return>
@@ -242,14 +251,21 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         body: Body<'static, Input, Yield, Return>,
         location: &'static Location<'static>,
     ) -> Generator<Input, Yield, Return> {
-        Generator { state: State::Created(body), stack_size, location, returned: None, marker: PhantomData }
+        Generator {
+            state: State::Created(body),
+            stack_size,
+            location,
+            returned: None,
+            marker: PhantomData,
+        }
     }
 
-    /// Runs the body until it yields or returns. `input` is what its `yield_` returns, or its second argument the first time.
+    /// Runs the body until it yields or returns. `input` is what its `yield_` returns, or its
+    /// second argument the first time.
     ///
     /// # Panics
-    /// Panics if the generator is done, or if there is no memory for its stack. A panic in the body continues here, with its
-    /// payload.
+    /// Panics if the generator is done, or if there is no memory for its stack. A panic in the body
+    /// continues here, with its payload.
     #[inline]
     #[track_caller]
     pub fn resume(&mut self, input: Input) -> GeneratorState<Yield, Return> {
@@ -258,7 +274,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             Ok(Resumed::Finished(ended)) => self.complete(ended),
             Err(input) => match self.begin(input) {
                 Ok(state) => state,
-                Err(Finished(_)) => panic!("resume of a generator that has finished; ask is_done, or use try_resume"),
+                Err(Finished(_)) => panic!(
+                    "resume of a generator that has finished; ask is_done, or use try_resume"
+                ),
             },
         }
     }
@@ -269,9 +287,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// [`Finished`], with the input, if the generator is done.
     ///
     /// # Panics
-    /// Panics if there is no memory for its stack. A panic in the body continues here, with its payload.
+    /// Panics if there is no memory for its stack. A panic in the body continues here, with its
+    /// payload.
     #[inline]
-    pub fn try_resume(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
+    pub fn try_resume(
+        &mut self,
+        input: Input,
+    ) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
         match self.try_continue(input) {
             Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
             Ok(Resumed::Finished(ended)) => Ok(self.complete(ended)),
@@ -312,7 +334,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// Resumes a suspended body with an order instead of an input. `None`: it is not suspended, and done now.
+    /// Resumes a suspended body with an order instead of an input. `None`: it is not suspended, and
+    /// done now.
     #[cold]
     #[inline(never)]
     fn command(&mut self, order: Order) -> Result<Resumed<Yield, Ended<Return>>, Order> {
@@ -324,15 +347,26 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         Ok(coroutine.resume(MaybeUninit::uninit()))
     }
 
-    /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that delegates to this one.
+    /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that
+    /// delegates to this one.
     #[inline]
-    fn start(&mut self, input: Input, delegator: Option<&Yielder<Input, Yield>>) -> Resumed<Yield, Ended<Return>> {
+    fn start(
+        &mut self,
+        input: Input,
+        delegator: Option<&Yielder<Input, Yield>>,
+    ) -> Resumed<Yield, Ended<Return>> {
         let stack = match stack::acquire(self.stack_size) {
             Ok(stack) => stack,
             Err(error) => no_stack(error),
         };
-        stack.set_label(&Label { what: What::Generator, name: None, location: self.location });
-        let State::Created(body) = &mut self.state else { unreachable!("only a created generator is started") };
+        stack.set_label(&Label {
+            what: What::Generator,
+            name: None,
+            location: self.location,
+        });
+        let State::Created(body) = &mut self.state else {
+            unreachable!("only a created generator is started")
+        };
         let launch = Launch {
             body: Cell::new(Some(body.take())),
             input: Cell::new(Some(input)),
@@ -351,16 +385,24 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             let body = given.body.take().expect("it starts once");
             let input = given.input.take().expect("as above");
             let result = panic::catch_unwind(AssertUnwindSafe(|| body.run(&yielder, input)));
-            Ended { result, refusals: yielder.refusals() }
+            Ended {
+                result,
+                refusals: yielder.refusals(),
+            }
         };
-        // SAFETY: `launch` is looked at before the body runs, and then `start` is in its resume below. What the body borrows is
-        // `'static`, for `new` asks for that, or `scoped` ends the generator, or the process, before it ends.
+        // SAFETY: `launch` is looked at before the body runs, and then `start` is in its resume
+        // below. What the body borrows is `'static`, for `new` asks for that, or `scoped`
+        // ends the generator, or the process, before it ends.
         let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
         let resumed = coroutine.resume(MaybeUninit::uninit());
         let state = match resumed {
-            Resumed::Suspended(_) => {
-                State::Started(coroutine, launch.yielder.get().expect("it has told before it ran the body"))
-            }
+            Resumed::Suspended(_) => State::Started(
+                coroutine,
+                launch
+                    .yielder
+                    .get()
+                    .expect("it has told before it ran the body"),
+            ),
             Resumed::Finished(_) => State::Done,
         };
         // The body has been taken, there is nothing to be dropped.
@@ -374,10 +416,12 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         ended.result
     }
 
-    /// Makes the body unwind from the yield at which it is suspended, with `payload`, as if it had panicked there (without the hook).
+    /// Makes the body unwind from the yield at which it is suspended, with `payload`, as if it had
+    /// panicked there (without the hook).
     ///
-    /// A body that catches the unwinding may go on: what it then yields or returns is the result. On a generator that has not begun
-    /// or is done nothing runs; it is done, and the payload comes back.
+    /// A body that catches the unwinding may go on: what it then yields or returns is the result.
+    /// On a generator that has not begun or is done nothing runs; it is done, and the payload
+    /// comes back.
     ///
     /// # Errors
     /// The payload that came out of the body: the given one, or one of its own.
@@ -393,7 +437,10 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// g.resume(());
     /// assert_eq!(g.throw(Box::new("thrown")).unwrap(), GeneratorState::Yielded("thrown"));
     /// ```
-    pub fn throw(&mut self, payload: Box<dyn Any + Send>) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
+    pub fn throw(
+        &mut self,
+        payload: Box<dyn Any + Send>,
+    ) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
         match self.command(Order::Throw(payload)) {
             Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
             Ok(Resumed::Finished(ended)) => self.finish(ended).map(GeneratorState::Complete),
@@ -402,14 +449,15 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// Ends the generator: a suspended body unwinds from its yield, and its destructors run, innermost first. One that has not begun is
-    /// dropped unrun.
+    /// Ends the generator: a suspended body unwinds from its yield, and its destructors run,
+    /// innermost first. One that has not begun is dropped unrun.
     ///
     /// If the body catches the unwinding and returns, its value is the result.
     ///
     /// # Panics
-    /// A panic in the body meanwhile continues here. Panics if the body has yielded again: each such yield unwinds at once, and a body
-    /// that goes on all the same is abandoned, with its stack and without its remaining destructors.
+    /// A panic in the body meanwhile continues here. Panics if the body has yielded again: each
+    /// such yield unwinds at once, and a body that goes on all the same is abandoned, with its
+    /// stack and without its remaining destructors.
     #[track_caller]
     pub fn close(&mut self) -> Option<Return> {
         match self.unwind() {
@@ -423,7 +471,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         match self.command(Order::Close) {
             Err(_) => Unwound::Clean(None),
             Ok(Resumed::Suspended(value)) => {
-                // Left behind, too: if its destructor panicked, nobody would learn what has become of the body.
+                // Left behind, too: if its destructor panicked, nobody would learn what has become
+                // of the body.
                 mem::forget(value);
                 self.abandon();
                 Unwound::Abandoned
@@ -439,7 +488,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// Leaves a suspended body where it stands, for good: its stack is not used again, nor are its destructors run.
+    /// Leaves a suspended body where it stands, for good: its stack is not used again, nor are its
+    /// destructors run.
     fn abandon(&mut self) {
         mem::forget(mem::replace(&mut self.state, State::Done));
     }
@@ -489,7 +539,8 @@ enum Unwound<Return> {
 }
 
 impl<Input, Yield, Return> Drop for Generator<Input, Yield, Return> {
-    /// Closes the generator. What `close` would panic with continues here, unless the thread is panicking already.
+    /// Closes the generator. What `close` would panic with continues here, unless the thread is
+    /// panicking already.
     #[inline]
     fn drop(&mut self) {
         if matches!(self.state, State::Started(..)) {
@@ -502,9 +553,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[cold]
     #[inline(never)]
     fn end(&mut self) {
-        // Thread-locals are being destroyed, and what is on that stack may refer to one that is gone. Or it is kept in one of them, and
-        // somebody had delegated to it who was forgotten: then it is not from here that it can be resumed.
-        let is_lent = matches!(&self.state, State::Started(coroutine, _) if !coroutine.is_suspended());
+        // Thread-locals are being destroyed, and what is on that stack may refer to one that is
+        // gone. Or it is kept in one of them, and somebody had delegated to it who was
+        // forgotten: then it is not from here that it can be resumed.
+        let is_lent =
+            matches!(&self.state, State::Started(coroutine, _) if !coroutine.is_suspended());
         if is_lent || !stack::is_pool_alive() {
             return self.abandon();
         }

@@ -8,12 +8,14 @@ use std::panic::{self, Location};
 
 use super::body::Body;
 use super::{
-    DEFAULT_STACK_SIZE, Finished, Generator, GeneratorState, GeneratorStatus, IGNORED, Iter, Unwound, Yielder, end_process,
+    DEFAULT_STACK_SIZE, Finished, Generator, GeneratorState, GeneratorStatus, IGNORED, Iter,
+    Unwound, Yielder, end_process,
 };
 use crate::unwinding::is_unwinding;
 
 impl<Input, Yield, Return> Generator<Input, Yield, Return> {
-    /// Makes a generator whose body may borrow, and runs `scope` with it. When `scope` ends the generator is closed.
+    /// Makes a generator whose body may borrow, and runs `scope` with it. When `scope` ends the
+    /// generator is closed.
     ///
     /// ```
     /// use hebra::Generator;
@@ -27,11 +29,13 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// ```
     ///
     /// # Why not a generator with a lifetime
-    /// Whoever forgets it (`mem::forget`) would leave a body behind that borrows what is gone. So `scope` gets a handle only.
+    /// Whoever forgets it (`mem::forget`) would leave a body behind that borrows what is gone. So
+    /// `scope` gets a handle only.
     ///
     /// # Panics
-    /// Continues a panic of `scope` or of the body. A body that goes on yielding while it is closed ends the process: it cannot be
-    /// left behind, as it may have lent to other threads what it borrows.
+    /// Continues a panic of `scope` or of the body. A body that goes on yielding while it is closed
+    /// ends the process: it cannot be left behind, as it may have lent to other threads what it
+    /// borrows.
     #[track_caller]
     pub fn scoped<'env, F, S, T>(body: F, scope: S) -> T
     where
@@ -42,11 +46,18 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         Return: 'env,
     {
         let body = Body::<'env, _, _, _>::new(body);
-        // SAFETY: the generator that gets the body does not leave this frame, and `closed` ends it, or the process, before anything
-        // of that lifetime can end.
+        // SAFETY: the generator that gets the body does not leave this frame, and `closed` ends it,
+        // or the process, before anything of that lifetime can end.
         let body = unsafe { body.outlive() };
-        let mut closed = CloseScope(Generator::from_body(DEFAULT_STACK_SIZE, body, Location::caller()));
-        scope(ScopedGenerator { generator: &mut closed.0, brand: PhantomData })
+        let mut closed = CloseScope(Generator::from_body(
+            DEFAULT_STACK_SIZE,
+            body,
+            Location::caller(),
+        ));
+        scope(ScopedGenerator {
+            generator: &mut closed.0,
+            brand: PhantomData,
+        })
     }
 }
 
@@ -67,12 +78,18 @@ impl<Input, Yield, Return> ScopedGenerator<'_, Input, Yield, Return> {
 
     /// See [`Generator::try_resume`].
     #[inline]
-    pub fn try_resume(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
+    pub fn try_resume(
+        &mut self,
+        input: Input,
+    ) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
         self.generator.try_resume(input)
     }
 
     /// See [`Generator::throw`].
-    pub fn throw(&mut self, payload: Box<dyn Any + Send>) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
+    pub fn throw(
+        &mut self,
+        payload: Box<dyn Any + Send>,
+    ) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
         self.generator.throw(payload)
     }
 
@@ -131,8 +148,11 @@ impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
     }
 }
 
-/// A scoped body that cannot be ended may have lent what it borrows to other threads; there is no going on.
+/// A scoped body that cannot be ended may have lent what it borrows to other threads; there is no
+/// going on.
 #[cold]
 fn left_behind() -> ! {
-    end_process(&format!("{IGNORED}, though it borrows from a scope that ends"));
+    end_process(&format!(
+        "{IGNORED}, though it borrows from a scope that ends"
+    ));
 }

@@ -5,9 +5,9 @@
 //!   flags, refusals: of the root, for all of them              order, attention: of the innermost, which is resumed
 //! ```
 //!
-//! A yield has two things to ask before the switch, whether it stands on the right stack and whether it is allowed; they are one
-//! comparison, for a yielder that must take the slow path is told that its stack has no *room* (see [`Footing`]). After the switch there
-//! is `attention`.
+//! A yield has two things to ask before the switch, whether it stands on the right stack and
+//! whether it is allowed; they are one comparison, for a yielder that must take the slow path is
+//! told that its stack has no *room* (see [`Footing`]). After the switch there is `attention`.
 
 use std::cell::Cell;
 use std::fmt;
@@ -44,7 +44,8 @@ pub struct Yielder<Input, Yield> {
     /// The resumer brings an order, not an input.
     attention: Cell<bool>,
     order: Cell<Option<Order>>,
-    /// The yielder of the generator that was resumed from outside: this one, or the outermost that delegates to it.
+    /// The yielder of the generator that was resumed from outside: this one, or the outermost that
+    /// delegates to it.
     root: Cell<Option<Standing<Input, Yield>>>,
     /// The yielder of the generator that this one delegates to at the moment.
     delegate: Cell<Option<Standing<Input, Yield>>>,
@@ -54,10 +55,12 @@ pub struct Yielder<Input, Yield> {
     refusals: Cell<usize>,
 }
 
-/// Where a yielder is: in the first frame of a body that has started and not ended, on the coroutine's stack.
+/// Where a yielder is: in the first frame of a body that has started and not ended, on the
+/// coroutine's stack.
 ///
-/// Three have one, and none keeps it longer: the generator, as long as it is a `State::Started`; whoever delegates to that generator, until
-/// it has ended; and who is delegated to, of the root, which runs as long.
+/// Three have one, and none keeps it longer: the generator, as long as it is a `State::Started`;
+/// whoever delegates to that generator, until it has ended; and who is delegated to, of the root,
+/// which runs as long.
 pub(super) struct Standing<Input, Yield>(NonNull<Yielder<Input, Yield>>);
 
 impl<Input, Yield> Standing<Input, Yield> {
@@ -101,7 +104,8 @@ impl<Input, Yield> Yielder<Input, Yield> {
         }
     }
 
-    /// Makes it a root, or the delegate of `delegator`, which runs as long. From here on it stays where it is.
+    /// Makes it a root, or the delegate of `delegator`, which runs as long. From here on it stays
+    /// where it is.
     #[inline]
     pub(super) fn settle(&self, delegator: Option<&Yielder<Input, Yield>>) {
         self.root.set(Some(Standing::new(self)));
@@ -125,11 +129,16 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
     /// This yielder, the one that it delegates to, and so on to the innermost.
     fn chain(&self) -> impl Iterator<Item = &Yielder<Input, Yield>> {
-        std::iter::successors(Some(self), |&yielder| Some(yielder.delegate.get()?.within(yielder)))
+        std::iter::successors(Some(self), |&yielder| {
+            Some(yielder.delegate.get()?.within(yielder))
+        })
     }
 
     fn root(&self) -> &Yielder<Input, Yield> {
-        self.root.get().expect("a yielder is settled before anybody sees it").within(self)
+        self.root
+            .get()
+            .expect("a yielder is settled before anybody sees it")
+            .within(self)
     }
 
     /// Sets the flags of this root, and with them the room of all that it delegates to.
@@ -142,12 +151,14 @@ impl<Input, Yield> Yielder<Input, Yield> {
         self.footing.measure(self.root().flags.get() != 0);
     }
 
-    /// Hands `value` to the resumer, and returns the input of the next resume. May be called at any depth of the body's calls.
+    /// Hands `value` to the resumer, and returns the input of the next resume. May be called at any
+    /// depth of the body's calls.
     ///
     /// # Panics
-    /// Unwinds when the generator is closed or [`throw`](Generator::throw) is called. Panics if it is called on another stack than the
-    /// generator's own (from within another generator, or on another green thread), inside of a time-out or another cancel scope that
-    /// the body has opened, or in a destructor while the body unwinds, which ends the process.
+    /// Unwinds when the generator is closed or [`throw`](Generator::throw) is called. Panics if it
+    /// is called on another stack than the generator's own (from within another generator, or
+    /// on another green thread), inside of a time-out or another cancel scope that the body has
+    /// opened, or in a destructor while the body unwinds, which ends the process.
     #[track_caller]
     #[inline(always)] // A return inside of the switch is predicted only if it leaves the function that was resumed.
     pub fn yield_(&self, value: Yield) -> Input {
@@ -159,13 +170,14 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
     #[inline(always)]
     fn suspend(&self, value: Yield) -> Input {
-        // SAFETY: this is the generator's stack, and the generator the root or one that the root runs on to delegate: the callers
-        // have looked.
+        // SAFETY: this is the generator's stack, and the generator the root or one that the root
+        // runs on to delegate: the callers have looked.
         let input = unsafe { self.raw.get().suspend(value) };
         if self.attention.get() || thread::panicking() {
             self.obey();
         }
-        // SAFETY: whoever resumes without an input leaves an order, with which `obey` does not return.
+        // SAFETY: whoever resumes without an input leaves an order, with which `obey` does not
+        // return.
         unsafe { input.assume_init() }
     }
 
@@ -178,7 +190,11 @@ impl<Input, Yield> Yielder<Input, Yield> {
             return;
         }
         let resumer_panics = if is_unwinding() { RESUMER_PANICS } else { 0 };
-        let closing = if let Some(Order::Close) = order { CLOSING } else { 0 };
+        let closing = if let Some(Order::Close) = order {
+            CLOSING
+        } else {
+            0
+        };
         self.root().set_flags(resumer_panics | closing);
         match order {
             None | Some(Order::Join) => {}
@@ -198,9 +214,12 @@ impl<Input, Yield> Yielder<Input, Yield> {
         if flags & CLOSING != 0 {
             root.refusals.set(root.refusals.get() + 1);
             if thread::panicking() || root.refusals.get() > PATIENCE {
-                // In a destructor a second unwinding would be the end, and a loop would go on for ever: stop here for good.
+                // In a destructor a second unwinding would be the end, and a loop would go on for
+                // ever: stop here for good.
                 if self.footing.is_held() {
-                    end_process("a generator has ignored its close inside of a cancel scope, which would stay open");
+                    end_process(
+                        "a generator has ignored its close inside of a cancel scope, which would stay open",
+                    );
                 }
                 if unwinds {
                     set_stuck();
@@ -210,7 +229,10 @@ impl<Input, Yield> Yielder<Input, Yield> {
             }
             panic::resume_unwind(Box::new(CloseUnwind));
         }
-        assert!(!unwinds, "a generator has yielded in a destructor while its body unwinds");
+        assert!(
+            !unwinds,
+            "a generator has yielded in a destructor while its body unwinds"
+        );
         assert!(
             !self.footing.is_held(),
             "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
@@ -238,11 +260,13 @@ impl<Input, Yield> Yielder<Input, Yield> {
         }
     }
 
-    /// Runs `inner` to its end in place of this generator, and returns what it returns: its values go to this generator's resumer, and
-    /// inputs, [`throw`](Generator::throw) and [`close`](Generator::close) come to it. `input` is its first input. An item costs the
+    /// Runs `inner` to its end in place of this generator, and returns what it returns: its values
+    /// go to this generator's resumer, and inputs, [`throw`](Generator::throw) and
+    /// [`close`](Generator::close) come to it. `input` is its first input. An item costs the
     /// same at any depth of delegation.
     ///
-    /// Python's `yield from`. For an iterator there is [`yield_from_iter`](Yielder::yield_from_iter).
+    /// Python's `yield from`. For an iterator there is
+    /// [`yield_from_iter`](Yielder::yield_from_iter).
     ///
     /// # Panics
     /// Continues a panic of `inner`. Panics if `inner` is done, and as [`yield_`](Yielder::yield_).
@@ -259,21 +283,32 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// assert_eq!(outer.into_iter().collect::<Vec<i32>>(), [1, 2, 3]);
     /// ```
     #[track_caller]
-    pub fn yield_from<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Return {
+    pub fn yield_from<Return>(
+        &self,
+        inner: &mut Generator<Input, Yield, Return>,
+        input: Input,
+    ) -> Return {
         self.footing.assert_here();
         let closed_before = self.is_closing();
         match self.delegate(inner, input) {
             // PEP 380: whatever the inner one made of it, a close goes on in the outer one.
-            Ok(_) if self.is_closing() && !closed_before => panic::resume_unwind(Box::new(CloseUnwind)),
+            Ok(_) if self.is_closing() && !closed_before => {
+                panic::resume_unwind(Box::new(CloseUnwind))
+            }
             Ok(value) => value,
             Err(payload) => panic::resume_unwind(payload),
         }
     }
 
-    /// Runs `inner` with this generator's root as its own. It returns when `inner` has ended: until then it is the root that suspends,
-    /// with `inner`, this frame and everything between them standing still.
+    /// Runs `inner` with this generator's root as its own. It returns when `inner` has ended: until
+    /// then it is the root that suspends, with `inner`, this frame and everything between them
+    /// standing still.
     #[track_caller]
-    fn delegate<Return>(&self, inner: &mut Generator<Input, Yield, Return>, input: Input) -> Result<Return, Payload> {
+    fn delegate<Return>(
+        &self,
+        inner: &mut Generator<Input, Yield, Return>,
+        input: Input,
+    ) -> Result<Return, Payload> {
         let resumed = match &mut inner.state {
             State::Created(_) => inner.start(input, Some(self)),
             State::Started(coroutine, yielder) => {

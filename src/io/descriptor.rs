@@ -1,7 +1,8 @@
 //! Try, park, try again: how every operation on a file descriptor waits.
 //!
-//! An [`Io`] is a non-blocking descriptor that behaves like a blocking one. On a green thread a wait goes through the reactor of its
-//! worker; on a plain OS thread it is a `poll(2)`. Any number of threads may wait on one descriptor, in both directions.
+//! An [`Io`] is a non-blocking descriptor that behaves like a blocking one. On a green thread a
+//! wait goes through the reactor of its worker; on a plain OS thread it is a `poll(2)`. Any number
+//! of threads may wait on one descriptor, in both directions.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,13 +44,18 @@ struct Settings {
 }
 
 /// Where the kernel keeps the time-outs of a descriptor that is not ours.
-const TIMEOUTS: [(Interest, Timeout); 2] = [(Interest::Read, Timeout::Recv), (Interest::Write, Timeout::Send)];
+const TIMEOUTS: [(Interest, Timeout); 2] = [
+    (Interest::Read, Timeout::Recv),
+    (Interest::Write, Timeout::Send),
+];
 
-/// How soon [`Io::retry_in_pauses`] looks again, at first and at last: what it costs is little beside what is waited for.
+/// How soon [`Io::retry_in_pauses`] looks again, at first and at last: what it costs is little
+/// beside what is waited for.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What an operation fails with: the system's number, or std's error where the operation is the user's.
+/// What an operation fails with: the system's number, or std's error where the operation is the
+/// user's.
 pub(crate) trait Failure: Into<io::Error> {
     fn is_interrupted(&self) -> bool;
     fn is_would_block(&self) -> bool;
@@ -81,10 +87,15 @@ impl Failure for io::Error {
 impl Io {
     /// Wraps a descriptor that is in non-blocking mode already.
     pub(crate) fn new(fd: OwnedFd) -> Io {
-        Io { source: Source::new(fd), settings: OnceLock::new(), outlook: OnceLock::new() }
+        Io {
+            source: Source::new(fd),
+            settings: OnceLock::new(),
+            outlook: OnceLock::new(),
+        }
     }
 
-    /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its user.
+    /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its
+    /// user.
     pub(crate) fn adopt(fd: OwnedFd) -> Io {
         let nonblocking = is_nonblocking(&fd);
         set_nonblocking(&fd, true);
@@ -120,7 +131,11 @@ impl Io {
     pub(crate) fn try_clone(&self) -> io::Result<Io> {
         let fd = self.as_fd().try_clone_to_owned()?;
         let settings = OnceLock::from(self.settings().clone());
-        Ok(Io { source: Source::new(fd), settings, outlook: OnceLock::new() })
+        Ok(Io {
+            source: Source::new(fd),
+            settings,
+            outlook: OnceLock::new(),
+        })
     }
 
     fn settings(&self) -> &Arc<Settings> {
@@ -128,11 +143,15 @@ impl Io {
     }
 
     pub(crate) fn is_nonblocking(&self) -> bool {
-        self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
+        self.settings
+            .get()
+            .is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
-        self.settings().nonblocking.store(nonblocking, Ordering::Relaxed);
+        self.settings()
+            .nonblocking
+            .store(nonblocking, Ordering::Relaxed);
     }
 
     pub(crate) fn timeout(&self, interest: Interest) -> Option<Duration> {
@@ -144,7 +163,11 @@ impl Io {
 
     /// # Errors
     /// `InvalidInput` for a zero time-out, as in std.
-    pub(crate) fn set_timeout(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_timeout(
+        &self,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         let nanos = match timeout {
             None => 0,
             Some(Duration::ZERO) => {
@@ -169,8 +192,12 @@ impl Io {
         let mut limit = Limit::Setting;
         loop {
             let seen = self.source.edges(Interest::Read);
-            // Only a reactor counts edges, and only a green thread waits for one: `poll(2)` tells an OS thread of what is there.
-            let hopeless = len > 0 && self.source.is_drained(seen) && worker::is_green() && !self.is_nonblocking();
+            // Only a reactor counts edges, and only a green thread waits for one: `poll(2)` tells
+            // an OS thread of what is there.
+            let hopeless = len > 0
+                && self.source.is_drained(seen)
+                && worker::is_green()
+                && !self.is_nonblocking();
             if !hopeless {
                 match self.attempt(&mut op) {
                     Ok(Some(n)) => {
@@ -217,8 +244,8 @@ impl Io {
         }
     }
 
-    /// As [`retry_within`](Io::retry_within), for an operation of which the system never tells when it is worth another try: tries
-    /// again after pauses, each twice as long as the one before.
+    /// As [`retry_within`](Io::retry_within), for an operation of which the system never tells when
+    /// it is worth another try: tries again after pauses, each twice as long as the one before.
     pub(crate) fn retry_in_pauses<T, E: Failure>(
         &self,
         mut limit: Limit,
@@ -234,7 +261,9 @@ impl Io {
             let deadline = limit.deadline(self, interest);
             let again = park::now() + pause;
             let until = deadline.map_or(again, |deadline| deadline.min(again));
-            match park::park(reason, Some(until), Mode::CancelPoint, |_| Some(|_: &Wait<'_>| ())) {
+            match park::park(reason, Some(until), Mode::CancelPoint, |_| {
+                Some(|_: &Wait<'_>| ())
+            }) {
                 Wake::Cancelled => return Err(cancelled()),
                 _ if deadline.is_some_and(|deadline| deadline < again) => return Err(timed_out()),
                 _ => pause = (2 * pause).min(LONGEST_PAUSE),
@@ -249,7 +278,10 @@ impl Io {
             Interest::Write => (PollFlags::OUT, Reason::Write),
         };
         self.retry_within(limit, interest, reason, |fd| {
-            match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&Timespec::default()))? {
+            match rustix::event::poll(
+                &mut [PollFd::from_borrowed_fd(fd, flags)],
+                Some(&Timespec::default()),
+            )? {
                 0 => Err(Errno::AGAIN),
                 _ => Ok(()),
             }
@@ -258,7 +290,10 @@ impl Io {
 
     /// `None`: it would block, and its user wants to wait.
     #[inline]
-    fn attempt<T, E: Failure>(&self, op: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, E>) -> io::Result<Option<T>> {
+    fn attempt<T, E: Failure>(
+        &self,
+        op: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
+    ) -> io::Result<Option<T>> {
         // Before the operation: what it has done could not be taken back.
         if park::count_system_call() {
             return Err(cancelled());
@@ -274,7 +309,13 @@ impl Io {
     }
 
     /// Waits until there may be something to do since `seen` edges.
-    pub(crate) fn wait(&self, interest: Interest, seen: u64, reason: Reason, limit: &mut Limit) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        interest: Interest,
+        seen: u64,
+        reason: Reason,
+        limit: &mut Limit,
+    ) -> io::Result<()> {
         let deadline = limit.deadline(self, interest);
         if !worker::is_green() {
             return self.wait_os(interest, deadline);
@@ -282,7 +323,9 @@ impl Io {
         loop {
             let mut enlisted = Enlisted::TryAgain;
             let wake = park::park(reason, deadline, Mode::CancelPoint, |wait| {
-                let here = worker::with(|local, _| self.source.enlist(interest, seen, local.reactor(), wait));
+                let here = worker::with(|local, _| {
+                    self.source.enlist(interest, seen, local.reactor(), wait)
+                });
                 enlisted = here.expect("a green thread has a worker");
                 (enlisted == Enlisted::Waiting).then_some(|wait: &Wait<'_>| {
                     self.source.delist(interest, wait);
@@ -292,7 +335,9 @@ impl Io {
                 Wake::Woken if enlisted == Enlisted::Unregistered => {
                     refuse_in_simulation("a descriptor")?;
                     let here = worker::with(|local, _| local.reactor().clone());
-                    self.source.register(&here.expect("a green thread has a worker")).map_err(explain)?;
+                    self.source
+                        .register(&here.expect("a green thread has a worker"))
+                        .map_err(explain)?;
                 }
                 Wake::Woken => return Ok(()),
                 Wake::TimedOut => return Err(timed_out()),
@@ -316,7 +361,8 @@ impl Io {
                 return Err(timed_out());
             }
             let until = deadline.into_iter().chain(park::scope_deadline()).min();
-            let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
+            let timeout = until
+                .and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
             match rustix::event::poll(&mut [PollFd::new(&*self.source, flags)], timeout.as_ref()) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
@@ -331,7 +377,8 @@ impl Io {
     }
 
     pub(super) fn outlook(&self) -> &Arc<Outlook> {
-        self.outlook.get_or_init(|| Outlook::new(self.source.clone()))
+        self.outlook
+            .get_or_init(|| Outlook::new(self.source.clone()))
     }
 
     /// The count of edges so far, for [`wait`](Io::wait).
@@ -376,7 +423,8 @@ impl Limit {
     }
 }
 
-/// Refuses what a simulation could not repeat; to be asked before a socket, a file or a child process is made.
+/// Refuses what a simulation could not repeat; to be asked before a socket, a file or a child
+/// process is made.
 ///
 /// # Errors
 /// `Unsupported`, if the caller runs in a simulation.
@@ -384,8 +432,9 @@ pub(crate) fn refuse_in_simulation(what: &str) -> io::Result<()> {
     match worker::seed() {
         None => Ok(()),
         Some(_) => {
-            let message =
-                format!("{what} cannot be used in a simulation: what comes from outside cannot be repeated; see hebra::sim");
+            let message = format!(
+                "{what} cannot be used in a simulation: what comes from outside cannot be repeated; see hebra::sim"
+            );
             Err(io::Error::new(io::ErrorKind::Unsupported, message))
         }
     }
@@ -402,7 +451,8 @@ fn cancelled() -> io::Error {
 /// Says what the system's number leaves in the dark.
 pub(super) fn explain(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(libc::EPERM) {
-        let message = "the system cannot tell when this descriptor is ready (is it a regular file?)";
+        let message =
+            "the system cannot tell when this descriptor is ready (is it a regular file?)";
         return io::Error::new(io::ErrorKind::Unsupported, message);
     }
     error

@@ -1,4 +1,5 @@
-//! What every type that is a face of an [`Io`](super::Io) has, written once: std's conversions, settings and traits.
+//! What every type that is a face of an [`Io`](super::Io) has, written once: std's conversions,
+//! settings and traits.
 //!
 //! The types are tuple structs around one `Io`.
 
@@ -84,8 +85,8 @@ macro_rules! settings {
         $crate::io::readiness!($ours);
 
         impl $ours {
-            /// Makes a second handle of the same socket, with a descriptor of its own. Time-outs and the non-blocking mode are common
-            /// to both.
+            /// Makes a second handle of the same socket, with a descriptor of its own. Time-outs
+            /// and the non-blocking mode are common to both.
             pub fn try_clone(&self) -> std::io::Result<$ours> {
                 self.0.try_clone().map($ours)
             }
@@ -95,7 +96,8 @@ macro_rules! settings {
                 self.0.take_error()
             }
 
-            /// Whether operations that would have to wait fail with `WouldBlock` instead, for all handles of this socket.
+            /// Whether operations that would have to wait fail with `WouldBlock` instead, for all
+            /// handles of this socket.
             pub fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
                 self.0.set_nonblocking(nonblocking);
                 Ok(())
@@ -145,7 +147,10 @@ macro_rules! by_reference {
                 (&*self).read(buf)
             }
 
-            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+            fn read_vectored(
+                &mut self,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::io::Result<usize> {
                 (&*self).read_vectored(bufs)
             }
         }

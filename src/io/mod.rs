@@ -1,10 +1,11 @@
 //! Input and output: [`std::io`]'s traits and adapters, and what has to wait in hebra's way.
 //!
-//! The traits, errors and adapters are std's own, so `use std::io` becomes `use hebra::io` and nothing else changes. What std does by
-//! blocking the thread stands here again, and parks. [`Pollable`] is for every descriptor that has no type of its own in hebra.
+//! The traits, errors and adapters are std's own, so `use std::io` becomes `use hebra::io` and
+//! nothing else changes. What std does by blocking the thread stands here again, and parks.
+//! [`Pollable`] is for every descriptor that has no type of its own in hebra.
 //!
-//! Inside, this is the layer under the sockets: a type that waits for a descriptor is a face of an `Io`, which
-//! knows how to wait, and takes from here what all such faces have in common.
+//! Inside, this is the layer under the sockets: a type that waits for a descriptor is a face of an
+//! `Io`, which knows how to wait, and takes from here what all such faces have in common.
 
 mod descriptor;
 mod face;
@@ -17,10 +18,12 @@ pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use socket::{accept_steadily, socket, socket_pair};
 
-pub use crate::stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};
+pub use crate::stdio::{
+    Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,
+};
 pub use pollable::Pollable;
 pub use std::io::{
-    BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError, IoSlice, IoSliceMut,
-    IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink, Split, Take, Write, copy, empty, read_to_string,
-    repeat, sink,
+    BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError,
+    IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink,
+    Split, Take, Write, copy, empty, read_to_string, repeat, sink,
 };

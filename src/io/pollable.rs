@@ -2,32 +2,40 @@
 //!
 //! # Who owns what is registered
 //!
-//! A reactor must never watch a number that has been closed, or that has come to mean another file. Nothing can be asked of `T` in
-//! that respect: it may close its descriptor, replace it, or be a loan from a C library that does. So what is registered is a
-//! duplicate, made by `new`, which is ours alone: it stays open, and the same file, until the `Pollable` goes. `T` may do what it
-//! likes, and `get_mut` needs no `unsafe`; the worst that can come of it is to wait for a file that is not used any more.
+//! A reactor must never watch a number that has been closed, or that has come to mean another file.
+//! Nothing can be asked of `T` in that respect: it may close its descriptor, replace it, or be a
+//! loan from a C library that does. So what is registered is a duplicate, made by `new`, which is
+//! ours alone: it stays open, and the same file, until the `Pollable` goes. `T` may do what it
+//! likes, and `get_mut` needs no `unsafe`; the worst that can come of it is to wait for a file that
+//! is not used any more.
 //!
 //! # Why not a promise of the implementor
 //!
-//! An unsafe trait, as async-io has it, saves the duplicate, and costs everybody with a descriptor of their own an `unsafe`.
+//! An unsafe trait, as async-io has it, saves the duplicate, and costs everybody with a descriptor
+//! of their own an `unsafe`.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::descriptor::{Interest, Io, Limit, explain, is_nonblocking, refuse_in_simulation, set_nonblocking};
+use super::descriptor::{
+    Interest, Io, Limit, explain, is_nonblocking, refuse_in_simulation, set_nonblocking,
+};
 use crate::channel::{Readiness, Receiver};
 use crate::scheduler::task::Reason;
 
-/// Any descriptor that can be waited for: a pipe, an eventfd, a timer, a watch on files, a tunnel, a socket of a C library.
+/// Any descriptor that can be waited for: a pipe, an eventfd, a timer, a watch on files, a tunnel,
+/// a socket of a C library.
 ///
-/// What the operations are is the user's: [`read_with`](Pollable::read_with) and [`write_with`](Pollable::write_with) run them, and
-/// wait whenever they say `WouldBlock`. Where `T` is a reader or a writer, so is the `Pollable`. Waiting parks the green thread that
-/// calls; on an OS thread it blocks it. Any number of threads may wait at a time, in both directions.
+/// What the operations are is the user's: [`read_with`](Pollable::read_with) and
+/// [`write_with`](Pollable::write_with) run them, and wait whenever they say `WouldBlock`. Where
+/// `T` is a reader or a writer, so is the `Pollable`. Waiting parks the green thread that calls; on
+/// an OS thread it blocks it. Any number of threads may wait at a time, in both directions.
 ///
-/// A `Pollable` holds a second descriptor of the same open file: what `T` does with its own cannot disturb those who wait. While
-/// it lives the open file is in non-blocking mode, for everybody who shares it.
+/// A `Pollable` holds a second descriptor of the same open file: what `T` does with its own cannot
+/// disturb those who wait. While it lives the open file is in non-blocking mode, for everybody who
+/// shares it.
 ///
 /// # Cancellation
 /// Whatever may wait is a cancel point.
@@ -48,7 +56,8 @@ use crate::scheduler::task::Reason;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Pollable<T> {
-    /// What is waited for: a duplicate of the descriptor in `value`. Declared first, so that it is gone before `value` is dropped.
+    /// What is waited for: a duplicate of the descriptor in `value`. Declared first, so that it is
+    /// gone before `value` is dropped.
     io: Io,
     value: T,
     /// The open file was in non-blocking mode before.
@@ -59,15 +68,20 @@ impl<T: AsFd> Pollable<T> {
     /// Makes `value` something to wait for, and puts its open file into non-blocking mode.
     ///
     /// # Errors
-    /// `Unsupported` if the system cannot tell when it is ready. Regular files and directories are of that kind: they do not wait, they
-    /// block, and `hebra::fs` is for them. Also when the process is out of file descriptors.
+    /// `Unsupported` if the system cannot tell when it is ready. Regular files and directories are
+    /// of that kind: they do not wait, they block, and `hebra::fs` is for them. Also when the
+    /// process is out of file descriptors.
     pub fn new(value: T) -> io::Result<Pollable<T>> {
         refuse_in_simulation("a descriptor")?;
         let fd = value.as_fd().try_clone_to_owned()?;
         probe(fd.as_fd()).map_err(explain)?;
         let nonblocking = is_nonblocking(&fd);
         set_nonblocking(&fd, true);
-        Ok(Pollable { io: Io::new(fd), value, nonblocking })
+        Ok(Pollable {
+            io: Io::new(fd),
+            value,
+            nonblocking,
+        })
     }
 }
 
@@ -77,7 +91,8 @@ impl<T> Pollable<T> {
         &self.value
     }
 
-    /// Returns the value to be changed. If it gets another descriptor, the one from before goes on to be what is waited for.
+    /// Returns the value to be changed. If it gets another descriptor, the one from before goes on
+    /// to be what is waited for.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.value
     }
@@ -92,7 +107,8 @@ impl<T> Pollable<T> {
 
     /// Waits until a read would find something: data, the end, or an error.
     ///
-    /// It may find another thread to have been faster: [`read_with`](Pollable::read_with) then waits again.
+    /// It may find another thread to have been faster: [`read_with`](Pollable::read_with) then
+    /// waits again.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -142,8 +158,9 @@ impl<T> Pollable<T> {
 
     /// Runs a read until it does not say `WouldBlock`, and waits in between.
     ///
-    /// `op` must fail with `WouldBlock` rather than wait, and only when there is nothing to read: it is run again when something has
-    /// come, not before. One that was interrupted is run again at once.
+    /// `op` must fail with `WouldBlock` rather than wait, and only when there is nothing to read:
+    /// it is run again when something has come, not before. One that was interrupted is run
+    /// again at once.
     ///
     /// ```
     /// use hebra::io::Pollable;
@@ -174,7 +191,11 @@ impl<T> Pollable<T> {
     ///
     /// # Errors
     /// `TimedOut` if it passes, and as `op`.
-    pub fn read_with_timeout<R>(&self, timeout: Duration, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+    pub fn read_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.run(Interest::Read, Limit::Timeout(timeout), op)
     }
 
@@ -182,11 +203,16 @@ impl<T> Pollable<T> {
     ///
     /// # Errors
     /// `TimedOut` if it passes, and as `op`.
-    pub fn read_with_deadline<R>(&self, deadline: Instant, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+    pub fn read_with_deadline<R>(
+        &self,
+        deadline: Instant,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.run(Interest::Read, Limit::Deadline(Some(deadline)), op)
     }
 
-    /// Runs a write until it does not say `WouldBlock`, and waits in between: [`read_with`](Pollable::read_with) the other way.
+    /// Runs a write until it does not say `WouldBlock`, and waits in between:
+    /// [`read_with`](Pollable::read_with) the other way.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -201,7 +227,11 @@ impl<T> Pollable<T> {
     ///
     /// # Errors
     /// `TimedOut` if it passes, and as `op`.
-    pub fn write_with_timeout<R>(&self, timeout: Duration, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+    pub fn write_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.run(Interest::Write, Limit::Timeout(timeout), op)
     }
 
@@ -209,7 +239,11 @@ impl<T> Pollable<T> {
     ///
     /// # Errors
     /// `TimedOut` if it passes, and as `op`.
-    pub fn write_with_deadline<R>(&self, deadline: Instant, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+    pub fn write_with_deadline<R>(
+        &self,
+        deadline: Instant,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
         self.run(Interest::Write, Limit::Deadline(Some(deadline)), op)
     }
 
@@ -217,14 +251,26 @@ impl<T> Pollable<T> {
         self.io.wait_ready(limit, interest)
     }
 
-    fn run<R>(&self, interest: Interest, limit: Limit, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.io.retry_within(limit, interest, reason(interest), |_| op(&self.value))
+    fn run<R>(
+        &self,
+        interest: Interest,
+        limit: Limit,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.io
+            .retry_within(limit, interest, reason(interest), |_| op(&self.value))
     }
 
     /// As `run`, for operations that need the value to themselves.
-    fn run_mut<R>(&mut self, interest: Interest, mut op: impl FnMut(&mut T) -> io::Result<R>) -> io::Result<R> {
+    fn run_mut<R>(
+        &mut self,
+        interest: Interest,
+        mut op: impl FnMut(&mut T) -> io::Result<R>,
+    ) -> io::Result<R> {
         let Pollable { io, value, .. } = self;
-        io.retry_within(Limit::Deadline(None), interest, reason(interest), |_| op(value))
+        io.retry_within(Limit::Deadline(None), interest, reason(interest), |_| {
+            op(value)
+        })
     }
 }
 
@@ -321,7 +367,12 @@ impl<T: fmt::Debug> fmt::Debug for Pollable<T> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn probe(fd: BorrowedFd<'_>) -> io::Result<()> {
     use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create};
-    Ok(add(create(CreateFlags::CLOEXEC)?, fd, EventData::new_u64(0), EventFlags::IN)?)
+    Ok(add(
+        create(CreateFlags::CLOEXEC)?,
+        fd,
+        EventData::new_u64(0),
+        EventFlags::IN,
+    )?)
 }
 
 /// Elsewhere the first wait will say so.

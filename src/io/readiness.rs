@@ -1,11 +1,13 @@
 //! [`Outlook`]: a descriptor for those who only want to know when it is ready.
 //!
-//! They hold receivers, which may outlive the descriptor. So they never own it: what they do with it they do under a lock, and who closes
-//! the descriptor takes it away under the same lock first, and wakes those who wait. After that nobody looks at its number any more.
+//! They hold receivers, which may outlive the descriptor. So they never own it: what they do with
+//! it they do under a lock, and who closes the descriptor takes it away under the same lock first,
+//! and wakes those who wait. After that nobody looks at its number any more.
 //!
-//! A green thread is enlisted with the source, as who reads is, and the reactor wakes it. An OS thread polls a duplicate of the
-//! descriptor, together with its own bell, and is enlisted here to be told of the end. As long as its wait lasts that duplicate lives;
-//! closing the descriptor ends the wait.
+//! A green thread is enlisted with the source, as who reads is, and the reactor wakes it. An OS
+//! thread polls a duplicate of the descriptor, together with its own bell, and is enlisted here to
+//! be told of the end. As long as its wait lasts that duplicate lives; closing the descriptor ends
+//! the wait.
 //!
 //! Its lock comes before all of the reactor's.
 
@@ -32,13 +34,18 @@ struct State {
     source: Option<Arc<Source>>,
     /// OS threads that wait.
     waiting: WaitList,
-    /// The system has refused to watch the descriptor: who tries to read or write will be told why.
+    /// The system has refused to watch the descriptor: who tries to read or write will be told
+    /// why.
     refused: bool,
 }
 
 impl Outlook {
     pub(super) fn new(source: Arc<Source>) -> Arc<Outlook> {
-        Arc::new(Outlook(Lock::new(State { source: Some(source), waiting: WaitList::new(), refused: false })))
+        Arc::new(Outlook(Lock::new(State {
+            source: Some(source),
+            waiting: WaitList::new(),
+            refused: false,
+        })))
     }
 
     /// The descriptor is to be closed. Green threads that wait are the source's to wake.
@@ -50,7 +57,10 @@ impl Outlook {
 
     /// Makes a channel that has a message when there is something to do in this direction.
     pub(super) fn receiver(self: &Arc<Self>, interest: Interest) -> Receiver<()> {
-        Receiver::of_object(Arc::new(Direction { outlook: self.clone(), interest }))
+        Receiver::of_object(Arc::new(Direction {
+            outlook: self.clone(),
+            interest,
+        }))
     }
 }
 
@@ -96,7 +106,9 @@ impl Object<()> for Direction {
 
     fn enlist(&self, wait: &Wait<'_>) -> bool {
         let mut state = self.outlook.0.lock();
-        let Some(source) = state.source.clone() else { return false };
+        let Some(source) = state.source.clone() else {
+            return false;
+        };
         let enlisted = match worker::with(|local, _| local.reactor().clone()) {
             Some(here) => self.enlist_green(&source, &here, wait),
             None if is_ready(&source, self.interest) => Some(false),
@@ -113,7 +125,11 @@ impl Object<()> for Direction {
         let mut state = self.outlook.0.lock();
         let enlisted = state.waiting.contains(wait);
         state.waiting.remove(wait);
-        enlisted || state.source.as_ref().is_some_and(|source| source.delist(self.interest, wait))
+        enlisted
+            || state
+                .source
+                .as_ref()
+                .is_some_and(|source| source.delist(self.interest, wait))
     }
 
     fn message(&self, _: Option<Instant>) {}
@@ -121,7 +137,12 @@ impl Object<()> for Direction {
 
 impl Direction {
     /// As `enlist`; `None` if the source cannot be registered.
-    fn enlist_green(&self, source: &Arc<Source>, here: &Arc<Reactor>, wait: &Wait<'_>) -> Option<bool> {
+    fn enlist_green(
+        &self,
+        source: &Arc<Source>,
+        here: &Arc<Reactor>,
+        wait: &Wait<'_>,
+    ) -> Option<bool> {
         loop {
             let seen = source.edges(self.interest);
             if is_ready(source, self.interest) {
@@ -138,7 +159,8 @@ impl Direction {
         }
     }
 
-    /// Has the OS thread that is about to wait wait for the descriptor, too; `None` if the process is out of descriptors.
+    /// Has the OS thread that is about to wait wait for the descriptor, too; `None` if the process
+    /// is out of descriptors.
     fn watch(&self, source: &Source, wait: &Wait<'_>) -> Option<()> {
         let fd = source.as_fd().try_clone_to_owned().ok()?;
         wait.os_thread()?.watch(fd, flags(self.interest)).ok()
@@ -176,15 +198,19 @@ mod tests {
 
     fn is_waited_for(io: &Io) -> bool {
         let with_outlook = io.outlook().0.lock().waiting.is_empty();
-        !with_outlook || worker::with(|local, _| local.reactor().is_waited_for()).unwrap_or_default()
+        !with_outlook
+            || worker::with(|local, _| local.reactor().is_waited_for()).unwrap_or_default()
     }
 
     /// A select that ends in each of its ways leaves nobody behind in any of the lists.
     fn go_each_way(spawn: impl Fn(Box<dyn FnOnce() + Send>)) {
         let ((one, mut other), (quiet, _far)) = (pair(), pair());
         let (sender, receiver) = bounded(1);
-        let (ready, silent, room) =
-            (one.readiness(Interest::Read), quiet.readiness(Interest::Read), quiet.readiness(Interest::Write));
+        let (ready, silent, room) = (
+            one.readiness(Interest::Read),
+            quiet.readiness(Interest::Read),
+            quiet.readiness(Interest::Write),
+        );
         for way in 0..3 {
             match way {
                 0 => {
@@ -204,12 +230,21 @@ mod tests {
                 recv(receiver) -> _ => 1,
                 recv(after(limit)) -> _ => 2,
             };
-            assert_eq!((gone, is_waited_for(&one), is_waited_for(&quiet)), (way, false, false));
+            assert_eq!(
+                (gone, is_waited_for(&one), is_waited_for(&quiet)),
+                (way, false, false)
+            );
             if way == 0 {
                 rustix::io::read(&one, &mut [0; 8]).unwrap();
             }
         }
-        assert_eq!((silent.recv_timeout(Duration::from_millis(1)).is_err(), room.recv()), (true, Ok(())));
+        assert_eq!(
+            (
+                silent.recv_timeout(Duration::from_millis(1)).is_err(),
+                room.recv()
+            ),
+            (true, Ok(()))
+        );
         assert!(!is_waited_for(&quiet));
         other.flush().unwrap();
     }

@@ -1,6 +1,7 @@
 //! An [`Io`] that is a socket: the operations that the sockets of `net` and of `os` share.
 //!
-//! All of them ask for `MSG_DONTWAIT`: the open file may have been made blocking through a clone that is std's by now.
+//! All of them ask for `MSG_DONTWAIT`: the open file may have been made blocking through a clone
+//! that is std's by now.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
@@ -11,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
-    AddressFamily, Protocol, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
-    SocketType, sockopt,
+    AddressFamily, Protocol, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags,
+    SocketAddrAny, SocketFlags, SocketType, sockopt,
 };
 
 use super::descriptor::{Interest, Io, Limit, refuse_in_simulation};
@@ -24,7 +25,11 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// Makes a socket. Whatever connects or binds begins here.
-pub(crate) fn socket(family: AddressFamily, kind: SocketType, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
+pub(crate) fn socket(
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<Protocol>,
+) -> io::Result<OwnedFd> {
     refuse_in_simulation("a socket")?;
     Ok(rustix::net::socket_with(family, kind, FLAGS, protocol)?)
 }
@@ -39,20 +44,26 @@ pub(crate) fn socket_pair(kind: SocketType) -> io::Result<(Io, Io)> {
 impl Io {
     /// Takes the next connection, and where it comes from if the system says so.
     pub(crate) fn accept(&self) -> io::Result<(Io, Option<SocketAddrAny>)> {
-        let (fd, addr) = self.retry(Interest::Read, Reason::Accept, |fd| rustix::net::acceptfrom_with(fd, FLAGS))?;
+        let (fd, addr) = self.retry(Interest::Read, Reason::Accept, |fd| {
+            rustix::net::acceptfrom_with(fd, FLAGS)
+        })?;
         Ok((Io::new(fd), addr))
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let flags = flags | RecvFlags::DONTWAIT;
-        self.retry(Interest::Read, Reason::Read, |fd| rustix::net::recv(fd, &mut *buf, flags).map(|(n, _)| n))
+        self.retry(Interest::Read, Reason::Read, |fd| {
+            rustix::net::recv(fd, &mut *buf, flags).map(|(n, _)| n)
+        })
     }
 
-    /// As [`recv`](Io::recv), on a socket where what is left after a short read comes with an edge: see [`Io::read`].
+    /// As [`recv`](Io::recv), on a socket where what is left after a short read comes with an edge:
+    /// see [`Io::read`].
     #[inline]
     pub(crate) fn recv_until_drained(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.read(buf.len(), |fd| {
-            // With thousands of connections it is in no near cache, and comes while the system is on its way to the data.
+            // With thousands of connections it is in no near cache, and comes while the system is
+            // on its way to the data.
             prefetch::<2>(buf.as_ptr().addr());
             rustix::net::recv(fd, &mut *buf, RecvFlags::DONTWAIT).map(|(n, _)| n)
         })
@@ -60,33 +71,47 @@ impl Io {
 
     pub(crate) fn recv_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         self.retry(Interest::Read, Reason::Read, |fd| {
-            rustix::net::recvmsg(fd, bufs, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT)
-                .map(|message| message.bytes)
+            rustix::net::recvmsg(
+                fd,
+                bufs,
+                &mut RecvAncillaryBuffer::default(),
+                RecvFlags::DONTWAIT,
+            )
+            .map(|message| message.bytes)
         })
     }
 
-    pub(crate) fn recv_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<SocketAddrAny>)> {
+    pub(crate) fn recv_from(
+        &self,
+        buf: &mut [u8],
+        flags: RecvFlags,
+    ) -> io::Result<(usize, Option<SocketAddrAny>)> {
         let flags = flags | RecvFlags::DONTWAIT;
         self.retry(Interest::Read, Reason::Read, |fd| recv_from(fd, buf, flags))
     }
 
-    /// As [`recv_from`](Io::recv_from), for datagram sockets that can be shut down. Who waits in the kernel is then told of an empty
-    /// datagram; who asks it not to wait is told to come again, for ever.
+    /// As [`recv_from`](Io::recv_from), for datagram sockets that can be shut down. Who waits in
+    /// the kernel is then told of an empty datagram; who asks it not to wait is told to come
+    /// again, for ever.
     pub(crate) fn recv_from_until_shutdown(
         &self,
         buf: &mut [u8],
         flags: RecvFlags,
     ) -> io::Result<(usize, Option<SocketAddrAny>)> {
         let flags = flags | RecvFlags::DONTWAIT;
-        self.retry(Interest::Read, Reason::Read, |fd| match recv_from(fd, buf, flags) {
-            Err(Errno::AGAIN) if !self.is_nonblocking() && is_shut_down(fd)? => Ok((0, None)),
-            result => result,
+        self.retry(Interest::Read, Reason::Read, |fd| {
+            match recv_from(fd, buf, flags) {
+                Err(Errno::AGAIN) if !self.is_nonblocking() && is_shut_down(fd)? => Ok((0, None)),
+                result => result,
+            }
         })
     }
 
     #[inline]
     pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.retry(Interest::Write, Reason::Write, |fd| rustix::net::send(fd, buf, SEND))
+        self.retry(Interest::Write, Reason::Write, |fd| {
+            rustix::net::send(fd, buf, SEND)
+        })
     }
 
     pub(crate) fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -96,11 +121,18 @@ impl Io {
     }
 
     pub(crate) fn send_to(&self, buf: &[u8], addr: &impl SocketAddrArg) -> io::Result<usize> {
-        self.retry(Interest::Write, Reason::Write, |fd| rustix::net::sendto(fd, buf, SEND, addr))
+        self.retry(Interest::Write, Reason::Write, |fd| {
+            rustix::net::sendto(fd, buf, SEND, addr)
+        })
     }
 
-    /// As [`send_to`](Io::send_to), where the system does not tell when the receiver has room again.
-    pub(crate) fn send_to_in_pauses(&self, buf: &[u8], addr: &impl SocketAddrArg) -> io::Result<usize> {
+    /// As [`send_to`](Io::send_to), where the system does not tell when the receiver has room
+    /// again.
+    pub(crate) fn send_to_in_pauses(
+        &self,
+        buf: &[u8],
+        addr: &impl SocketAddrArg,
+    ) -> io::Result<usize> {
         let send = |fd: BorrowedFd<'_>| rustix::net::sendto(fd, buf, SEND, addr);
         self.retry_in_pauses(Limit::Setting, Interest::Write, Reason::Write, send)
     }
@@ -119,7 +151,11 @@ impl Io {
     }
 }
 
-fn recv_from(fd: BorrowedFd<'_>, buf: &mut [u8], flags: RecvFlags) -> rustix::io::Result<(usize, Option<SocketAddrAny>)> {
+fn recv_from(
+    fd: BorrowedFd<'_>,
+    buf: &mut [u8],
+    flags: RecvFlags,
+) -> rustix::io::Result<(usize, Option<SocketAddrAny>)> {
     rustix::net::recvfrom(fd, buf, flags).map(|(len, _, addr)| (len, addr))
 }
 
@@ -130,12 +166,13 @@ fn is_shut_down(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(fds[0].revents().contains(PollFlags::RDHUP))
 }
 
-/// How soon, at first and at last, [`accept_steadily`] looks whether the resources that were missing have come back.
+/// How soon, at first and at last, [`accept_steadily`] looks whether the resources that were
+/// missing have come back.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts, and gets over failures that concern one connection only or that will pass. What is left says that the listener is of no
-/// use any more, or that its thread is to stop.
+/// Accepts, and gets over failures that concern one connection only or that will pass. What is left
+/// says that the listener is of no use any more, or that its thread is to stop.
 pub(crate) fn accept_steadily<T>(mut accept: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -150,7 +187,8 @@ pub(crate) fn accept_steadily<T>(mut accept: impl FnMut() -> io::Result<T>) -> i
     }
 }
 
-/// The connection has failed before it was taken: `accept` reports what the network has reported of it, and it is gone.
+/// The connection has failed before it was taken: `accept` reports what the network has reported of
+/// it, and it is gone.
 fn is_of_one_connection(error: &io::Error) -> bool {
     let of_one = [
         Errno::CONNABORTED,
@@ -189,7 +227,10 @@ mod tests {
             Err(Errno::PROTO),
         ];
         let mut accept = || Ok(results.pop().expect("it asks no further")?);
-        assert_eq!(accept_steadily(&mut accept).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(
+            accept_steadily(&mut accept).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
         assert_eq!(accept_steadily(&mut accept).unwrap(), 7);
     }
 

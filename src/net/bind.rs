@@ -37,29 +37,30 @@ impl BindOptions {
         BindOptions::default()
     }
 
-    /// Sets how many connections may wait to be accepted. The system has a limit of its own, on Linux `net.core.somaxconn`, and what
-    /// is not said is that limit.
+    /// Sets how many connections may wait to be accepted. The system has a limit of its own, on
+    /// Linux `net.core.somaxconn`, and what is not said is that limit.
     pub fn backlog(&mut self, connections: u32) -> &mut BindOptions {
         self.backlog = Some(connections);
         self
     }
 
-    /// Sets `SO_REUSEADDR`: whether the address may be bound while connections of its last user linger. What is not said is what std
-    /// does: yes for a listener, no for a UDP socket.
+    /// Sets `SO_REUSEADDR`: whether the address may be bound while connections of its last user
+    /// linger. What is not said is what std does: yes for a listener, no for a UDP socket.
     pub fn reuse_address(&mut self, reuse: bool) -> &mut BindOptions {
         self.reuse_address = Some(reuse);
         self
     }
 
-    /// Sets `SO_REUSEPORT`: whether several sockets of one user may be bound to the same address, each with its share of what comes.
-    /// All of them have to say so.
+    /// Sets `SO_REUSEPORT`: whether several sockets of one user may be bound to the same address,
+    /// each with its share of what comes. All of them have to say so.
     pub fn reuse_port(&mut self, reuse: bool) -> &mut BindOptions {
         self.reuse_port = Some(reuse);
         self
     }
 
-    /// Sets `IPV6_V6ONLY`: whether a socket bound to an IPv6 address keeps away from IPv4. What is not said is the system's default, on
-    /// Linux that `[::]` takes both. Of no effect on IPv4 addresses.
+    /// Sets `IPV6_V6ONLY`: whether a socket bound to an IPv6 address keeps away from IPv4. What is
+    /// not said is the system's default, on Linux that `[::]` takes both. Of no effect on IPv4
+    /// addresses.
     pub fn only_v6(&mut self, only: bool) -> &mut BindOptions {
         self.only_v6 = Some(only);
         self
@@ -83,11 +84,18 @@ impl BindOptions {
 
     /// What `listen` is to be told.
     pub(super) fn backlog_or_most(&self) -> i32 {
-        self.backlog.map_or(libc::SOMAXCONN, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX))
+        self.backlog.map_or(libc::SOMAXCONN, |backlog| {
+            i32::try_from(backlog).unwrap_or(i32::MAX)
+        })
     }
 
     /// Sets the options on `socket`, and binds it.
-    pub(super) fn bind(&self, socket: &OwnedFd, addr: &SocketAddr, reuse_address: bool) -> io::Result<()> {
+    pub(super) fn bind(
+        &self,
+        socket: &OwnedFd,
+        addr: &SocketAddr,
+        reuse_address: bool,
+    ) -> io::Result<()> {
         if self.reuse_address.unwrap_or(reuse_address) {
             sockopt::set_socket_reuseaddr(socket, true)?;
         }

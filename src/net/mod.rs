@@ -1,8 +1,9 @@
 //! Networking, with the API of [`std::net`].
 //!
-//! The sockets wait by parking the green thread that uses them; on a plain OS thread they block it. Addresses are std's own, and
-//! names are [resolved](ToSocketAddrs) without blocking a worker. [`BindOptions`] says how a socket is bound where std leaves no
-//! choice, and [`inherited()`] takes the sockets that a service manager has bound already.
+//! The sockets wait by parking the green thread that uses them; on a plain OS thread they block it.
+//! Addresses are std's own, and names are [resolved](ToSocketAddrs) without blocking a worker.
+//! [`BindOptions`] says how a socket is bound where std leaves no choice, and [`inherited()`] takes
+//! the sockets that a service manager has bound already.
 
 use std::io;
 
@@ -26,7 +27,10 @@ pub use tcp::{Connections, Incoming, IntoIncoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 /// Runs `f` on each address in turn until one succeeds; the last error, if none does.
-fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io::Result<T>) -> io::Result<T> {
+fn each_addr<A: ToSocketAddrs, T>(
+    addr: A,
+    mut f: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
     // Before a name is resolved.
     refuse_in_simulation("a socket")?;
     let mut last = None;
@@ -36,7 +40,12 @@ fn each_addr<A: ToSocketAddrs, T>(addr: A, mut f: impl FnMut(&SocketAddr) -> io:
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")))
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "could not resolve to any addresses",
+        )
+    }))
 }
 
 fn family(addr: &SocketAddr) -> AddressFamily {
@@ -51,5 +60,7 @@ fn local_addr(io: &Io) -> io::Result<SocketAddr> {
 }
 
 fn peer_addr(io: &Io) -> io::Result<SocketAddr> {
-    Ok(rustix::net::getpeername(io)?.ok_or(Errno::NOTCONN)?.try_into()?)
+    Ok(rustix::net::getpeername(io)?
+        .ok_or(Errno::NOTCONN)?
+        .try_into()?)
 }

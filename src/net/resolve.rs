@@ -10,8 +10,9 @@ use crate::io::refuse_in_simulation;
 
 /// What can be turned into socket addresses, as [`std::net::ToSocketAddrs`].
 ///
-/// std's trait resolves names on the spot, and that would block the worker: this one does so in the [blocking pool](crate::blocking). It is
-/// implemented for the same types, and has the same shape: where a type of your own implements std's, implement this one, too.
+/// std's trait resolves names on the spot, and that would block the worker: this one does so in the
+/// [blocking pool](crate::blocking). It is implemented for the same types, and has the same shape:
+/// where a type of your own implements std's, implement this one, too.
 ///
 /// ```
 /// use hebra::net::ToSocketAddrs;
@@ -51,7 +52,14 @@ macro_rules! immediate {
     )*};
 }
 
-immediate!(SocketAddr, SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+immediate!(
+    SocketAddr,
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);
 
 impl ToSocketAddrs for (&str, u16) {
     type Iter = vec::IntoIter<SocketAddr>;
@@ -82,7 +90,9 @@ impl ToSocketAddrs for str {
             return Ok(vec![addr].into_iter());
         }
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
-        let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid("invalid socket address"))?;
+        let (host, port) = self
+            .rsplit_once(':')
+            .ok_or_else(|| invalid("invalid socket address"))?;
         let port: u16 = port.parse().map_err(|_| invalid("invalid port value"))?;
         (host, port).to_socket_addrs()
     }
@@ -114,8 +124,8 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 
 /// Looks a host up, by the system's resolver: `/etc/hosts`, DNS and whatever else it is set up for.
 ///
-/// The addresses come with the port 0, so that those of a link keep their scope; `map(|addr| addr.ip())` if you need less. An address in
-/// figures is returned as it is.
+/// The addresses come with the port 0, so that those of a link keep their scope; `map(|addr|
+/// addr.ip())` if you need less. An address in figures is returned as it is.
 ///
 /// ```
 /// hebra::run(|| -> std::io::Result<()> {

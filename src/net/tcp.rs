@@ -11,16 +11,20 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SocketType, ipproto, sockopt};
 
 use super::{BindOptions, ToSocketAddrs, each_addr, family, local_addr, peer_addr};
-use crate::io::{Interest, Io, Limit, accept_steadily, by_reference, conversions, settings, timeouts};
+use crate::io::{
+    Interest, Io, Limit, accept_steadily, by_reference, conversions, settings, timeouts,
+};
 use crate::scheduler::task::Reason;
 
 /// A TCP connection, as [`std::net::TcpStream`].
 ///
-/// Reading and writing park the green thread that calls; on an OS thread they block it. Any number of threads may use one stream at
-/// a time, through `&TcpStream`. The descriptor is in non-blocking mode: who takes it with `as_raw_fd` must reckon with that.
+/// Reading and writing park the green thread that calls; on an OS thread they block it. Any number
+/// of threads may use one stream at a time, through `&TcpStream`. The descriptor is in non-blocking
+/// mode: who takes it with `as_raw_fd` must reckon with that.
 ///
 /// # Cancellation
-/// Whatever may wait is a cancel point. What has been read or written when a cancellation comes is returned first.
+/// Whatever may wait is a cancel point. What has been read or written when a cancellation comes is
+/// returned first.
 ///
 /// ```
 /// use hebra::net::{TcpListener, TcpStream};
@@ -44,11 +48,13 @@ pub struct TcpStream(Io);
 
 /// A TCP socket that takes connections, as [`std::net::TcpListener`].
 ///
-/// Any number of threads may [`accept`](TcpListener::accept) from one listener; each connection goes to one of them.
+/// Any number of threads may [`accept`](TcpListener::accept) from one listener; each connection
+/// goes to one of them.
 pub struct TcpListener(Io);
 
 impl TcpStream {
-    /// Connects to `addr`. If it stands for several addresses they are tried in turn, and the last error is returned.
+    /// Connects to `addr`. If it stands for several addresses they are tried in turn, and the last
+    /// error is returned.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -56,7 +62,9 @@ impl TcpStream {
     /// # Errors
     /// As [`std::net::TcpStream::connect`].
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        each_addr(addr, |addr| TcpStream::connect_to(addr, Limit::Deadline(None)))
+        each_addr(addr, |addr| {
+            TcpStream::connect_to(addr, Limit::Deadline(None))
+        })
     }
 
     /// Connects to `addr`, and gives up after `timeout`.
@@ -65,7 +73,8 @@ impl TcpStream {
     /// Parks the current thread; this is a cancel point.
     ///
     /// # Errors
-    /// `InvalidInput` if `timeout` is zero, `TimedOut` if it passes, and as [`connect`](TcpStream::connect).
+    /// `InvalidInput` if `timeout` is zero, `TimedOut` if it passes, and as
+    /// [`connect`](TcpStream::connect).
     pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         if timeout.is_zero() {
             let message = "cannot set a 0 duration timeout";
@@ -119,9 +128,11 @@ impl TcpStream {
         self.0.recv(buf, RecvFlags::PEEK)
     }
 
-    /// Sets `SO_LINGER`: whether, and for how long, closing waits for unsent data. Linux counts in seconds.
+    /// Sets `SO_LINGER`: whether, and for how long, closing waits for unsent data. Linux counts in
+    /// seconds.
     ///
-    /// std has this as an unstable method. A linger that is not zero makes the drop of the stream block its worker.
+    /// std has this as an unstable method. A linger that is not zero makes the drop of the stream
+    /// block its worker.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(&self.0, linger)?)
     }
@@ -162,7 +173,8 @@ impl Read for &TcpStream {
         let len = bufs.iter().map(|buf| buf.len()).sum();
         self.0.read(len, |fd| {
             let mut control = RecvAncillaryBuffer::default();
-            rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT).map(|message| message.bytes)
+            rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT)
+                .map(|message| message.bytes)
         })
     }
 }
@@ -200,9 +212,11 @@ impl fmt::Debug for TcpStream {
 }
 
 impl TcpListener {
-    /// Makes a listener on `addr`, with `SO_REUSEADDR` as std sets it. If `addr` stands for several addresses they are tried in turn.
+    /// Makes a listener on `addr`, with `SO_REUSEADDR` as std sets it. If `addr` stands for several
+    /// addresses they are tried in turn.
     ///
-    /// The backlog is the system's largest (`SOMAXCONN`, 4,096 on Linux), std's is 128: a server of green threads is made for crowds.
+    /// The backlog is the system's largest (`SOMAXCONN`, 4,096 on Linux), std's is 128: a server of
+    /// green threads is made for crowds.
     ///
     /// # Errors
     /// As [`std::net::TcpListener::bind`].
@@ -228,19 +242,22 @@ impl TcpListener {
     /// Parks the current thread; this is a cancel point.
     ///
     /// # Errors
-    /// As [`std::net::TcpListener::accept`]: among them `ConnectionAborted`, when the peer has given up, and "too many open files". The
-    /// listener is none the worse for them: a later call goes on. [`connections`](TcpListener::connections) gets over them by itself.
+    /// As [`std::net::TcpListener::accept`]: among them `ConnectionAborted`, when the peer has
+    /// given up, and "too many open files". The listener is none the worse for them: a later
+    /// call goes on. [`connections`](TcpListener::connections) gets over them by itself.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (io, addr) = self.0.accept()?;
         let addr = addr.ok_or(Errno::CONNABORTED)?.try_into()?;
         Ok((TcpStream(io), addr))
     }
 
-    /// Returns an iterator over the connections to come that suffers no failure which will pass: the loop of a server.
+    /// Returns an iterator over the connections to come that suffers no failure which will pass:
+    /// the loop of a server.
     ///
-    /// A connection that has failed before it could be taken is left out. When descriptors or memory have run out, those who want to
-    /// connect wait in the backlog, and it looks again after pauses of 5 to 200 milliseconds. An error that it does return is for
-    /// good, and it ends after it.
+    /// A connection that has failed before it could be taken is left out. When descriptors or
+    /// memory have run out, those who want to connect wait in the backlog, and it looks again
+    /// after pauses of 5 to 200 milliseconds. An error that it does return is for good, and it
+    /// ends after it.
     ///
     /// ```
     /// use hebra::net::{TcpListener, TcpStream};
@@ -268,7 +285,9 @@ impl TcpListener {
     /// # Cancellation
     /// Its `next` parks the current thread; this is a cancel point.
     pub fn connections(&self) -> Connections<'_> {
-        Connections { listener: Some(self) }
+        Connections {
+            listener: Some(self),
+        }
     }
 
     /// Returns an iterator over the connections to come; it never ends.
@@ -276,7 +295,8 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
-    /// Turns the listener into an iterator over the connections to come; it never ends. In std this is unstable.
+    /// Turns the listener into an iterator over the connections to come; it never ends. In std this
+    /// is unstable.
     pub fn into_incoming(self) -> IntoIncoming {
         IntoIncoming { listener: self }
     }

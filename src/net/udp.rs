@@ -13,12 +13,13 @@ use crate::io::{Io, conversions, settings, timeouts};
 
 /// A UDP socket, as [`std::net::UdpSocket`].
 ///
-/// Sending and receiving park the green thread that calls; on an OS thread they block it. Any number of threads may use one socket at
-/// a time; each datagram goes to one of them. The descriptor is in non-blocking mode: who takes it with `as_raw_fd` must reckon with
-/// that.
+/// Sending and receiving park the green thread that calls; on an OS thread they block it. Any
+/// number of threads may use one socket at a time; each datagram goes to one of them. The
+/// descriptor is in non-blocking mode: who takes it with `as_raw_fd` must reckon with that.
 ///
 /// # Cancellation
-/// Whatever may wait is a cancel point. A datagram that has been received when a cancellation comes is returned first.
+/// Whatever may wait is a cancel point. A datagram that has been received when a cancellation comes
+/// is returned first.
 ///
 /// ```
 /// use hebra::net::UdpSocket;
@@ -43,7 +44,8 @@ use crate::io::{Io, conversions, settings, timeouts};
 pub struct UdpSocket(Io);
 
 impl UdpSocket {
-    /// Makes a socket bound to `addr`. If `addr` stands for several addresses they are tried in turn, and the last error is returned.
+    /// Makes a socket bound to `addr`. If `addr` stands for several addresses they are tried in
+    /// turn, and the last error is returned.
     ///
     /// # Errors
     /// As [`std::net::UdpSocket::bind`].
@@ -57,7 +59,8 @@ impl UdpSocket {
         Ok(UdpSocket(Io::new(fd)))
     }
 
-    /// Receives a datagram, and returns its length and where it comes from. What does not fit into `buf` is lost.
+    /// Receives a datagram, and returns its length and where it comes from. What does not fit into
+    /// `buf` is lost.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -78,7 +81,8 @@ impl UdpSocket {
         Ok((len, addr.ok_or(Errno::INVAL)?.try_into()?))
     }
 
-    /// Sends a datagram to `addr`, to the first address if it stands for several, and returns its length.
+    /// Sends a datagram to `addr`, to the first address if it stands for several, and returns its
+    /// length.
     ///
     /// # Cancellation
     /// Parks the current thread while the socket's buffer is full; this is a cancel point.
@@ -88,12 +92,15 @@ impl UdpSocket {
     pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
         match addr.to_socket_addrs()?.next() {
             Some(addr) => self.0.send_to(buf, &addr),
-            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to")),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no addresses to send data to",
+            )),
         }
     }
 
-    /// Sets the address that [`send`](UdpSocket::send) sends to and [`recv`](UdpSocket::recv) receives from. If `addr` stands for
-    /// several addresses they are tried in turn.
+    /// Sets the address that [`send`](UdpSocket::send) sends to and [`recv`](UdpSocket::recv)
+    /// receives from. If `addr` stands for several addresses they are tried in turn.
     ///
     /// # Errors
     /// As [`std::net::UdpSocket::connect`].
@@ -107,24 +114,27 @@ impl UdpSocket {
     /// Parks the current thread while the socket's buffer is full; this is a cancel point.
     ///
     /// # Errors
-    /// As [`std::net::UdpSocket::send`]: among them `ConnectionRefused`, when an earlier datagram has found nobody.
+    /// As [`std::net::UdpSocket::send`]: among them `ConnectionRefused`, when an earlier datagram
+    /// has found nobody.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.0.send(buf)
     }
 
-    /// Receives a datagram from the address that the socket is connected to, and returns its length. What does not fit into `buf` is
-    /// lost.
+    /// Receives a datagram from the address that the socket is connected to, and returns its
+    /// length. What does not fit into `buf` is lost.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     ///
     /// # Errors
-    /// As [`std::net::UdpSocket::recv`]: among them `ConnectionRefused`, when a datagram sent has found nobody.
+    /// As [`std::net::UdpSocket::recv`]: among them `ConnectionRefused`, when a datagram sent has
+    /// found nobody.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.recv(buf, RecvFlags::empty())
     }
 
-    /// Receives as [`recv`](UdpSocket::recv) does without consuming: the next receive finds the same datagram.
+    /// Receives as [`recv`](UdpSocket::recv) does without consuming: the next receive finds the
+    /// same datagram.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -162,7 +172,8 @@ impl UdpSocket {
         Ok(sockopt::ip_multicast_loop(&self.0)?)
     }
 
-    /// Sets `IP_MULTICAST_TTL`: how many networks the socket's multicast packets may cross; 1, unless told otherwise.
+    /// Sets `IP_MULTICAST_TTL`: how many networks the socket's multicast packets may cross; 1,
+    /// unless told otherwise.
     pub fn set_multicast_ttl_v4(&self, multicast_ttl_v4: u32) -> io::Result<()> {
         Ok(sockopt::set_ip_multicast_ttl(&self.0, multicast_ttl_v4)?)
     }
@@ -174,7 +185,10 @@ impl UdpSocket {
 
     /// Sets `IPV6_MULTICAST_LOOP`: whether the socket sees its own multicast packets.
     pub fn set_multicast_loop_v6(&self, multicast_loop_v6: bool) -> io::Result<()> {
-        Ok(sockopt::set_ipv6_multicast_loop(&self.0, multicast_loop_v6)?)
+        Ok(sockopt::set_ipv6_multicast_loop(
+            &self.0,
+            multicast_loop_v6,
+        )?)
     }
 
     /// Returns the value of `IPV6_MULTICAST_LOOP`.
@@ -182,25 +196,34 @@ impl UdpSocket {
         Ok(sockopt::ipv6_multicast_loop(&self.0)?)
     }
 
-    /// Joins the multicast group `multiaddr`, on the interface with the address `interface`, or on one that the system chooses if that
-    /// is unspecified.
+    /// Joins the multicast group `multiaddr`, on the interface with the address `interface`, or on
+    /// one that the system chooses if that is unspecified.
     pub fn join_multicast_v4(&self, multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        Ok(sockopt::set_ip_add_membership(&self.0, multiaddr, interface)?)
+        Ok(sockopt::set_ip_add_membership(
+            &self.0, multiaddr, interface,
+        )?)
     }
 
-    /// Joins the multicast group `multiaddr`, on the interface with the index `interface`, or on any if that is 0.
+    /// Joins the multicast group `multiaddr`, on the interface with the index `interface`, or on
+    /// any if that is 0.
     pub fn join_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        Ok(sockopt::set_ipv6_add_membership(&self.0, multiaddr, interface)?)
+        Ok(sockopt::set_ipv6_add_membership(
+            &self.0, multiaddr, interface,
+        )?)
     }
 
     /// Leaves a group that was joined with [`join_multicast_v4`](UdpSocket::join_multicast_v4).
     pub fn leave_multicast_v4(&self, multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        Ok(sockopt::set_ip_drop_membership(&self.0, multiaddr, interface)?)
+        Ok(sockopt::set_ip_drop_membership(
+            &self.0, multiaddr, interface,
+        )?)
     }
 
     /// Leaves a group that was joined with [`join_multicast_v6`](UdpSocket::join_multicast_v6).
     pub fn leave_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        Ok(sockopt::set_ipv6_drop_membership(&self.0, multiaddr, interface)?)
+        Ok(sockopt::set_ipv6_drop_membership(
+            &self.0, multiaddr, interface,
+        )?)
     }
 
     /// Sets the time to live of the packets sent.

@@ -7,7 +7,8 @@ pub mod linux {
     //! What only Linux has.
 
     pub mod net {
-        //! Linux's own in networking: abstract names of Unix sockets are made and read with [`SocketAddrExt`].
+        //! Linux's own in networking: abstract names of Unix sockets are made and read with
+        //! [`SocketAddrExt`].
 
         pub use std::os::linux::net::SocketAddrExt;
     }

@@ -1,7 +1,8 @@
 //! [`Child`]: a process that was started, and its end.
 //!
-//! The end is told by a descriptor of the process. Where there is none a thread of the blocking pool waits in the kernel: for each
-//! [`wait`](Child::wait) of its own, and for those who ask for the [readiness](Child::until_readable) it closes a pipe afterwards.
+//! The end is told by a descriptor of the process. Where there is none a thread of the blocking
+//! pool waits in the kernel: for each [`wait`](Child::wait) of its own, and for those who ask for
+//! the [readiness](Child::until_readable) it closes a pipe afterwards.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -23,13 +24,14 @@ use crate::thread;
 
 /// A process that was started, as [`std::process::Child`].
 ///
-/// Dropping it does nothing to the process, as in std: it runs on, and when it has ended it is left to the system as a zombie, until this
-/// process ends. So [`wait`](Child::wait) for it.
+/// Dropping it does nothing to the process, as in std: it runs on, and when it has ended it is left
+/// to the system as a zombie, until this process ends. So [`wait`](Child::wait) for it.
 ///
-/// A `select!` waits for its end, too: [`readable`](crate::channel::readable) is a channel that has a message from then on, until the
-/// process has been waited for. Then it is disconnected, and what `readable` makes from there on has a message at once. There is nothing to
-/// be written: what [`writable`](crate::channel::writable) makes never has a message. If the system is out of descriptors or threads there
-/// is a message at once, and [`wait`](Child::wait) waits all the same.
+/// A `select!` waits for its end, too: [`readable`](crate::channel::readable) is a channel that has
+/// a message from then on, until the process has been waited for. Then it is disconnected, and what
+/// `readable` makes from there on has a message at once. There is nothing to be written: what
+/// [`writable`](crate::channel::writable) makes never has a message. If the system is out of
+/// descriptors or threads there is a message at once, and [`wait`](Child::wait) waits all the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,7 +66,8 @@ pub struct Child {
 enum End {
     /// A descriptor of the process, which is readable when that has ended.
     Descriptor(Io),
-    /// For a thread of the pool, one at a time, and one more that tells; `None` if there is no such thread, or no pipe.
+    /// For a thread of the pool, one at a time, and one more that tells; `None` if there is no such
+    /// thread, or no pipe.
     Pool(Arc<Lane<()>>, OnceLock<Option<Teller>>),
     /// Not any more: its number may be another's already.
     Over,
@@ -83,8 +86,9 @@ impl Child {
         self.process.id()
     }
 
-    /// Ends the process at once, by SIGKILL. It still has to be waited for, but not for long: so then [`wait`](Child::wait) is no cancel
-    /// point, and does its work in the destructors of a thread that is being cancelled, too.
+    /// Ends the process at once, by SIGKILL. It still has to be waited for, but not for long: so
+    /// then [`wait`](Child::wait) is no cancel point, and does its work in the destructors of a
+    /// thread that is being cancelled, too.
     ///
     /// # Errors
     /// As [`std::process::Child::kill`].
@@ -109,7 +113,8 @@ impl Child {
     /// Closes the pipe that the process reads from, and waits until it has ended.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, unless the process has been [killed](Child::kill).
+    /// Parks the current thread; this is a cancel point, unless the process has been
+    /// [killed](Child::kill).
     ///
     /// # Errors
     /// As [`std::process::Child::wait`].
@@ -118,7 +123,11 @@ impl Child {
         if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        let status = if self.killed { thread::shield(|| self.wait_for_end()) } else { self.wait_for_end() }?;
+        let status = if self.killed {
+            thread::shield(|| self.wait_for_end())
+        } else {
+            self.wait_for_end()
+        }?;
         self.end = OnceLock::from(End::Over);
         Ok(status)
     }
@@ -131,10 +140,12 @@ impl Child {
         let pid = self.pid()?;
         let process = &mut self.process;
         match self.end.get_or_init(|| End::of(pid)) {
-            End::Descriptor(io) => io.retry(Interest::Read, Reason::Child, |_| match process.try_wait() {
-                Ok(None) => Err(Errno::AGAIN),
-                Ok(Some(status)) => Ok(Ok(status)),
-                Err(error) => Ok(Err(error)),
+            End::Descriptor(io) => io.retry(Interest::Read, Reason::Child, |_| {
+                match process.try_wait() {
+                    Ok(None) => Err(Errno::AGAIN),
+                    Ok(Some(status)) => Ok(Ok(status)),
+                    Err(error) => Ok(Err(error)),
+                }
             })?,
             End::Pool(lane, _) => loop {
                 // Somebody may have waited before, and given up; then that call is still under way.
@@ -143,7 +154,8 @@ impl Child {
                     return Ok(status);
                 }
                 try_unblock(move || {
-                    // Whether it fails or is interrupted: the next look at the process says what to do.
+                    // Whether it fails or is interrupted: the next look at the process says what to
+                    // do.
                     let _ = wait_in_kernel(pid);
                     drop(turn);
                 })?;
@@ -152,10 +164,12 @@ impl Child {
         }
     }
 
-    /// Closes the pipe that the process reads from, reads all that it writes into pipes, both at a time, and waits until it has ended.
+    /// Closes the pipe that the process reads from, reads all that it writes into pipes, both at a
+    /// time, and waits until it has ended.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point. The process runs on then, and what was read is lost.
+    /// Parks the current thread; this is a cancel point. The process runs on then, and what was
+    /// read is lost.
     ///
     /// # Errors
     /// As [`std::process::Child::wait_with_output`].
@@ -169,7 +183,11 @@ impl Child {
             (Some(stdout), Some(stderr)) => read_both(stdout, stderr)?,
             (stdout, stderr) => (read_all(stdout)?, read_all(stderr)?),
         };
-        Ok(Output { status: self.wait()?, stdout, stderr })
+        Ok(Output {
+            status: self.wait()?,
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -194,7 +212,10 @@ impl Teller {
             while wait_in_kernel(pid) == Err(Errno::INTR) {}
             drop(teller);
         });
-        Some(Teller { told: Io::new(told.into()), _call: blocking::try_begin(call)? })
+        Some(Teller {
+            told: Io::new(told.into()),
+            _call: blocking::try_begin(call)?,
+        })
     }
 }
 
@@ -218,7 +239,11 @@ impl Readiness for Child {
 
 /// Waits until the process has ended, and leaves it to be waited for.
 fn wait_in_kernel(pid: Pid) -> rustix::io::Result<()> {
-    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).map(drop)
+    waitid(
+        WaitId::Pid(pid),
+        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+    )
+    .map(drop)
 }
 
 /// The process is ours and not waited for yet, so the number is still its own.
@@ -240,13 +265,19 @@ fn read_all<R: Read>(pipe: Option<R>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads two pipes at the same time: whoever fills one of them may be waiting for the other to be emptied.
+/// Reads two pipes at the same time: whoever fills one of them may be waiting for the other to be
+/// emptied.
 fn read_both(stdout: ChildStdout, stderr: ChildStderr) -> io::Result<(Vec<u8>, Vec<u8>)> {
     if worker::is_green() {
         return thread::scope(|s| {
             let stderr = s.spawn(|| read_all(Some(stderr)));
             let stdout = read_all(Some(stdout))?;
-            Ok((stdout, stderr.join().unwrap_or_else(|payload| panic::resume_unwind(payload))?))
+            Ok((
+                stdout,
+                stderr
+                    .join()
+                    .unwrap_or_else(|payload| panic::resume_unwind(payload))?,
+            ))
         });
     }
     let stderr = blocking::begin(|| read_all(Some(stderr)));
@@ -271,9 +302,18 @@ impl From<std::process::Child> for Child {
 
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Child { stdin, stdout, stderr, .. } = self;
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            ..
+        } = self;
         let mut debug = f.debug_struct("Child");
-        debug.field("id", &self.id()).field("stdin", stdin).field("stdout", stdout).field("stderr", stderr);
+        debug
+            .field("id", &self.id())
+            .field("stdin", stdin)
+            .field("stdout", stdout)
+            .field("stderr", stderr);
         debug.finish_non_exhaustive()
     }
 }
@@ -314,7 +354,10 @@ mod tests {
 
     /// A process that ends when its input does, of which no descriptor tells.
     fn cat() -> Child {
-        let mut child = crate::process::Command::new("cat").stdin(crate::process::Stdio::piped()).spawn().unwrap();
+        let mut child = crate::process::Command::new("cat")
+            .stdin(crate::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         child.end = OnceLock::from(End::pool());
         child
     }

@@ -17,11 +17,12 @@ use crate::thread;
 
 /// A program to be started, and how, as [`std::process::Command`].
 ///
-/// The methods of [`std::os::unix::process::CommandExt`] that are safe are methods here. For `pre_exec` make one of std's, and convert
-/// it.
+/// The methods of [`std::os::unix::process::CommandExt`] that are safe are methods here. For
+/// `pre_exec` make one of std's, and convert it.
 ///
-/// The process is started by a thread of the blocking pool. What it inherits from its thread in particular, such as a processor
-/// affinity, it has from that one; and "the death of the parent", in the sense of `PR_SET_PDEATHSIG`, is that thread's.
+/// The process is started by a thread of the blocking pool. What it inherits from its thread in
+/// particular, such as a processor affinity, it has from that one; and "the death of the parent",
+/// in the sense of `PR_SET_PDEATHSIG`, is that thread's.
 pub struct Command {
     std: std::process::Command,
     /// Which of its three streams were chosen, in the order of their numbers.
@@ -29,8 +30,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// Makes a command that starts `program`, without arguments, in the environment and the directory of this process. A name without a
-    /// slash is searched for in `PATH`.
+    /// Makes a command that starts `program`, without arguments, in the environment and the
+    /// directory of this process. A name without a slash is searched for in `PATH`.
     pub fn new<S: AsRef<OsStr>>(program: S) -> Command {
         std::process::Command::new(program).into()
     }
@@ -90,21 +91,24 @@ impl Command {
         self
     }
 
-    /// Sets what the program reads from. Inherited unless set; for [`output`](Command::output), nothing.
+    /// Sets what the program reads from. Inherited unless set; for [`output`](Command::output),
+    /// nothing.
     pub fn stdin<T: Into<Stdio>>(&mut self, stdin: T) -> &mut Command {
         self.std.stdin(stdin);
         self.chosen[0] = true;
         self
     }
 
-    /// Sets what the program writes to. Inherited unless set; for [`output`](Command::output), a pipe.
+    /// Sets what the program writes to. Inherited unless set; for [`output`](Command::output), a
+    /// pipe.
     pub fn stdout<T: Into<Stdio>>(&mut self, stdout: T) -> &mut Command {
         self.std.stdout(stdout);
         self.chosen[1] = true;
         self
     }
 
-    /// Sets what the program writes its complaints to. Inherited unless set; for [`output`](Command::output), a pipe.
+    /// Sets what the program writes its complaints to. Inherited unless set; for
+    /// [`output`](Command::output), a pipe.
     pub fn stderr<T: Into<Stdio>>(&mut self, stderr: T) -> &mut Command {
         self.std.stderr(stderr);
         self.chosen[2] = true;
@@ -135,8 +139,8 @@ impl Command {
         self
     }
 
-    /// Replaces this process by the program, and returns only if that fails. Nothing is shut down; see
-    /// [`CommandExt::exec`].
+    /// Replaces this process by the program, and returns only if that fails. Nothing is shut down;
+    /// see [`CommandExt::exec`].
     pub fn exec(&mut self) -> io::Error {
         self.std.exec()
     }
@@ -164,7 +168,8 @@ impl Command {
     /// Starts the program.
     ///
     /// # Cancellation
-    /// Parks the current thread, and it is a cancel point before: a program that is being started is waited for.
+    /// Parks the current thread, and it is a cancel point before: a program that is being started
+    /// is waited for.
     ///
     /// # Errors
     /// As [`std::process::Command::spawn`].
@@ -229,10 +234,14 @@ impl Command {
     }
 }
 
-/// Takes a command of std's over. Streams that were set there count as inherited for [`output`](Command::output): set them here.
+/// Takes a command of std's over. Streams that were set there count as inherited for
+/// [`output`](Command::output): set them here.
 impl From<std::process::Command> for Command {
     fn from(std: std::process::Command) -> Command {
-        Command { std, chosen: [false; 3] }
+        Command {
+            std,
+            chosen: [false; 3],
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use crate::io::{Interest, Io, readiness};
 use crate::scheduler::task::Reason;
 
-/// Our end of a pipe that a child reads from, as [`std::process::ChildStdin`]. Writing parks; closing it tells the child that there is no more.
+/// Our end of a pipe that a child reads from, as [`std::process::ChildStdin`]. Writing parks;
+/// closing it tells the child that there is no more.
 pub struct ChildStdin(Io);
 
 /// Our end of a pipe that a child writes to, as [`std::process::ChildStdout`]. Reading parks.
@@ -19,7 +20,9 @@ pub struct ChildStderr(Io);
 
 impl Write for &ChildStdin {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.retry(Interest::Write, Reason::Write, |fd| rustix::io::write(fd, buf))
+        self.0.retry(Interest::Write, Reason::Write, |fd| {
+            rustix::io::write(fd, buf)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! [`Attempt`]: one simulation in which a marked green thread is cancelled at a chosen point; see `hebra::sim::cancel_everywhere`.
 //!
-//! The marked threads count together what they pass; whoever of them comes to the point that the [`Aim`] names is cancelled there, once
-//! in a run. Without an aim nobody is cancelled, and who is left at the end is what later runs are compared with.
+//! The marked threads count together what they pass; whoever of them comes to the point that the
+//! [`Aim`] names is cancelled there, once in a run. Without an aim nobody is cancelled, and who is
+//! left at the end is what later runs are compared with.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -66,8 +67,15 @@ impl fmt::Display for Aim {
             Way::Starting if nth == 1 => f.write_str("before it began"),
             Way::Starting => write!(f, "before it began, as no. {nth}"),
             Way::Arriving => write!(f, "as it came to cancel point no. {nth}"),
-            Way::Parked => write!(f, "while parked in wait no. {nth}, {} steps after that began", self.after),
-            Way::Woken => write!(f, "when it had been woken from wait no. {nth} and not resumed"),
+            Way::Parked => write!(
+                f,
+                "while parked in wait no. {nth}, {} steps after that began",
+                self.after
+            ),
+            Way::Woken => write!(
+                f,
+                "when it had been woken from wait no. {nth} and not resumed"
+            ),
         }
     }
 }
@@ -105,7 +113,11 @@ struct State {
 
 impl Attempt {
     pub(crate) fn new(aim: Option<Aim>, at: &'static Location<'static>) -> Attempt {
-        Attempt { aim, at, state: Lock::default() }
+        Attempt {
+            aim,
+            at,
+            state: Lock::default(),
+        }
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
@@ -118,7 +130,8 @@ impl Attempt {
 
     /// Whether there was such a point, if not such a moment of it.
     pub(crate) fn is_reached(&self) -> bool {
-        self.aim.is_some_and(|aim| self.state.lock().passed >= aim.nth)
+        self.aim
+            .is_some_and(|aim| self.state.lock().passed >= aim.nth)
     }
 
     /// Where somebody has been cancelled, if anybody has come there.
@@ -133,7 +146,11 @@ impl Attempt {
     }
 
     pub(crate) fn spawned(&self, number: usize, task: &TaskRef) {
-        let alive = Alive { number, name: task.name().map(str::to_owned), location: task.location() };
+        let alive = Alive {
+            number,
+            name: task.name().map(str::to_owned),
+            location: task.location(),
+        };
         self.state.lock().alive.insert(number, alive);
     }
 
@@ -154,7 +171,9 @@ impl Attempt {
 
     /// A thread has come to a point of that kind; `true` if it is to be cancelled there.
     pub(crate) fn comes_to(&self, way: Way, task: &TaskRef) -> bool {
-        let Some(mut state) = self.pass(way, task) else { return false };
+        let Some(mut state) = self.pass(way, task) else {
+            return false;
+        };
         state.hit = true;
         true
     }
@@ -198,6 +217,8 @@ impl Attempt {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("aim", &self.aim).finish_non_exhaustive()
+        f.debug_struct("Attempt")
+            .field("aim", &self.aim)
+            .finish_non_exhaustive()
     }
 }

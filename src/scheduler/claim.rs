@@ -1,7 +1,8 @@
 //! The claim word: how a wait ends exactly once (law 1).
 //!
-//! Every thread that can wait, green or OS, has one [`Claim`]. A wait is one *epoch* of it. Whoever wants to end the wait
-//! (a waker, a deadline, a cancellation) must win one compare-exchange on the word; the loser has done nothing.
+//! Every thread that can wait, green or OS, has one [`Claim`]. A wait is one *epoch* of it. Whoever
+//! wants to end the wait (a waker, a deadline, a cancellation) must win one compare-exchange on the
+//! word; the loser has done nothing.
 //!
 //! ```text
 //!   word = epoch << 3 | state
@@ -12,11 +13,13 @@
 //!        WAITING(e+2) <-------------------------------- begin(): owner only -------------------+
 //! ```
 //!
-//! A waker that comes late holds an old epoch and loses, even if the thread waits again by then: a waiter that was left
-//! behind in some list cannot end a later wait. The epoch has 61 bits: at one wait per nanosecond it wraps after 73 years.
+//! A waker that comes late holds an old epoch and loses, even if the thread waits again by then: a
+//! waiter that was left behind in some list cannot end a later wait. The epoch has 61 bits: at one
+//! wait per nanosecond it wraps after 73 years.
 //!
-//! Orderings: the winner's compare-exchange releases what it did before it woke us, and `outcome` acquires it. `begin`
-//! releases too, but nobody learns of an epoch except through a lock or on the same OS thread.
+//! Orderings: the winner's compare-exchange releases what it did before it woke us, and `outcome`
+//! acquires it. `begin` releases too, but nobody learns of an epoch except through a lock or on the
+//! same OS thread.
 
 use crate::atomic::{AtomicU64, Ordering};
 
@@ -58,7 +61,8 @@ impl Claim {
     /// Opens a wait. Only the thread that owns the word may call this.
     pub(crate) fn begin(&self) -> Epoch {
         let epoch = (self.0.load(Ordering::Relaxed) >> STATE_BITS) + 1;
-        self.0.store(epoch << STATE_BITS | WAITING, Ordering::Release);
+        self.0
+            .store(epoch << STATE_BITS | WAITING, Ordering::Release);
         Epoch(epoch)
     }
 
@@ -66,10 +70,13 @@ impl Claim {
     pub(crate) fn end(&self, epoch: Epoch, wake: Wake) -> bool {
         let waiting = epoch.0 << STATE_BITS | WAITING;
         let ended = epoch.0 << STATE_BITS | wake as u64;
-        self.0.compare_exchange(waiting, ended, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.0
+            .compare_exchange(waiting, ended, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
-    /// Ends whatever wait is open; `false` if none is. For the home worker, between resumes: nobody can begin one meanwhile.
+    /// Ends whatever wait is open; `false` if none is. For the home worker, between resumes: nobody
+    /// can begin one meanwhile.
     pub(crate) fn end_current(&self, wake: Wake) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word & STATE_MASK == WAITING && self.end(Epoch(word >> STATE_BITS), wake)
@@ -106,7 +113,10 @@ impl Token {
     /// Owner only: announces the wait `epoch`. `false`, and the token is taken, if there was one.
     pub(crate) fn announce(&self, epoch: Epoch) -> bool {
         let parked = Token::announced(epoch);
-        let empty = self.0.compare_exchange(Token::EMPTY, parked, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let empty = self
+            .0
+            .compare_exchange(Token::EMPTY, parked, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         if !empty {
             self.take();
         }
@@ -118,9 +128,15 @@ impl Token {
         self.0.swap(Token::EMPTY, Ordering::AcqRel);
     }
 
-    /// Owner only: takes back that `epoch` was announced. A token that has been left meanwhile stays: who was cancelled has not parked.
+    /// Owner only: takes back that `epoch` was announced. A token that has been left meanwhile
+    /// stays: who was cancelled has not parked.
     pub(crate) fn withdraw(&self, epoch: Epoch) {
-        let _ = self.0.compare_exchange(Token::announced(epoch), Token::EMPTY, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(
+            Token::announced(epoch),
+            Token::EMPTY,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
     }
 
     fn announced(epoch: Epoch) -> u64 {
@@ -175,7 +191,10 @@ mod tests {
                 let racers: Vec<_> = [Wake::Woken, Wake::TimedOut, Wake::Cancelled]
                     .map(|wake| s.spawn(move || usize::from(claim.end(epoch, wake))))
                     .into();
-                racers.into_iter().map(|r| r.join().expect("no panic")).sum()
+                racers
+                    .into_iter()
+                    .map(|r| r.join().expect("no panic"))
+                    .sum()
             });
             assert_eq!(won, 1);
         }

@@ -1,9 +1,11 @@
 //! The clock that deadlines are measured on.
 //!
-//! Inside the scheduler a point in time is a `u64`: nanoseconds since the runtime's [`Clock`] was made. That is 584 years,
-//! compares in one instruction and takes half of an `Instant`. [`Instant`]s come in at the public API and go no further.
+//! Inside the scheduler a point in time is a `u64`: nanoseconds since the runtime's [`Clock`] was
+//! made. That is 584 years, compares in one instruction and takes half of an `Instant`.
+//! [`Instant`]s come in at the public API and go no further.
 //!
-//! A *virtual* clock stands still until its worker sets it: in a simulation time passes only while everybody is parked.
+//! A *virtual* clock stands still until its worker sets it: in a simulation time passes only while
+//! everybody is parked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,18 +17,25 @@ pub(crate) type Nanos = u64;
 #[derive(Debug)]
 pub(crate) struct Clock {
     base: Instant,
-    /// Where a virtual clock stands; `None`: this is the system's. Set by the only worker, read by anybody.
+    /// Where a virtual clock stands; `None`: this is the system's. Set by the only worker, read by
+    /// anybody.
     stands_at: Option<AtomicU64>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Clock {
-        Clock { base: Instant::now(), stands_at: None }
+        Clock {
+            base: Instant::now(),
+            stands_at: None,
+        }
     }
 
     /// A clock that stands at its beginning.
     pub(crate) fn new_virtual() -> Clock {
-        Clock { base: Instant::now(), stands_at: Some(AtomicU64::new(0)) }
+        Clock {
+            base: Instant::now(),
+            stands_at: Some(AtomicU64::new(0)),
+        }
     }
 
     #[inline]

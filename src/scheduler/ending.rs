@@ -45,7 +45,11 @@ pub struct Straggler {
 
 impl Straggler {
     pub(super) fn new(task: &TaskRef) -> Straggler {
-        Straggler { name: task.name().map(str::to_owned), location: task.location(), reason: task.reason() }
+        Straggler {
+            name: task.name().map(str::to_owned),
+            location: task.location(),
+            reason: task.reason(),
+        }
     }
 
     /// Returns the thread's name, if it has one.
@@ -67,14 +71,21 @@ impl Straggler {
 impl fmt::Display for Straggler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("<unnamed>");
-        write!(f, "green thread '{name}' (spawned at {}): {}", self.location, self.reason)
+        write!(
+            f,
+            "green thread '{name}' (spawned at {}): {}",
+            self.location, self.reason
+        )
     }
 }
 
 impl Ending {
     pub(super) fn new(workers: usize) -> Ending {
         let answers = (0..workers).map(|_| Answer::Silent).collect();
-        Ending(Lock::new(State { answers, waiting: WaitList::new() }))
+        Ending(Lock::new(State {
+            answers,
+            waiting: WaitList::new(),
+        }))
     }
 
     /// Notes the answer of a worker.
@@ -120,6 +131,9 @@ impl Ending {
 
 impl State {
     fn is_complete(&self) -> bool {
-        !self.answers.iter().any(|answer| matches!(answer, Answer::Silent))
+        !self
+            .answers
+            .iter()
+            .any(|answer| matches!(answer, Answer::Silent))
     }
 }

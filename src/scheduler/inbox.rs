@@ -9,14 +9,16 @@
 //!   3 empty? wait for I/O or the bell
 //! ```
 //!
-//! The lock orders step 2 of the worker against step 1 of the other. If the push came first, the worker sees it and does not
-//! sleep; if it came later, the unlock of the worker's look has published `asleep`, and the bell rings. The bell stays rung
-//! until the worker's wait has consumed it, so it may ring before the wait begins.
+//! The lock orders step 2 of the worker against step 1 of the other. If the push came first, the
+//! worker sees it and does not sleep; if it came later, the unlock of the worker's look has
+//! published `asleep`, and the bell rings. The bell stays rung until the worker's wait has consumed
+//! it, so it may ring before the wait begins.
 //!
 //! # Who sleeps
 //!
-//! Threads that have not started lie where any worker can take them, and a worker that sleeps must not miss those either. They are not
-//! in its inbox, so there it is two fences ([`Sleepers`]) that make one of the two see the other:
+//! Threads that have not started lie where any worker can take them, and a worker that sleeps must
+//! not miss those either. They are not in its inbox, so there it is two fences ([`Sleepers`]) that
+//! make one of the two see the other:
 //!
 //! ```text
 //!   worker                                  spawner
@@ -42,7 +44,8 @@ pub(crate) trait Bell: Send + Sync {
 /// The thread-safe door to one worker.
 pub(crate) struct Inbox {
     mail: Lock<Mail>,
-    /// How much mail there is; written under its lock, read by the worker to pass by an empty inbox without locking.
+    /// How much mail there is; written under its lock, read by the worker to pass by an empty
+    /// inbox without locking.
     len: AtomicUsize,
     /// The worker is about to wait, or waits: ring.
     asleep: AtomicBool,
@@ -55,7 +58,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Mail {
     /// Green threads that somebody else made runnable.
     pub(crate) ready: Vec<Slot>,
-    /// Green threads that somebody else has cancelled, or a scope that they are in. The slot may have another tenant by now.
+    /// Green threads that somebody else has cancelled, or a scope that they are in. The slot may
+    /// have another tenant by now.
     pub(crate) cancelled: Vec<Slot>,
 }
 
@@ -68,7 +72,12 @@ impl Mail {
 impl Inbox {
     pub(crate) fn new() -> Inbox {
         let mail = Lock::new(Mail::default());
-        Inbox { mail, len: AtomicUsize::new(0), asleep: AtomicBool::new(false), bell: Lock::new(None) }
+        Inbox {
+            mail,
+            len: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            bell: Lock::new(None),
+        }
     }
 
     /// Makes it the inbox of a worker that `bell` wakes.
@@ -99,18 +108,22 @@ impl Inbox {
         self.rouse();
     }
 
-    /// Rings if the worker sleeps. What it is to find must have been published by a lock that it takes before it sleeps.
-    /// Returns whether it rang.
+    /// Rings if the worker sleeps. What it is to find must have been published by a lock that it
+    /// takes before it sleeps. Returns whether it rang.
     pub(crate) fn rouse(&self) -> bool {
         let rings = self.asleep.load(Ordering::Relaxed)
-            && self.asleep.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            && self
+                .asleep
+                .compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
         if rings && let Some(bell) = &*self.bell.lock() {
             bell.ring();
         }
         rings
     }
 
-    /// Home worker only: takes what has arrived. `spare` is an empty vector that is filled next, so that the lock is held for a swap.
+    /// Home worker only: takes what has arrived. `spare` is an empty vector that is filled next, so
+    /// that the lock is held for a swap.
     pub(crate) fn take(&self, spare: &mut Vec<Slot>) -> Mail {
         if self.len.load(Ordering::Relaxed) == 0 {
             return Mail::default();
@@ -151,7 +164,9 @@ impl Inbox {
 
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,7 +175,8 @@ impl std::fmt::Debug for Inbox {
 pub(crate) struct Sleepers(AtomicUsize);
 
 impl Sleepers {
-    /// A worker is about to sleep. It must look for threads afterwards, and [`wake_up`](Sleepers::wake_up) again.
+    /// A worker is about to sleep. It must look for threads afterwards, and
+    /// [`wake_up`](Sleepers::wake_up) again.
     pub(crate) fn announce(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);

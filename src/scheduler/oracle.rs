@@ -1,10 +1,12 @@
 //! [`Oracle`]: what a simulation has instead of chance. It says who runs next, and keeps the record of what it has said.
 //!
-//! Its generator is SplitMix64 (G. Steele, D. Lea, C. Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014): one
-//! addition and a mix, a whole period from every seed. A number below `n` is the upper half of a product (D. Lemire, *Fast random
-//! integer generation in an interval*, 2019) without its rejection step: the bias is one in 2⁶⁴/n.
+//! Its generator is SplitMix64 (G. Steele, D. Lea, C. Flood, *Fast splittable pseudorandom number
+//! generators*, OOPSLA 2014): one addition and a mix, a whole period from every seed. A number
+//! below `n` is the upper half of a product (D. Lemire, *Fast random integer generation in an
+//! interval*, 2019) without its rejection step: the bias is one in 2⁶⁴/n.
 //!
-//! The schedule and the values for user code are two sequences, so that drawing a value does not change who runs.
+//! The schedule and the values for user code are two sequences, so that drawing a value does not
+//! change who runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -32,7 +34,9 @@ pub(crate) struct Plan {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("seed", &self.seed).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -41,7 +45,8 @@ pub(crate) struct Oracle {
     seed: u64,
     schedule: SplitMix,
     values: SplitMix,
-    /// The green threads of this run by their id, numbered as they were spawned. Ids differ from run to run. Never iterated over.
+    /// The green threads of this run by their id, numbered as they were spawned. Ids differ from
+    /// run to run. Never iterated over.
     numbers: RefCell<HashMap<u64, usize>>,
     /// Resumes so far.
     steps: Cell<u64>,
@@ -87,7 +92,11 @@ impl Oracle {
 
     /// Returns a number below `count`, which is not zero.
     pub(crate) fn pick(&self, count: usize) -> usize {
-        if count == 1 { 0 } else { ((u128::from(self.schedule.next()) * count as u128) >> 64) as usize }
+        if count == 1 {
+            0
+        } else {
+            ((u128::from(self.schedule.next()) * count as u128) >> 64) as usize
+        }
     }
 
     /// Returns a value for user code.
@@ -114,8 +123,16 @@ impl Oracle {
         self.numbers.borrow().get(&id).copied()
     }
 
-    /// Notes one resume, of one of `ready` threads, and returns how many in a row have ended in a yield.
-    pub(crate) fn stepped(&self, task: &TaskRef, ready: usize, before: Before, after: After, now: Nanos) -> u64 {
+    /// Notes one resume, of one of `ready` threads, and returns how many in a row have ended in a
+    /// yield.
+    pub(crate) fn stepped(
+        &self,
+        task: &TaskRef,
+        ready: usize,
+        before: Before,
+        after: After,
+        now: Nanos,
+    ) -> u64 {
         // Without a record nobody needs the words, which take longer than the step.
         if self.record.is_some() {
             self.write(format_args!(
@@ -143,13 +160,16 @@ impl Oracle {
 
     /// A thread has come to a point of that kind; `true` if it is to be cancelled there.
     pub(crate) fn comes_to(&self, way: Way, task: &TaskRef) -> bool {
-        self.attempt.as_ref().is_some_and(|attempt| attempt.comes_to(way, task))
+        self.attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.comes_to(way, task))
     }
 
     /// Adds a line to the record.
     pub(crate) fn write(&self, line: fmt::Arguments<'_>) {
         if let Some(record) = &self.record {
-            // In one piece, as others may write to the same file. A record that cannot be written must not end what it records.
+            // In one piece, as others may write to the same file. A record that cannot be written
+            // must not end what it records.
             let _ = record.lock().write_all(format!("{line}\n").as_bytes());
         }
     }
@@ -157,7 +177,11 @@ impl Oracle {
     /// A thread by its number, name and origin.
     pub(crate) fn who(&self, task: &TaskRef) -> String {
         let number = self.number(task.id()).unwrap_or_default();
-        format!("#{number} '{}' ({})", task.name().unwrap_or("<unnamed>"), task.location())
+        format!(
+            "#{number} '{}' ({})",
+            task.name().unwrap_or("<unnamed>"),
+            task.location()
+        )
     }
 }
 
@@ -188,7 +212,12 @@ pub(crate) struct Seconds(pub(crate) Nanos);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+        write!(
+            f,
+            "{}.{:09}s",
+            self.0 / 1_000_000_000,
+            self.0 % 1_000_000_000
+        )
     }
 }
 
@@ -214,14 +243,23 @@ mod tests {
     use super::*;
 
     fn oracle(seed: u64) -> Oracle {
-        Oracle::new(&Plan { seed, record: None, attempt: None })
+        Oracle::new(&Plan {
+            seed,
+            record: None,
+            attempt: None,
+        })
     }
 
     #[test]
     fn the_generator_gives_the_published_sequence() {
         let sequence = SplitMix::new(1234567);
-        let published =
-            [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821];
+        let published = [
+            6457827717110365317,
+            3203168211198807973,
+            9817491932198370423,
+            4593380528125082431,
+            16408922859458223821,
+        ];
         assert_eq!(published.map(|_| sequence.next()), published);
     }
 

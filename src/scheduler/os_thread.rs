@@ -1,10 +1,12 @@
 //! [`OsThread`]: an OS thread as somebody who can wait.
 //!
-//! It sleeps on its condition variable, unless what it waits for are descriptors, too: then it sleeps in `poll(2)`, and whoever ends its
-//! wait rings a pipe that is polled with them. A descriptor that is ready ends the wait as any waker does: the claim decides (law 1).
+//! It sleeps on its condition variable, unless what it waits for are descriptors, too: then it
+//! sleeps in `poll(2)`, and whoever ends its wait rings a pipe that is polled with them. A
+//! descriptor that is ready ends the wait as any waker does: the claim decides (law 1).
 //!
-//! Who has won the claim looks under the lock of the gate how the thread sleeps. The thread says so under the same lock, and looks at its
-//! claim after that: so either it finds its wait ended, or it is found.
+//! Who has won the claim looks under the lock of the gate how the thread sleeps. The thread says so
+//! under the same lock, and looks at its claim after that: so either it finds its wait ended, or it
+//! is found.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem;
@@ -76,7 +78,8 @@ impl OsThread {
         self.gate.lock().watched.clear();
     }
 
-    /// The thread ends. Its record may live on, in lists where it has once waited, but holds no descriptors any more.
+    /// The thread ends. Its record may live on, in lists where it has once waited, but holds no
+    /// descriptors any more.
     pub(crate) fn retire(&self) {
         self.gate.lock().bell = None;
     }
@@ -110,13 +113,24 @@ impl OsThread {
             gate = match self.time_left(epoch, deadline) {
                 None => self.unblocked.wait(gate).unwrap_or_else(|e| e.into_inner()),
                 Some(Duration::ZERO) => continue,
-                Some(left) => self.unblocked.wait_timeout(gate, left).unwrap_or_else(|e| e.into_inner()).0,
+                Some(left) => {
+                    self.unblocked
+                        .wait_timeout(gate, left)
+                        .unwrap_or_else(|e| e.into_inner())
+                        .0
+                }
             };
         }
     }
 
     /// As `block`, and a watched descriptor that is ready ends the wait, too.
-    fn block_listening(&self, epoch: Epoch, deadline: Option<Instant>, bell: &Bell, watched: &[(OwnedFd, PollFlags)]) -> Wake {
+    fn block_listening(
+        &self,
+        epoch: Epoch,
+        deadline: Option<Instant>,
+        bell: &Bell,
+        watched: &[(OwnedFd, PollFlags)],
+    ) -> Wake {
         let mut fds = vec![PollFd::new(&bell.hear, PollFlags::IN)];
         fds.extend(watched.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
         loop {
@@ -141,8 +155,8 @@ impl OsThread {
         }
     }
 
-    /// How long the wait may last, or `None` for ever. If that is no time at all the wait has ended when this returns: as timed out, unless
-    /// a waker has won.
+    /// How long the wait may last, or `None` for ever. If that is no time at all the wait has ended
+    /// when this returns: as timed out, unless a waker has won.
     fn time_left(&self, epoch: Epoch, deadline: Option<Instant>) -> Option<Duration> {
         let left = deadline?.saturating_duration_since(Instant::now());
         if left.is_zero() {

@@ -1,37 +1,43 @@
 //! One worker's poller: it turns the kernel's readiness edges into wakes.
 //!
-//! A [`Source`] is one file descriptor. It is registered once, edge-triggered, for both directions, at the first wait on it,
-//! with the reactor of the worker where that wait happens. A wait after that costs two short critical sections and no system
-//! call: the waiter is put into the source's list, the edge takes it out.
+//! A [`Source`] is one file descriptor. It is registered once, edge-triggered, for both directions,
+//! at the first wait on it, with the reactor of the worker where that wait happens. A wait after
+//! that costs two short critical sections and no system call: the waiter is put into the source's
+//! list, the edge takes it out.
 //!
 //! # Edges are counted
 //!
-//! Each direction counts the edges that the kernel has reported. Who wants to wait has read the count *before* it tried the
-//! operation, and is refused if the count has moved since: then there may be something to do, and it tries again. So no edge
-//! is lost between the try and the wait, however many threads use the source and on whatever workers they run:
+//! Each direction counts the edges that the kernel has reported. Who wants to wait has read the
+//! count *before* it tried the operation, and is refused if the count has moved since: then there
+//! may be something to do, and it tries again. So no edge is lost between the try and the wait,
+//! however many threads use the source and on whatever workers they run:
 //!
 //! ```text
 //!   seen = edges; try -> WouldBlock; lock { edges == seen ? enlist : try again }
 //!                                    lock { edges += 1; wake everybody enlisted }      <- the reactor
 //! ```
 //!
-//! The same count makes one more system call superfluous. A read that filled only a part of its buffer has emptied the
-//! socket: until the next edge a further read has nothing to find, and may wait at once. But one edge reports both data and the
-//! peer's FIN that came with it, and there will be no second one; so the registration asks for `EPOLLRDHUP`, and a source that
-//! has seen it (or a hang-up, or an error) always tries.
+//! The same count makes one more system call superfluous. A read that filled only a part of its
+//! buffer has emptied the socket: until the next edge a further read has nothing to find, and may
+//! wait at once. But one edge reports both data and the peer's FIN that came with it, and there
+//! will be no second one; so the registration asks for `EPOLLRDHUP`, and a source that has seen it
+//! (or a hang-up, or an error) always tries.
 //!
 //! # Facts about epoll
 //!
 //! - A file descriptor that is ready when it is added reports its first edge at once.
-//! - `polling::Poller::wait` costs five system calls, so on Linux the reactor waits on the poller's epoll descriptor itself, and
-//!   is rung through an eventfd of its own. The eventfd is edge-triggered too: each write is an edge, nobody needs to read it.
-//! - `polling` cannot ask for `EPOLLRDHUP`, so on Linux sources are added to its epoll descriptor directly.
-//! - Events that `epoll_wait` has returned may belong to a source that was removed meanwhile by another thread: a key is a slab
-//!   index and a generation, and an old generation is ignored.
+//! - `polling::Poller::wait` costs five system calls, so on Linux the reactor waits on the poller's
+//!   epoll descriptor itself, and is rung through an eventfd of its own. The eventfd is
+//!   edge-triggered too: each write is an edge, nobody needs to read it.
+//! - `polling` cannot ask for `EPOLLRDHUP`, so on Linux sources are added to its epoll descriptor
+//!   directly.
+//! - Events that `epoll_wait` has returned may belong to a source that was removed meanwhile by
+//!   another thread: a key is a slab index and a generation, and an old generation is ignored.
 //!
 //! # Who locks what
 //!
-//! A source's `moving` is locked before a reactor's `sources`, and that before a source's `state`; never the other way round.
+//! A source's `moving` is locked before a reactor's `sources`, and that before a source's `state`;
+//! never the other way round.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,7 +92,11 @@ impl Reactor {
     pub(crate) fn new() -> io::Result<Arc<Reactor>> {
         let poller = Poller::new()?;
         let bell = bell::Eventfd::new(&poller)?;
-        Ok(Arc::new(Reactor { poller, bell, sources: Lock::default() }))
+        Ok(Arc::new(Reactor {
+            poller,
+            bell,
+            sources: Lock::default(),
+        }))
     }
 
     fn register(&self, source: &Arc<Source>) -> io::Result<u64> {
@@ -105,23 +115,31 @@ impl Reactor {
     /// Whether anybody waits for one of its sources. Locks many of them, if nobody does.
     pub(crate) fn is_waited_for(&self) -> bool {
         let sources = self.sources.lock();
-        sources.slab.iter().any(|(_, (_, source))| source.state.lock().is_waited_for())
+        sources
+            .slab
+            .iter()
+            .any(|(_, (_, source))| source.state.lock().is_waited_for())
     }
 
     fn remove(&self, key: u64) {
         let mut sources = self.sources.lock();
         let (_, source) = sources.slab.remove(index(key));
-        // It can only fail if somebody closed the descriptor behind our back, and then it is gone anyway.
+        // It can only fail if somebody closed the descriptor behind our back, and then it is gone
+        // anyway.
         let _ = self.poller.delete(&source.fd);
         drop(sources);
     }
 
-    /// Waits until an edge, the bell or `timeout` (`None`: for ever), wakes whoever waited for what has come, and returns how much
-    /// that was.
+    /// Waits until an edge, the bell or `timeout` (`None`: for ever), wakes whoever waited for what
+    /// has come, and returns how much that was.
     pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Nanos>) -> usize {
         if let Err(error) = backend::wait(&self.poller, events, timeout) {
             // Not a matter of luck: the descriptor or the buffer would have to be invalid.
-            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "waiting for I/O failed: {error}");
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::Interrupted,
+                "waiting for I/O failed: {error}"
+            );
             return 0;
         }
         if events.len() == 0 {
@@ -129,8 +147,13 @@ impl Reactor {
         }
         let sources = self.sources.lock();
         for at in 0..events.len() {
-            // Sources further on, and the records of who waits for them, come into the cache while this one wakes its threads.
-            let ahead = |steps| events.get(at + steps).and_then(|(key, _)| sources.slab.get(index(key)));
+            // Sources further on, and the records of who waits for them, come into the cache while
+            // this one wakes its threads.
+            let ahead = |steps| {
+                events
+                    .get(at + steps)
+                    .and_then(|(key, _)| sources.slab.get(index(key)))
+            };
             if let Some((_, source)) = ahead(6) {
                 prefetch::<2>(Arc::as_ptr(source).addr());
             }
@@ -170,8 +193,8 @@ fn is_generation(key: u64, generation: u32) -> bool {
     key >> HALF == u64::from(generation) & INDEX
 }
 
-/// One registered file descriptor; see the module. With thousands of them each wake finds its source in no cache, so what a wait and
-/// a wake need lies within two lines.
+/// One registered file descriptor; see the module. With thousands of them each wake finds its
+/// source in no cache, so what a wait and a wake need lies within two lines.
 #[repr(C)]
 pub(crate) struct Source {
     fd: OwnedFd,
@@ -184,7 +207,8 @@ pub(crate) struct Source {
     /// The address of the record of who waits, for prefetching alone.
     waiter: AtomicUsize,
     state: BiasedLock<State>,
-    /// Held by who registers it: between two steps of that it is in a poller and in no state, and a second one would add it again.
+    /// Held by who registers it: between two steps of that it is in a poller and in no state, and
+    /// a second one would add it again.
     moving: Lock<()>,
 }
 
@@ -225,7 +249,8 @@ impl Source {
         })
     }
 
-    /// Takes the descriptor out. The source must have been deregistered and its last other owner gone.
+    /// Takes the descriptor out. The source must have been deregistered and its last other owner
+    /// gone.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.fd
     }
@@ -250,8 +275,15 @@ impl Source {
         self.drained.load(Ordering::Relaxed) == seen && !self.hung_up.load(Ordering::Relaxed)
     }
 
-    /// Enlists `wait` unless there was an edge after `seen`, or the source belongs to another reactor than `here` and may move.
-    pub(crate) fn enlist(&self, interest: Interest, seen: u64, here: &Arc<Reactor>, wait: &Wait<'_>) -> Enlisted {
+    /// Enlists `wait` unless there was an edge after `seen`, or the source belongs to another
+    /// reactor than `here` and may move.
+    pub(crate) fn enlist(
+        &self,
+        interest: Interest,
+        seen: u64,
+        here: &Arc<Reactor>,
+        wait: &Wait<'_>,
+    ) -> Enlisted {
         let mut state = self.state.lock();
         let stays = match &state.registration {
             None => false,
@@ -264,7 +296,8 @@ impl Source {
         if self.edges(interest) != seen {
             return Enlisted::TryAgain;
         }
-        self.waiter.store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
+        self.waiter
+            .store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
         state.waiters(interest).push_again(wait);
         Enlisted::Waiting
     }
@@ -292,12 +325,15 @@ impl Source {
             before.reactor.remove(before.key);
         }
         let key = here.register(self)?;
-        self.state.lock().registration = Some(Registration { reactor: here.clone(), key });
+        self.state.lock().registration = Some(Registration {
+            reactor: here.clone(),
+            key,
+        });
         Ok(())
     }
 
-    /// Removes the source from its reactor. Who reads or writes borrows the handle that is going away; who only wants to know when it is
-    /// ready may be waiting, and is woken.
+    /// Removes the source from its reactor. Who reads or writes borrows the handle that is going
+    /// away; who only wants to know when it is ready may be waiting, and is woken.
     pub(crate) fn deregister(&self) {
         let mut state = self.state.lock();
         let registration = state.registration.take();
@@ -315,7 +351,10 @@ impl Source {
             self.hung_up.store(true, Ordering::Relaxed);
         }
         for (count, ready) in self.edges.iter().zip([edge.readable, edge.writable]) {
-            count.store(count.load(Ordering::Relaxed) + u64::from(ready), Ordering::Release);
+            count.store(
+                count.load(Ordering::Relaxed) + u64::from(ready),
+                Ordering::Release,
+            );
         }
         if edge.readable {
             state.readers.wake_all_again();
@@ -357,7 +396,10 @@ mod backend {
     use std::ptr;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, c_int, c_long, epoll_event, timespec};
+    use libc::{
+        EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, c_int, c_long, epoll_event,
+        timespec,
+    };
     use polling::Poller;
     use rustix::event::epoll::{self, EventData, EventFlags};
 
@@ -368,7 +410,8 @@ mod backend {
     /// The key of the bell: no slab index goes that far.
     pub(super) const BELL: u64 = u64::MAX;
 
-    /// Few enough to be still in the cache, with what the kernel keeps of them, when it is their turn.
+    /// Few enough to be still in the cache, with what the kernel keeps of them, when it is their
+    /// turn.
     const BATCH: usize = 64;
 
     /// The buffer that one wait fills.
@@ -379,7 +422,10 @@ mod backend {
 
     impl Events {
         pub(crate) fn new() -> Events {
-            Events { buffer: vec![epoll_event { events: 0, u64: 0 }; BATCH], filled: 0 }
+            Events {
+                buffer: vec![epoll_event { events: 0, u64: 0 }; BATCH],
+                filled: 0,
+            }
         }
 
         pub(super) fn len(&self) -> usize {
@@ -388,7 +434,9 @@ mod backend {
 
         /// The key and the edge of an event; `None` beyond the last, and for the bell.
         pub(super) fn get(&self, at: usize) -> Option<(u64, Edge)> {
-            let event = self.buffer[..self.filled].get(at).filter(|event| event.u64 != BELL)?;
+            let event = self.buffer[..self.filled]
+                .get(at)
+                .filter(|event| event.u64 != BELL)?;
             let flags = event.events as c_int;
             let gone = flags & (EPOLLHUP | EPOLLERR) != 0;
             let edge = Edge {
@@ -401,12 +449,18 @@ mod backend {
     }
 
     pub(super) fn add(poller: &Poller, fd: impl AsFd, key: u64) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let flags =
+            EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(poller, fd, EventData::new_u64(key), flags)?)
     }
 
-    pub(super) fn wait(poller: &Poller, events: &mut Events, timeout: Option<Nanos>) -> io::Result<()> {
-        // Before Linux 5.11 there are only milliseconds; and some sandboxes refuse what they do not know.
+    pub(super) fn wait(
+        poller: &Poller,
+        events: &mut Events,
+        timeout: Option<Nanos>,
+    ) -> io::Result<()> {
+        // Before Linux 5.11 there are only milliseconds; and some sandboxes refuse what they do not
+        // know.
         static COARSE: AtomicBool = AtomicBool::new(false);
         events.filled = 0;
         let epoll = poller.as_fd().as_raw_fd();
@@ -423,21 +477,45 @@ mod backend {
     }
 
     /// `epoll_pwait2`, by number: glibc knows it from 2.35 on only.
-    fn fine_wait(epoll: c_int, buffer: &mut [epoll_event], timeout: Option<Nanos>) -> io::Result<usize> {
-        let spec = timeout.map(|ns| timespec { tv_sec: (ns / 1_000_000_000) as _, tv_nsec: (ns % 1_000_000_000) as _ });
+    fn fine_wait(
+        epoll: c_int,
+        buffer: &mut [epoll_event],
+        timeout: Option<Nanos>,
+    ) -> io::Result<usize> {
+        let spec = timeout.map(|ns| timespec {
+            tv_sec: (ns / 1_000_000_000) as _,
+            tv_nsec: (ns % 1_000_000_000) as _,
+        });
         let spec = spec.as_ref().map_or(ptr::null(), ptr::from_ref);
         let none = ptr::null::<libc::sigset_t>();
-        // SAFETY: the kernel writes at most `buffer.len()` events to `buffer`, reads one `timespec` or none, and no signal set.
-        let filled =
-            unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, buffer.as_mut_ptr(), buffer.len() as c_int, spec, none, 0) };
+        // SAFETY: the kernel writes at most `buffer.len()` events to `buffer`, reads one `timespec`
+        // or none, and no signal set.
+        let filled = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                epoll,
+                buffer.as_mut_ptr(),
+                buffer.len() as c_int,
+                spec,
+                none,
+                0,
+            )
+        };
         count(filled)
     }
 
     /// `epoll_wait`, with the time-out rounded up to milliseconds.
-    fn coarse_wait(epoll: c_int, buffer: &mut [epoll_event], timeout: Option<Nanos>) -> io::Result<usize> {
-        let timeout = timeout.map_or(-1, |ns| c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX));
+    fn coarse_wait(
+        epoll: c_int,
+        buffer: &mut [epoll_event],
+        timeout: Option<Nanos>,
+    ) -> io::Result<usize> {
+        let timeout = timeout.map_or(-1, |ns| {
+            c_int::try_from(ns.div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+        });
         // SAFETY: the kernel writes at most `buffer.len()` events to `buffer`.
-        let filled = unsafe { libc::epoll_wait(epoll, buffer.as_mut_ptr(), buffer.len() as c_int, timeout) };
+        let filled =
+            unsafe { libc::epoll_wait(epoll, buffer.as_mut_ptr(), buffer.len() as c_int, timeout) };
         count(filled.into())
     }
 
@@ -475,19 +553,27 @@ mod backend {
         /// The key and the edge of an event; `None` beyond the last.
         pub(super) fn get(&self, at: usize) -> Option<(u64, Edge)> {
             let event = self.1.get(at)?;
-            let edge = Edge { readable: event.readable, writable: event.writable, hung_up: false };
+            let edge = Edge {
+                readable: event.readable,
+                writable: event.writable,
+                hung_up: false,
+            };
             Some((event.key as u64, edge))
         }
     }
 
     pub(super) fn add(poller: &Poller, fd: impl AsFd, key: u64) -> io::Result<()> {
         let raw = fd.as_fd().as_raw_fd();
-        // SAFETY: the source that owns the descriptor is in the reactor's slab, and leaves it only through `remove`, which
-        // deletes the descriptor from the poller first.
+        // SAFETY: the source that owns the descriptor is in the reactor's slab, and leaves it only
+        // through `remove`, which deletes the descriptor from the poller first.
         unsafe { poller.add_with_mode(raw, Event::all(key as usize), PollMode::Edge) }
     }
 
-    pub(super) fn wait(poller: &Poller, events: &mut Events, timeout: Option<Nanos>) -> io::Result<()> {
+    pub(super) fn wait(
+        poller: &Poller,
+        events: &mut Events,
+        timeout: Option<Nanos>,
+    ) -> io::Result<()> {
         events.0.clear();
         events.1.clear();
         poller.wait(&mut events.0, timeout.map(Duration::from_nanos))?;
@@ -569,8 +655,19 @@ mod tests {
 
         let thread = Arc::new(OsThread::new());
         let wait = Wait::os(&thread, thread.claim.begin());
-        assert_eq!(source.enlist(Interest::Read, seen, &reactor, &wait), Enlisted::TryAgain);
-        assert_eq!(source.enlist(Interest::Read, source.edges(Interest::Read), &reactor, &wait), Enlisted::Waiting);
+        assert_eq!(
+            source.enlist(Interest::Read, seen, &reactor, &wait),
+            Enlisted::TryAgain
+        );
+        assert_eq!(
+            source.enlist(
+                Interest::Read,
+                source.edges(Interest::Read),
+                &reactor,
+                &wait
+            ),
+            Enlisted::Waiting
+        );
         source.delist(Interest::Read, &wait);
         source.deregister();
     }
@@ -585,6 +682,10 @@ mod tests {
             }
         });
         source.deregister();
-        assert!(reactors.iter().all(|reactor| reactor.sources.lock().slab.is_empty()));
+        assert!(
+            reactors
+                .iter()
+                .all(|reactor| reactor.sources.lock().slab.is_empty())
+        );
     }
 }

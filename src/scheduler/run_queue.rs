@@ -1,8 +1,10 @@
-//! Ready green threads: the run queue of this OS thread's worker, and the inbox through which others reach it.
+//! Ready green threads: the run queue of this OS thread's worker, and the inbox through which
+//! others reach it.
 //!
-//! Law 2 (home) lives here. A started green thread is known by the [`Slot`] it has in its worker's table, and only that
-//! worker resumes it. Whoever makes it runnable calls [`push`]: on the home worker's own OS thread that is one push to a
-//! plain queue; from anywhere else the slot goes into the worker's [`Inbox`], and the worker is rung if it sleeps.
+//! Law 2 (home) lives here. A started green thread is known by the [`Slot`] it has in its worker's
+//! table, and only that worker resumes it. Whoever makes it runnable calls [`push`]: on the home
+//! worker's own OS thread that is one push to a plain queue; from anywhere else the slot goes into
+//! the worker's [`Inbox`], and the worker is rung if it sleeps.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,8 +27,9 @@ pub(crate) struct Home {
 /// Workers that a process can have at a time.
 const MAX_WORKERS: usize = 4096;
 
-/// The inbox of every worker number that was ever used. They are few and are used again, so that a green thread can name its inbox by
-/// number: a counted reference would cost each of them two atomic operations.
+/// The inbox of every worker number that was ever used. They are few and are used again, so that a
+/// green thread can name its inbox by number: a counted reference would cost each of them two
+/// atomic operations.
 static INBOXES: [OnceLock<Inbox>; MAX_WORKERS] = [const { OnceLock::new() }; MAX_WORKERS];
 
 /// Numbers that are not in use, below the first one that never was.
@@ -72,7 +75,8 @@ impl Deref for Lease {
 }
 
 impl Drop for Lease {
-    /// Nobody pushes any more: who could, has won the claim of a started green thread, and this worker's have all ended.
+    /// Nobody pushes any more: who could, has won the claim of a started green thread, and this
+    /// worker's have all ended.
     fn drop(&mut self) {
         self.inbox.close();
         FREE.lock().0.push(self.worker);
@@ -162,7 +166,8 @@ pub(crate) fn push(home: Home) {
     }
 }
 
-/// Tells the worker of the green thread at `home`, which is not the caller's, that it has been cancelled, or a scope that it is in.
+/// Tells the worker of the green thread at `home`, which is not the caller's, that it has been
+/// cancelled, or a scope that it is in.
 pub(crate) fn push_cancelled(home: Home) {
     inbox(home).push_cancelled(home.slot);
 }
@@ -173,7 +178,9 @@ pub(crate) fn is_at(home: Home) -> bool {
 }
 
 fn inbox(home: Home) -> &'static Inbox {
-    INBOXES[home.worker as usize].get().expect("a green thread has started there")
+    INBOXES[home.worker as usize]
+        .get()
+        .expect("a green thread has started there")
 }
 
 #[cfg(test)]
@@ -202,7 +209,10 @@ mod tests {
         LocalQueue::with(|queue| {
             queue.set_worker(Some(inbox.worker()));
             assert!(inbox.begin_sleep());
-            push(Home { worker: inbox.worker(), slot: 7 });
+            push(Home {
+                worker: inbox.worker(),
+                slot: 7,
+            });
             assert_eq!(drain(queue), [7]);
             inbox.end_sleep();
             queue.set_worker(None);
@@ -214,9 +224,16 @@ mod tests {
     fn from_elsewhere_a_push_rings_once_while_the_worker_sleeps() {
         let bell = Arc::new(Count::default());
         let inbox = Lease::new(bell.clone()).expect("a number is free");
-        let home = |slot| Home { worker: inbox.worker(), slot };
+        let home = |slot| Home {
+            worker: inbox.worker(),
+            slot,
+        };
         push(home(1));
-        assert_eq!(bell.0.load(Ordering::SeqCst), 0, "an awake worker is not rung");
+        assert_eq!(
+            bell.0.load(Ordering::SeqCst),
+            0,
+            "an awake worker is not rung"
+        );
         assert!(!inbox.begin_sleep(), "there is mail: it must not sleep");
         LocalQueue::with(|queue| {
             queue.extend(inbox.take(&mut Vec::new()).ready);
@@ -233,9 +250,15 @@ mod tests {
     #[test]
     fn a_number_is_used_again_but_never_twice_at_a_time() {
         let bell = || Arc::new(Count::default());
-        let leases: Vec<Lease> = (0..8).map(|_| Lease::new(bell()).expect("a number is free")).collect();
+        let leases: Vec<Lease> = (0..8)
+            .map(|_| Lease::new(bell()).expect("a number is free"))
+            .collect();
         for (at, lease) in leases.iter().enumerate() {
-            assert!(leases[..at].iter().all(|other| other.worker() != lease.worker()));
+            assert!(
+                leases[..at]
+                    .iter()
+                    .all(|other| other.worker() != lease.worker())
+            );
         }
     }
 }

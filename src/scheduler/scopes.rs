@@ -1,4 +1,5 @@
-//! The cancel scopes that a thread is in: `cancel`, `timeout` and `shield` are faces of this one stack.
+//! The cancel scopes that a thread is in: `cancel`, `timeout` and `shield` are faces of this one
+//! stack.
 //!
 //! ```text
 //!   root            cancelled by a handle, or by the end of the runtime; green threads only
@@ -7,12 +8,14 @@
 //!    v  Cancel      innermost
 //! ```
 //!
-//! A thread *is cancelled* if a scope that it is in is, from the innermost one up to the nearest shield; the root counts if there is no
-//! shield. Cancelling unwinds the thread up to the outermost such scope, which alone catches: one further in would let the thread go
-//! on inside of what is cancelled.
+//! A thread *is cancelled* if a scope that it is in is, from the innermost one up to the nearest
+//! shield; the root counts if there is no shield. Cancelling unwinds the thread up to the outermost
+//! such scope, which alone catches: one further in would let the thread go on inside of what is
+//! cancelled.
 //!
-//! Only the thread itself enters and leaves scopes, and only it, or its worker between resumes, looks at them. Others turn a
-//! [`Switch`] and send word to the worker. A scope is entered and left by number, for a generator may be suspended inside of one.
+//! Only the thread itself enters and leaves scopes, and only it, or its worker between resumes,
+//! looks at them. Others turn a [`Switch`] and send word to the worker. A scope is entered and left
+//! by number, for a generator may be suspended inside of one.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -87,14 +90,18 @@ pub(crate) struct Left {
 
 impl Scopes {
     pub(crate) const fn new() -> Scopes {
-        Scopes { scopes: Vec::new(), deadline: None }
+        Scopes {
+            scopes: Vec::new(),
+            deadline: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.scopes.is_empty()
     }
 
-    /// Forgets those that a thread has never left, as the generator that it left them in was forgotten itself.
+    /// Forgets those that a thread has never left, as the generator that it left them in was
+    /// forgotten itself.
     pub(crate) fn clear(&mut self) {
         self.scopes.clear();
         self.deadline = None;
@@ -109,33 +116,52 @@ impl Scopes {
             Kind::Switch(_) => self.deadline,
             Kind::Shield => None,
         };
-        self.scopes.push(Scope { id, kind, expired: false });
+        self.scopes.push(Scope {
+            id,
+            kind,
+            expired: false,
+        });
         id
     }
 
-    /// Leaves the scope of that number; `root` tells whether the thread as a whole has been cancelled. `None` if it is none of these.
+    /// Leaves the scope of that number; `root` tells whether the thread as a whole has been
+    /// cancelled. `None` if it is none of these.
     pub(crate) fn leave(&mut self, id: u64, root: bool) -> Option<Left> {
         let scope = match self.scopes.pop_if(|scope| scope.id == id) {
             Some(scope) => scope,
-            None => self.scopes.remove(self.scopes.iter().rposition(|scope| scope.id == id)?),
+            None => self
+                .scopes
+                .remove(self.scopes.iter().rposition(|scope| scope.id == id)?),
         };
         if self.scopes.is_empty() {
             self.deadline = None;
-            return Some(Left { catches: scope.is_cancelled() && !root, pending: root });
+            return Some(Left {
+                catches: scope.is_cancelled() && !root,
+                pending: root,
+            });
         }
         self.deadline = self.nearest_deadline();
         let catches = scope.is_cancelled() && !self.is_cancelled(root);
-        Some(Left { catches, pending: root || self.scopes.iter().any(Scope::is_cancelled) })
+        Some(Left {
+            catches,
+            pending: root || self.scopes.iter().any(Scope::is_cancelled),
+        })
     }
 
     /// From the innermost on, those that no shield hides.
     fn visible(&self) -> impl Iterator<Item = &Scope> {
-        self.scopes.iter().rev().take_while(|scope| !matches!(scope.kind, Kind::Shield))
+        self.scopes
+            .iter()
+            .rev()
+            .take_while(|scope| !matches!(scope.kind, Kind::Shield))
     }
 
     /// Whether the thread is cancelled; `root` tells whether it has been as a whole.
     pub(crate) fn is_cancelled(&self, root: bool) -> bool {
-        let shielded = self.scopes.iter().any(|scope| matches!(scope.kind, Kind::Shield));
+        let shielded = self
+            .scopes
+            .iter()
+            .any(|scope| matches!(scope.kind, Kind::Shield));
         root && !shielded || self.visible().any(Scope::is_cancelled)
     }
 
@@ -178,8 +204,20 @@ mod tests {
         assert!(!scopes.is_cancelled(false));
         scopes.expire(now);
         assert!(scopes.is_cancelled(false));
-        assert_eq!(scopes.leave(inner, false), Some(Left { catches: false, pending: true }));
-        assert_eq!(scopes.leave(outer, false), Some(Left { catches: true, pending: false }));
+        assert_eq!(
+            scopes.leave(inner, false),
+            Some(Left {
+                catches: false,
+                pending: true
+            })
+        );
+        assert_eq!(
+            scopes.leave(outer, false),
+            Some(Left {
+                catches: true,
+                pending: false
+            })
+        );
         assert_eq!(scopes.leave(outer, false), None);
     }
 
@@ -200,8 +238,20 @@ mod tests {
         assert_eq!(scopes.deadline(), Some(later));
         scopes.expire(later);
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(inner, true), Some(Left { catches: true, pending: true }));
-        assert_eq!(scopes.leave(shield, true), Some(Left { catches: false, pending: true }));
+        assert_eq!(
+            scopes.leave(inner, true),
+            Some(Left {
+                catches: true,
+                pending: true
+            })
+        );
+        assert_eq!(
+            scopes.leave(shield, true),
+            Some(Left {
+                catches: false,
+                pending: true
+            })
+        );
     }
 
     #[test]
@@ -209,6 +259,12 @@ mod tests {
         let mut scopes = Scopes::new();
         let scope = scopes.enter(Kind::Deadline(None));
         assert!(scopes.is_cancelled(true));
-        assert_eq!(scopes.leave(scope, true), Some(Left { catches: false, pending: true }));
+        assert_eq!(
+            scopes.leave(scope, true),
+            Some(Left {
+                catches: false,
+                pending: true
+            })
+        );
     }
 }

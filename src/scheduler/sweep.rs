@@ -1,14 +1,16 @@
 //! Gives back the dead pages of green threads that have been parked for long.
 //!
-//! A thread that once went deep keeps the pages that it touched, however shallow it parks now. What lies below the point where it has
-//! parked is dead, and nobody misses it: it reads as zero when the thread goes deep again.
+//! A thread that once went deep keeps the pages that it touched, however shallow it parks now. What
+//! lies below the point where it has parked is dead, and nobody misses it: it reads as zero when
+//! the thread goes deep again.
 //!
 //! ```text
 //!   somebody has run ---> due in AFTER ---> sweep the table, a few slots at a time ---> done; due again when somebody has run,
 //!                                           or when some had not been parked for long enough
 //! ```
 //!
-//! So an idle process wakes once for it and sleeps on, and a busy one spends no more than one part in a hundred on it.
+//! So an idle process wakes once for it and sleeps on, and a busy one spends no more than one part
+//! in a hundred on it.
 
 use super::clock::Nanos;
 use super::task::{Reason, TaskRef};
@@ -16,7 +18,8 @@ use crate::stack;
 
 /// How long a thread must have been parked.
 const AFTER: Nanos = 1_000_000_000;
-/// The least time from sweep to sweep for each slot of the table: about a hundred times what a look at it costs.
+/// The least time from sweep to sweep for each slot of the table: about a hundred times what a look
+/// at it costs.
 const PACE: Nanos = 10_000;
 /// Slots looked at at a time; as many pages' worth of system call as the kernel takes in one piece.
 const BATCH: usize = 64;
@@ -54,7 +57,12 @@ impl Sweep {
     }
 
     /// Goes on with the sweep, if it is due, over a table of so many slots.
-    pub(super) fn run<'a>(&mut self, now: Nanos, slots: usize, task: impl Fn(usize) -> Option<&'a TaskRef>) {
+    pub(super) fn run<'a>(
+        &mut self,
+        now: Nanos,
+        slots: usize,
+        task: impl Fn(usize) -> Option<&'a TaskRef>,
+    ) {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
@@ -69,7 +77,8 @@ impl Sweep {
                 continue;
             }
             task.set_swept();
-            // SAFETY: the thread is parked, and is resumed on this OS thread only (law 2): not before this function returns.
+            // SAFETY: the thread is parked, and is resumed on this OS thread only (law 2): not
+            // before this function returns.
             dead.extend(unsafe { stack::dead_below(task.stack_end()) });
         }
         stack::discard(&dead);

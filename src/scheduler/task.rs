@@ -1,13 +1,15 @@
 //! [`Task`]: the scheduler's record of one green thread.
 //!
-//! One allocation holds the record and, as its unsized tail, what only `hebra::thread` understands: the closure before the
-//! thread has run, its result afterwards. The scheduler sees the tail as [`Body`] and can only run it.
+//! One allocation holds the record and, as its unsized tail, what only `hebra::thread` understands:
+//! the closure before the thread has run, its result afterwards. The scheduler sees the tail as
+//! [`Body`] and can only run it.
 //!
 //! ```text
 //!   unstarted --- a worker takes it: home and slot are set, it gets a stack ---> started --- its body returns ---> finished
 //! ```
 //!
-//! An unstarted task belongs to nobody and may be taken by any worker; a started one belongs to its home worker (law 2).
+//! An unstarted task belongs to nobody and may be taken by any worker; a started one belongs to its
+//! home worker (law 2).
 
 use std::cell::Cell;
 use std::fmt;
@@ -124,13 +126,14 @@ const SCOPED: u8 = 2;
 /// In `attention`: an audit wants to know of its cancel points.
 const MARKED: u8 = 4;
 
-/// The scheduler's record of one green thread; see the module. What a wait and a wake need stands first, in one cache line with the
-/// reference counts.
+/// The scheduler's record of one green thread; see the module. What a wait and a wake need stands
+/// first, in one cache line with the reference counts.
 #[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
     pub(crate) claim: Claim,
-    /// A [`Home`], as worker + 1 and slot, 0 before the start; and [`CANCEL`]. The worker that starts the thread sets the one, whoever
-    /// cancels it the other, and the second of them sees what the first has done.
+    /// A [`Home`], as worker + 1 and slot, 0 before the start; and [`CANCEL`]. The worker that
+    /// starts the thread sets the one, whoever cancels it the other, and the second of them
+    /// sees what the first has done.
     home: AtomicU64,
     /// A [`Reason`]; written by the thread itself, read by anybody.
     reason: AtomicU8,
@@ -142,7 +145,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     attention: AtomicU8,
     /// A cancel point has unwound, and the scope that catches has not been left. Home worker only.
     raised: AtomicBool,
-    /// The thread is parked, and `waits_for` is where the id of the thread stands that it waits for. Home worker only.
+    /// The thread is parked, and `waits_for` is where the id of the thread stands that it waits
+    /// for. Home worker only.
     owned: AtomicBool,
     /// The payload of a cancellation's unwinding is alive. Home worker only.
     cancelling: AtomicBool,
@@ -150,12 +154,13 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     since: AtomicU64,
     /// Where its stack ended when it parked last. For prefetching, and for giving back dead pages.
     stack_end: AtomicUsize,
-    /// The address of what the thread waits for, to be brought into the cache before the thread runs; null for nothing. Never
-    /// followed, unless `owned`.
+    /// The address of what the thread waits for, to be brought into the cache before the thread
+    /// runs; null for nothing. Never followed, unless `owned`.
     waits_for: AtomicPtr<AtomicU64>,
     location: &'static Location<'static>,
-    /// What most threads never need. A record with a small body is then an allocation of 120 bytes, which matters: up to there glibc keeps
-    /// what is freed for the next one, and does not give the pages back between two bursts of spawns.
+    /// What most threads never need. A record with a small body is then an allocation of 120
+    /// bytes, which matters: up to there glibc keeps what is freed for the next one, and does
+    /// not give the pages back between two bursts of spawns.
     rare: OnceLock<Box<Rare>>,
     pub(crate) body: B,
 }
@@ -171,7 +176,11 @@ struct Rare {
 }
 
 impl<B> Task<B> {
-    pub(crate) fn new(attributes: Attributes, location: &'static Location<'static>, body: B) -> Task<B> {
+    pub(crate) fn new(
+        attributes: Attributes,
+        location: &'static Location<'static>,
+        body: B,
+    ) -> Task<B> {
         let plain = attributes.name.is_none() && attributes.stack_size.is_none();
         Task {
             claim: Claim::new(),
@@ -187,7 +196,14 @@ impl<B> Task<B> {
             owned: AtomicBool::new(false),
             waits_for: AtomicPtr::new(ptr::null_mut()),
             location,
-            rare: if plain { OnceLock::new() } else { OnceLock::from(Box::new(Rare { attributes, ..Rare::default() })) },
+            rare: if plain {
+                OnceLock::new()
+            } else {
+                OnceLock::from(Box::new(Rare {
+                    attributes,
+                    ..Rare::default()
+                }))
+            },
             body,
         }
     }
@@ -217,7 +233,8 @@ impl<B: ?Sized> Task<B> {
         self.rare.get()?.attributes.stack_size
     }
 
-    /// Returns the process-wide unique id, drawing it at the first call: most green threads are never asked.
+    /// Returns the process-wide unique id, drawing it at the first call: most green threads are
+    /// never asked.
     pub(crate) fn id(&self) -> u64 {
         self.id_word().load(Ordering::Relaxed)
     }
@@ -236,8 +253,9 @@ impl<B: ?Sized> Task<B> {
         home_of(self.home.load(Ordering::Relaxed))
     }
 
-    /// Starts the task at `home`. Only the worker that took it may call this, once: a green thread never moves. Whoever is to look it
-    /// up learns of the thread through a lock that is taken later. Returns whether the thread was cancelled before.
+    /// Starts the task at `home`. Only the worker that took it may call this, once: a green thread
+    /// never moves. Whoever is to look it up learns of the thread through a lock that is taken
+    /// later. Returns whether the thread was cancelled before.
     pub(crate) fn settle(&self, home: Home) -> bool {
         let word = (u64::from(home.worker) + 1) << 32 | u64::from(home.slot);
         let before = self.home.fetch_or(word, Ordering::AcqRel);
@@ -245,7 +263,8 @@ impl<B: ?Sized> Task<B> {
         before & CANCEL != 0
     }
 
-    /// Cancels the thread as a whole, from any thread. Returns its home, if it has one and has not been told yet.
+    /// Cancels the thread as a whole, from any thread. Returns its home, if it has one and has not
+    /// been told yet.
     pub(crate) fn request_cancel(&self, at: Option<&'static Location<'static>>) -> Option<Home> {
         if let Some(at) = at
             && !self.is_cancel_requested()
@@ -291,7 +310,8 @@ impl<B: ?Sized> Task<B> {
         self.swept.store(true, Ordering::Relaxed);
     }
 
-    /// The address at which its stack ended when it parked last: its own stack, or that of a generator that it parked in.
+    /// The address at which its stack ended when it parked last: its own stack, or that of a
+    /// generator that it parked in.
     pub(crate) fn stack_end(&self) -> usize {
         self.stack_end.load(Ordering::Relaxed)
     }
@@ -305,17 +325,22 @@ impl<B: ?Sized> Task<B> {
     }
 
     pub(crate) fn set_waits_for(&self, address: usize) {
-        self.waits_for.store(ptr::without_provenance_mut(address), Ordering::Relaxed);
+        self.waits_for
+            .store(ptr::without_provenance_mut(address), Ordering::Relaxed);
     }
 
-    /// Where the id stands of the thread that this one waits for, if it is parked and has lent that.
+    /// Where the id stands of the thread that this one waits for, if it is parked and has lent
+    /// that.
     pub(crate) fn owner(&self) -> Option<NonNull<AtomicU64>> {
-        NonNull::new(self.waits_for.load(Ordering::Relaxed)).filter(|_| self.owned.load(Ordering::Relaxed))
+        NonNull::new(self.waits_for.load(Ordering::Relaxed))
+            .filter(|_| self.owned.load(Ordering::Relaxed))
     }
 
-    /// The last thing before the thread suspends: lends the id of whom it waits for, until [`set_running`](Task::set_running).
+    /// The last thing before the thread suspends: lends the id of whom it waits for, until
+    /// [`set_running`](Task::set_running).
     pub(crate) fn set_owner(&self, owner: &AtomicU64) {
-        self.waits_for.store(ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
+        self.waits_for
+            .store(ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
         self.owned.store(true, Ordering::Relaxed);
     }
 
@@ -379,7 +404,10 @@ impl<B: ?Sized> Task<B> {
 
 fn home_of(word: u64) -> Option<Home> {
     let worker = u32::try_from((word & !CANCEL) >> 32).ok()?.checked_sub(1)?;
-    Some(Home { worker, slot: word as u32 })
+    Some(Home {
+        worker,
+        slot: word as u32,
+    })
 }
 
 impl<B: ?Sized> fmt::Display for Task<B> {
@@ -392,7 +420,8 @@ impl<B: ?Sized> fmt::Display for Task<B> {
 /// Draws an id for a thread, green or OS.
 pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    // Locks go by it, so no two may have the same. At one a nanosecond there are enough for 584 years.
+    // Locks go by it, so no two may have the same. At one a nanosecond there are enough for 584
+    // years.
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 

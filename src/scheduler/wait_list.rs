@@ -1,6 +1,7 @@
 //! [`WaitList`]: the threads that wait for one object, first come first served.
 //!
-//! It stands under the object's own lock, together with what is waited for, so that looking and enlisting are one step.
+//! It stands under the object's own lock, together with what is waited for, so that looking and
+//! enlisting are one step.
 
 use std::collections::VecDeque;
 
@@ -10,21 +11,29 @@ use super::waiter::{Wait, Waiter};
 /// FIFO of the waiters of one object.
 #[derive(Debug)]
 pub(crate) struct WaitList {
-    /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there are no others. What has been spent is
-    /// no longer in the list: it is left for a thread that comes again.
+    /// Mostly one thread waits, so the first needs no allocation. `None` does not mean that there
+    /// are no others. What has been spent is no longer in the list: it is left for a thread
+    /// that comes again.
     first: Option<Waiter>,
     /// Boxed, as most lists never need it and thousands of them should stay small.
-    #[expect(clippy::box_collection, reason = "a word instead of four in every socket")]
+    #[expect(
+        clippy::box_collection,
+        reason = "a word instead of four in every socket"
+    )]
     others: Option<Box<VecDeque<Waiter>>>,
 }
 
 impl WaitList {
     pub(crate) const fn new() -> WaitList {
-        WaitList { first: None, others: None }
+        WaitList {
+            first: None,
+            others: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.as_ref().is_none_or(Waiter::is_spent) && self.others.as_ref().is_none_or(|others| others.is_empty())
+        self.first.as_ref().is_none_or(Waiter::is_spent)
+            && self.others.as_ref().is_none_or(|others| others.is_empty())
     }
 
     pub(crate) fn push(&mut self, waiter: Waiter) {
@@ -51,13 +60,18 @@ impl WaitList {
         }
     }
 
-    /// Whether the waiter of `wait` is still there: then `wait` has not been ended by way of this list.
+    /// Whether the waiter of `wait` is still there: then `wait` has not been ended by way of this
+    /// list.
     pub(crate) fn contains(&self, wait: &Wait<'_>) -> bool {
         let others = self.others.iter().flat_map(|others| others.iter());
-        self.first.iter().chain(others).any(|waiter| wait.is(waiter))
+        self.first
+            .iter()
+            .chain(others)
+            .any(|waiter| wait.is(waiter))
     }
 
-    /// Takes the waiter of `wait` out, if it is still there: for whoever was not woken through this list.
+    /// Takes the waiter of `wait` out, if it is still there: for whoever was not woken through this
+    /// list.
     pub(crate) fn remove(&mut self, wait: &Wait<'_>) {
         if self.first.as_ref().is_some_and(|first| wait.is(first)) {
             self.first = None;
@@ -70,12 +84,15 @@ impl WaitList {
 
     /// Takes the first waiter out.
     pub(crate) fn pop(&mut self) -> Option<Waiter> {
-        self.first.take().filter(|first| !first.is_spent()).or_else(|| self.others.as_mut()?.pop_front())
+        self.first
+            .take()
+            .filter(|first| !first.is_spent())
+            .or_else(|| self.others.as_mut()?.pop_front())
     }
 
     #[allow(dead_code)] // As `pop`.
-    /// Wakes the first whose wait has not ended otherwise, and returns whether there was one. Then it has been woken for good, so it
-    /// may be given something.
+    /// Wakes the first whose wait has not ended otherwise, and returns whether there was one. Then
+    /// it has been woken for good, so it may be given something.
     pub(crate) fn wake_one(&mut self) -> bool {
         while let Some(waiter) = self.pop() {
             if waiter.wake(Wake::Woken) {
@@ -92,7 +109,8 @@ impl WaitList {
         self.first = None;
     }
 
-    /// Wakes everybody. The first is expected [again](WaitList::push_again): what counts the references to its record stays as it is.
+    /// Wakes everybody. The first is expected [again](WaitList::push_again): what counts the
+    /// references to its record stays as it is.
     #[inline]
     pub(crate) fn wake_all_again(&mut self) {
         if let Some(first) = self.first.as_mut().filter(|first| !first.is_spent()) {

@@ -1,8 +1,9 @@
 //! [`Waiter`]: the right to end one wait of one thread.
 //!
-//! Whatever a thread can wait for keeps waiters: a source its readers, a join its joiner. [`Waiter::wake`] may be called from
-//! anywhere, as often as one likes; the claim word decides (law 1), and the winner makes the thread runnable: a green thread
-//! through its home worker's queue, an OS thread as it has gone to sleep.
+//! Whatever a thread can wait for keeps waiters: a source its readers, a join its joiner.
+//! [`Waiter::wake`] may be called from anywhere, as often as one likes; the claim word decides (law
+//! 1), and the winner makes the thread runnable: a green thread through its home worker's queue, an
+//! OS thread as it has gone to sleep.
 
 use std::fmt;
 use std::num::NonZero;
@@ -30,12 +31,18 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// The right to end the wait `epoch` of a green thread.
     pub(crate) fn green(task: TaskRef, epoch: Epoch) -> Waiter {
-        Waiter { who: Who::Green(task), epoch }
+        Waiter {
+            who: Who::Green(task),
+            epoch,
+        }
     }
 
     /// The right to end the wait `epoch` of an OS thread.
     pub(crate) fn os(thread: Arc<OsThread>, epoch: Epoch) -> Waiter {
-        Waiter { who: Who::Os(thread), epoch }
+        Waiter {
+            who: Who::Os(thread),
+            epoch,
+        }
     }
 
     /// Makes it end no wait at all, for whoever keeps it; see [`Wait::renew`].
@@ -65,14 +72,16 @@ impl Waiter {
         }
     }
 
-    /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if the wait has ended already.
+    /// Ends the wait with `wake` and makes the thread runnable; `false`, and nothing is done, if
+    /// the wait has ended already.
     #[inline]
     pub(crate) fn wake(&self, wake: Wake) -> bool {
         self.claim(wake).is_some()
     }
 
-    /// Ends the wait with `wake`; the thread becomes runnable when the caller drops what this returns, and not before: so a lock under
-    /// which it was found can be released first. `None`, and nothing is done, if the wait has ended already.
+    /// Ends the wait with `wake`; the thread becomes runnable when the caller drops what this
+    /// returns, and not before: so a lock under which it was found can be released first.
+    /// `None`, and nothing is done, if the wait has ended already.
     #[inline]
     pub(crate) fn claim(&self, wake: Wake) -> Option<Claimed> {
         match &self.who {
@@ -80,11 +89,15 @@ impl Waiter {
                 let home = task.home().expect("only a started green thread waits");
                 let door = u64::from(home.worker) << 32 | u64::from(home.slot);
                 // A worker's number is far below 2^32.
-                Some(Claimed { door: NonZero::new(door + 1)?, thread: None })
+                Some(Claimed {
+                    door: NonZero::new(door + 1)?,
+                    thread: None,
+                })
             }
-            Who::Os(thread) if thread.claim.end(self.epoch, wake) => {
-                Some(Claimed { door: NonZero::<u64>::MAX, thread: Some(thread.clone()) })
-            }
+            Who::Os(thread) if thread.claim.end(self.epoch, wake) => Some(Claimed {
+                door: NonZero::<u64>::MAX,
+                thread: Some(thread.clone()),
+            }),
             _ => None,
         }
     }
@@ -107,15 +120,18 @@ impl Drop for Claimed {
         match &self.thread {
             None => {
                 let door = self.door.get() - 1;
-                run_queue::push(Home { worker: (door >> 32) as u32, slot: door as u32 });
+                run_queue::push(Home {
+                    worker: (door >> 32) as u32,
+                    slot: door as u32,
+                });
             }
             Some(thread) => thread.unblock(),
         }
     }
 }
 
-/// A wait that is being opened or has just ended, as its own thread sees it: from it come the waiters that are enlisted, and by it
-/// they are found again.
+/// A wait that is being opened or has just ended, as its own thread sees it: from it come the
+/// waiters that are enlisted, and by it they are found again.
 pub(crate) struct Wait<'a> {
     who: WhoRef<'a>,
     epoch: Epoch,
@@ -128,11 +144,17 @@ enum WhoRef<'a> {
 
 impl<'a> Wait<'a> {
     pub(crate) fn green(task: &'a TaskRef, epoch: Epoch) -> Wait<'a> {
-        Wait { who: WhoRef::Green(task), epoch }
+        Wait {
+            who: WhoRef::Green(task),
+            epoch,
+        }
     }
 
     pub(crate) fn os(thread: &'a Arc<OsThread>, epoch: Epoch) -> Wait<'a> {
-        Wait { who: WhoRef::Os(thread), epoch }
+        Wait {
+            who: WhoRef::Os(thread),
+            epoch,
+        }
     }
 
     /// Returns a waiter that ends this wait.
@@ -143,8 +165,9 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Makes a waiter that has ended an earlier wait of this thread one that ends this wait: for whoever keeps it, to save the counting
-    /// of references. `false`, and nothing is done, if it is another thread's.
+    /// Makes a waiter that has ended an earlier wait of this thread one that ends this wait: for
+    /// whoever keeps it, to save the counting of references. `false`, and nothing is done, if
+    /// it is another thread's.
     #[inline]
     pub(crate) fn renew(&self, waiter: &mut Waiter) -> bool {
         let same = self.is_by(waiter);
@@ -169,7 +192,8 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Notes the address of what is waited for, and returns that of the record: each is brought into the cache by way of the other.
+    /// Notes the address of what is waited for, and returns that of the record: each is brought
+    /// into the cache by way of the other.
     pub(crate) fn link(&self, object: usize) -> usize {
         match self.who {
             WhoRef::Green(task) => {
@@ -180,8 +204,8 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Lends the word in which the id stands of the thread that is waited for. The thread must suspend now, and end the loan when it is
-    /// resumed, with `set_running`.
+    /// Lends the word in which the id stands of the thread that is waited for. The thread must
+    /// suspend now, and end the loan when it is resumed, with `set_running`.
     pub(crate) fn set_owner(&self, owner: Option<&AtomicU64>) {
         if let (WhoRef::Green(task), Some(owner)) = (&self.who, owner) {
             task.set_owner(owner);
@@ -217,6 +241,8 @@ impl fmt::Debug for Claimed {
 
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiter").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("Waiter")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
     }
 }

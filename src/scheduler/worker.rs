@@ -12,24 +12,28 @@
 //!   Worker (this OS thread, the loop only): the table of started green threads with their coroutines
 //! ```
 //!
-//! The first two are in `shared`, and `Local`, with what green threads call, is in `local`. Here is the loop.
+//! The first two are in `shared`, and `Local`, with what green threads call, is in `local`. Here is
+//! the loop.
 //!
-//! The table is a local variable of the loop and changes only between two resumes, so nothing that runs on a green thread can
-//! move or drop a coroutine (laws 2 and 3).
+//! The table is a local variable of the loop and changes only between two resumes, so nothing that
+//! runs on a green thread can move or drop a coroutine (laws 2 and 3).
 //!
 //! # One turn of the loop
 //!
-//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads run long, and no further once they have
-//! made [`TURN_CALLS`] system calls; then look at the inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing
-//! to run: take unstarted threads from other workers, else announce sleep, look once more, and wait for I/O, the next deadline or the bell.
+//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads
+//! run long, and no further once they have made [`TURN_CALLS`] system calls; then look at the
+//! inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing
+//! to run: take unstarted threads from other workers, else announce sleep, look once more, and wait
+//! for I/O, the next deadline or the bell.
 //!
-//! In a simulation a turn resumes or starts one green thread, which the [`oracle`](super::oracle) has picked, and instead of sleeping
-//! it sets the clock; see [`simulate`].
+//! In a simulation a turn resumes or starts one green thread, which the [`oracle`](super::oracle)
+//! has picked, and instead of sleeping it sets the clock; see [`simulate`].
 //!
 //! # Why not let a green thread move to an idle worker
 //!
-//! Its stack may hold a reference to a thread-local, and the compiler may keep the address of one across any call. Both are
-//! undefined behaviour on another OS thread, and no compiler promises to stop (rust-lang/unsafe-code-guidelines#602).
+//! Its stack may hold a reference to a thread-local, and the compiler may keep the address of one
+//! across any call. Both are undefined behaviour on another OS thread, and no compiler promises to
+//! stop (rust-lang/unsafe-code-guidelines#602).
 
 use std::io;
 use std::mem;
@@ -62,8 +66,8 @@ mod simulate;
 use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent, is_green, is_worker, random, seed,
-    spend, suspend, tell_cancelled, with,
+    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
+    is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -71,22 +75,26 @@ use shared::{Post, Unstarted, forget_burst};
 
 /// Green threads resumed at most before the loop looks at anything else.
 const QUOTA: u32 = 64;
-/// How long a turn should take. One that took longer cuts the quota to what would have gone into this time; one that had the whole quota
-/// run in less doubles it.
+/// How long a turn should take. One that took longer cuts the quota to what would have gone into
+/// this time; one that had the whole quota run in less doubles it.
 const TURN: Nanos = 50_000;
-/// System calls of green threads after which a turn is over, some hundred microseconds' worth. The quota follows from turns that are past;
-/// this ends one at once in which it has turned out to be too many. A turn that answers a request for each of its quota makes no more.
+/// System calls of green threads after which a turn is over, some hundred microseconds' worth. The
+/// quota follows from turns that are past; this ends one at once in which it has turned out to be
+/// too many. A turn that answers a request for each of its quota makes no more.
 const TURN_CALLS: u32 = 2 * QUOTA;
-/// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch the line back each time.
+/// How often a worker that looks out for mail looks into its inbox. Who writes there has to fetch
+/// the line back each time.
 const LOOK_INTERVAL: Nanos = 500;
 /// How often it does so between two looks at I/O.
 const LOOKS: u32 = 8;
 /// How old the last look at I/O may grow while there is always somebody to run.
 const POLL_INTERVAL: Nanos = 50_000;
-/// The same while some of those have not run yet that the last look has made ready. Looking sooner would take sockets from the kernel's
-/// list long before their turn, and so bring them into the cache twice.
+/// The same while some of those have not run yet that the last look has made ready. Looking sooner
+/// would take sockets from the kernel's list long before their turn, and so bring them into the
+/// cache twice.
 const PATIENT_INTERVAL: Nanos = 500_000;
-/// From this many started green threads on, those that I/O has made ready are assumed to be out of the nearest cache.
+/// From this many started green threads on, those that I/O has made ready are assumed to be out of
+/// the nearest cache.
 const MANY: usize = 128;
 /// Bytes in a cache line.
 const LINE: usize = 64;
@@ -95,7 +103,8 @@ const HOT_STACK: usize = 9;
 
 type Green = Coroutine<(), Suspend, ()>;
 
-/// A started green thread. One cache line, as with thousands of threads each resume finds it in no cache.
+/// A started green thread. One cache line, as with thousands of threads each resume finds it in no
+/// cache.
 #[repr(align(64))]
 struct Entry {
     coroutine: Green,
@@ -103,7 +112,10 @@ struct Entry {
     suspender: Option<Suspender<(), Suspend>>,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64 || cfg!(hebra_sanitizer), "only a sanitizer makes coroutines larger");
+const _: () = assert!(
+    size_of::<Entry>() == 64 || cfg!(hebra_sanitizer),
+    "only a sanitizer makes coroutines larger"
+);
 
 /// The loop's own state; see the module.
 pub(crate) struct Worker {
@@ -127,7 +139,8 @@ pub(crate) struct Worker {
     sweep: Sweep,
     pace: Pace,
     linger: Linger,
-    /// How often it was the last to sleep for good since somebody has run, and there were other OS threads.
+    /// How often it was the last to sleep for good since somebody has run, and there were other OS
+    /// threads.
     doubts: u32,
     stop: Stop,
 }
@@ -176,10 +189,15 @@ impl Worker {
     ///
     /// # Errors
     /// There is no stack for it; `body` has been dropped.
-    pub(crate) fn run_root<'a>(self, task: TaskRef, body: Box<dyn FnOnce(Start) + 'a>) -> io::Result<()> {
+    pub(crate) fn run_root<'a>(
+        self,
+        task: TaskRef,
+        body: Box<dyn FnOnce(Start) + 'a>,
+    ) -> io::Result<()> {
         let body = Box::into_raw(Box::new(body)).cast::<Box<dyn FnOnce(Start) + 'static>>();
-        // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. What has that lifetime outlives this
-        // call, and `run` returns only when every coroutine has finished and every closure is gone; it does not unwind.
+        // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. What has
+        // that lifetime outlives this call, and `run` returns only when every coroutine has
+        // finished and every closure is gone; it does not unwind.
         let body = unsafe { Box::from_raw(body) };
         let stack = self.local.reserve(&task)?;
         self.local.spawn_local(task, stack, *body);
@@ -217,7 +235,10 @@ impl Worker {
                 }
             }
         });
-        self.local.shared.ending.answer(self.local.index, Answer::Ended);
+        self.local
+            .shared
+            .ending
+            .answer(self.local.index, Answer::Ended);
         mem::forget(abort);
     }
 
@@ -239,9 +260,14 @@ impl Worker {
         self.resumed = self.quota - left;
     }
 
-    /// Brings what the next ready threads need into the cache while this one runs: in three steps, as each leads to the next.
+    /// Brings what the next ready threads need into the cache while this one runs: in three steps,
+    /// as each leads to the next.
     fn prefetch(&self, queue: &LocalQueue) {
-        let ahead = |steps| queue.peek(steps).and_then(|slot| self.table.get(slot as usize));
+        let ahead = |steps| {
+            queue
+                .peek(steps)
+                .and_then(|slot| self.table.get(slot as usize))
+        };
         if let Some(entry) = ahead(0) {
             // What the switch has saved lies below, perhaps in the next line.
             prefetch::<HOT_STACK>(entry.task.stack_end().wrapping_sub(LINE));
@@ -278,7 +304,11 @@ impl Worker {
             Resumed::Suspended(Suspend::Spent) => queue.push(slot),
             Resumed::Finished(()) => drop(self.table.remove(slot as usize)),
         }
-        if self.local.system_calls.get() < TURN_CALLS { Turn::GoesOn } else { Turn::Over }
+        if self.local.system_calls.get() < TURN_CALLS {
+            Turn::GoesOn
+        } else {
+            Turn::Over
+        }
     }
 
     fn start_unstarted(&mut self, queue: &LocalQueue) {
@@ -293,12 +323,16 @@ impl Worker {
                 self.start(task, stack, body, queue);
                 continue;
             }
-            let Some(Unstarted { task, stack }) = self.next_unstarted() else { break };
+            let Some(Unstarted { task, stack }) = self.next_unstarted() else {
+                break;
+            };
             left -= 1;
-            // The table keeps the record alive as long as the coroutine; a reference of its own would be two atomics.
+            // The table keeps the record alive as long as the coroutine; a reference of its own
+            // would be two atomics.
             let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
             let body = move |start| {
-                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3); or in `start`, which holds it.
+                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3); or
+                // in `start`, which holds it.
                 unsafe { record.as_ref() }.body.run(start);
             };
             self.start(task, stack.map(|stack| *stack), body, queue);
@@ -317,7 +351,13 @@ impl Worker {
     }
 
     /// Gives `task` a stack and a place in the table, and runs `body` until it first suspends.
-    fn start(&mut self, task: TaskRef, stack: Option<Stack>, body: impl FnOnce(Start) + 'static, queue: &LocalQueue) {
+    fn start(
+        &mut self,
+        task: TaskRef,
+        stack: Option<Stack>,
+        body: impl FnOnce(Start) + 'static,
+        queue: &LocalQueue,
+    ) {
         self.sweep.set_active();
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
@@ -327,28 +367,43 @@ impl Worker {
                 return body(Start::NoStack(error));
             }
         };
-        let label = Label { what: What::GreenThread, name: task.name(), location: task.location() };
+        let label = Label {
+            what: What::GreenThread,
+            name: task.name(),
+            location: task.location(),
+        };
         stack.set_label(&label);
         let vacant = self.table.vacant_entry();
         let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
         if self.local.shared.is_stopping() {
             task.request_cancel(None);
         }
-        let cancelled = task.settle(Home { worker: self.local.post().inbox.worker(), slot });
+        let cancelled = task.settle(Home {
+            worker: self.local.post().inbox.worker(),
+            slot,
+        });
         if cancelled {
             task.set_attention(true, false);
         }
         if let Some(scopes) = self.local.scopes.borrow_mut().get_mut(vacant.key()) {
             scopes.clear();
         }
-        let start = if cancelled { Start::Discard } else { Start::Run };
+        let start = if cancelled {
+            Start::Discard
+        } else {
+            Start::Run
+        };
         let coroutine = Coroutine::new(stack, move |yielder, ()| {
             let suspender = Suspender::new(yielder);
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
             destroy_locals();
         });
-        vacant.insert(Entry { coroutine, task, suspender: None });
+        vacant.insert(Entry {
+            coroutine,
+            task,
+            suspender: None,
+        });
         self.resume(slot, queue);
     }
 
@@ -372,7 +427,10 @@ impl Worker {
     }
 
     fn read_mail(&mut self, queue: &LocalQueue) {
-        let Mail { mut ready, cancelled } = self.local.post().inbox.take(&mut self.spare);
+        let Mail {
+            mut ready,
+            cancelled,
+        } = self.local.post().inbox.take(&mut self.spare);
         queue.extend(ready.drain(..));
         if ready.capacity() > 0 {
             self.spare = ready;
@@ -397,7 +455,9 @@ impl Worker {
 
     fn sweep(&mut self) {
         let slots = self.table.capacity();
-        self.sweep.run(self.local.now.get(), slots, |slot| self.table.get(slot).map(|entry| &entry.task));
+        self.sweep.run(self.local.now.get(), slots, |slot| {
+            self.table.get(slot).map(|entry| &entry.task)
+        });
     }
 
     fn has_work(&self, queue: &LocalQueue) -> bool {
@@ -409,7 +469,11 @@ impl Worker {
 
     fn poll_if_due(&mut self) {
         let now = self.local.now.get();
-        let interval = if self.brought > 0 { PATIENT_INTERVAL } else { POLL_INTERVAL };
+        let interval = if self.brought > 0 {
+            PATIENT_INTERVAL
+        } else {
+            POLL_INTERVAL
+        };
         if now - self.last_poll >= interval {
             self.last_poll = now;
             self.sweep.arm(now, self.table.len());
@@ -421,7 +485,11 @@ impl Worker {
         let edges = self.local.post().reactor.poll(&mut self.events, timeout);
         let ready = LocalQueue::with(LocalQueue::len);
         self.brought = if edges == 0 { 0 } else { ready };
-        self.cold = if edges == 0 || self.table.len() < MANY { 0 } else { ready };
+        self.cold = if edges == 0 || self.table.len() < MANY {
+            0
+        } else {
+            ready
+        };
     }
 
     /// Whoever was roused to look for unstarted threads and has work of its own lets another look.
@@ -431,15 +499,17 @@ impl Worker {
         }
     }
 
-    /// Ends a search, and rouses another worker if there are unstarted threads left, wherever. While there was a search nobody has roused
-    /// anybody for those that came.
+    /// Ends a search, and rouses another worker if there are unstarted threads left, wherever.
+    /// While there was a search nobody has roused anybody for those that came.
     fn let_another_look(&self) {
         let shared = &self.local.shared;
         shared.searching.swap(false, Ordering::AcqRel);
         // The first of its own it starts itself, if nobody comes before that.
-        let at_once = LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
+        let at_once =
+            LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
         let own = |index| usize::from(at_once && index == self.local.index);
-        let has_unstarted = |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);
+        let has_unstarted =
+            |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);
         if shared.posts.iter().enumerate().any(has_unstarted) {
             shared.rouse_one(Some(self.local.index));
         }
@@ -449,7 +519,9 @@ impl Worker {
         let shared = &self.local.shared;
         let workers = shared.posts.len();
         let others = (1..workers).map(|step| &shared.posts[(self.local.index + step) % workers]);
-        let Some(stolen) = others.map(Post::steal).find(|stolen| !stolen.is_empty()) else { return false };
+        let Some(stolen) = others.map(Post::steal).find(|stolen| !stolen.is_empty()) else {
+            return false;
+        };
         self.local.post().push_unstarted(stolen);
         self.roused = false;
         self.let_another_look();
@@ -496,10 +568,13 @@ impl Worker {
         self.last_poll = self.turn_began;
     }
 
-    /// Looks out for mail for a while, if it is likely to come; see [`Linger`]. Returns whether there is something to do.
+    /// Looks out for mail for a while, if it is likely to come; see [`Linger`]. Returns whether
+    /// there is something to do.
     fn look_out(&mut self) -> bool {
         let shared = &self.local.shared;
-        let Some(time) = self.linger.time().filter(|_| shared.may_linger) else { return false };
+        let Some(time) = self.linger.time().filter(|_| shared.may_linger) else {
+            return false;
+        };
         let came = self.look_out_for(time);
         self.linger.note_attempt(came);
         if came {
@@ -512,7 +587,9 @@ impl Worker {
         let shared = self.local.shared.clone();
         let inbox = &shared.posts[self.local.index].inbox;
         let deadline = self.local.timers.borrow_mut().next_deadline();
-        let until = deadline.unwrap_or(Nanos::MAX).min(shared.clock.now() + time);
+        let until = deadline
+            .unwrap_or(Nanos::MAX)
+            .min(shared.clock.now() + time);
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         while shared.clock.now() < until && !shared.is_stopping() {
             self.poll(Some(0));
@@ -542,7 +619,11 @@ impl Worker {
         let grace = grace.map(|instant| self.local.shared.clock.at(instant));
         let now = self.local.shared.clock.now();
         let deadline = deadline.map(|deadline| self.pace.wake_at(deadline, now));
-        let next = deadline.into_iter().chain(grace).chain(self.sweep.due()).min()?;
+        let next = deadline
+            .into_iter()
+            .chain(grace)
+            .chain(self.sweep.due())
+            .min()?;
         Some(next.saturating_sub(now))
     }
 
@@ -561,7 +642,9 @@ impl Worker {
             }
         }
         let grace = *self.local.shared.grace_ends.lock();
-        if self.stop == Stop::Cancelled && grace.is_some_and(|grace| self.local.clock().read() >= grace) {
+        if self.stop == Stop::Cancelled
+            && grace.is_some_and(|grace| self.local.clock().read() >= grace)
+        {
             self.stop = Stop::Reported;
             if self.local.oracle.is_some() {
                 return self.give_up("green threads have been cancelled and do not end");
@@ -569,11 +652,18 @@ impl Worker {
             if self.local.shared.standstill.is_found() && !self.table.is_empty() {
                 return self.give_up("green threads have been cancelled and do not end");
             }
-            let left: Vec<Straggler> = self.table.iter().map(|(_, entry)| Straggler::new(&entry.task)).collect();
+            let left: Vec<Straggler> = self
+                .table
+                .iter()
+                .map(|(_, entry)| Straggler::new(&entry.task))
+                .collect();
             let shared = &self.local.shared;
             if shared.says_who.load(Ordering::Relaxed) {
                 for (_, Entry { task, .. }) in &self.table {
-                    say(format_args!("{task} has not ended though its runtime has: {}", task.reason()));
+                    say(format_args!(
+                        "{task} has not ended though its runtime has: {}",
+                        task.reason()
+                    ));
                 }
             }
             if !left.is_empty() {
@@ -587,12 +677,15 @@ impl Worker {
     }
 }
 
-/// Ends the process if a bug of ours unwinds the loop: the coroutines of its table cannot be dropped.
+/// Ends the process if a bug of ours unwinds the loop: the coroutines of its table cannot be
+/// dropped.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        say(format_args!("a worker has panicked; this is a bug in hebra"));
+        say(format_args!(
+            "a worker has panicked; this is a bug in hebra"
+        ));
         std::process::abort();
     }
 }

@@ -1,4 +1,5 @@
-//! Simulations of a channel's [objects](crate::channel::object): with one that is ready or not as the test has it.
+//! Simulations of a channel's [objects](crate::channel::object): with one that is ready or not as
+//! the test has it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -107,7 +108,10 @@ fn under_a_thousand_schedules_nobody_misses_anything_or_is_left_waiting() {
         drop(sender);
         switch.join().unwrap();
         lamps[0].set(Look::Gone);
-        let received: usize = selects.into_iter().map(|select| select.join().unwrap()).sum();
+        let received: usize = selects
+            .into_iter()
+            .map(|select| select.join().unwrap())
+            .sum();
         assert_eq!(received + receiver.iter().count(), MESSAGES);
         assert!(!lamps[0].is_waited_for() && !lamps[1].is_waited_for());
     });
@@ -131,7 +135,8 @@ fn a_select_of_an_object_and_a_channel_can_be_cancelled_anywhere() {
                 lamp.receiver().recv_timeout(Duration::from_secs(1)).unwrap_err();
             }
         });
-        let sending = thread::spawn_local(move || (0..2).filter(|_| sender.send(1).is_ok()).count());
+        let sending =
+            thread::spawn_local(move || (0..2).filter(|_| sender.send(1).is_ok()).count());
         thread::sleep(Duration::from_micros(1));
         lamp.set(Look::Ready);
         thread::yield_now();

@@ -1,4 +1,5 @@
-//! Stacks for coroutines: slots of equal size, each with a guard page, cut out of slabs and pooled per OS thread.
+//! Stacks for coroutines: slots of equal size, each with a guard page, cut out of slabs and pooled
+//! per OS thread.
 //!
 //! ```text
 //!   slab: one mmap, aligned to max(slot, 2 MiB), never unmapped
@@ -14,47 +15,55 @@
 //!   start        limit()                    base()                              end = start + reserved()
 //! ```
 //!
-//! Everything is derived from one address: the slot of an address is the address rounded down to the slot size, and the
-//! colour is `(start / size) mod 16`. So a signal handler that knows nothing but the faulting address and the slab it is
-//! in finds the label, and a pool holds addresses only.
+//! Everything is derived from one address: the slot of an address is the address rounded down to
+//! the slot size, and the colour is `(start / size) mod 16`. So a signal handler that knows nothing
+//! but the faulting address and the slab it is in finds the label, and a pool holds addresses only.
 //!
-//! - **Colour.** Hot ends at a power-of-two stride all fall in one set of the L1 cache; staggering them by 128 B over
-//!   2 KiB took a yield among 1,000 green threads from 28 to 7.6 ns. The label is on the stack's side of the pad because it is
-//!   written at every start: at the end of the slot the labels would fight for the one set that the pad keeps the stacks out of.
-//!   Neighbouring slots differ in colour, slots 16 apart do not; that costs cache misses, never correctness.
-//! - **One page.** Label and pad take at most 1,984 B, so a coroutine that uses up to 2 KiB holds a single 4 KiB page, plus its
-//!   share of a page table: guard and top page of a 256 KiB slot lie under the same table, eight slots to a table.
+//! - **Colour.** Hot ends at a power-of-two stride all fall in one set of the L1 cache; staggering
+//!   them by 128 B over 2 KiB took a yield among 1,000 green threads from 28 to 7.6 ns. The label
+//!   is on the stack's side of the pad because it is written at every start: at the end of the slot
+//!   the labels would fight for the one set that the pad keeps the stacks out of. Neighbouring
+//!   slots differ in colour, slots 16 apart do not; that costs cache misses, never correctness.
+//! - **One page.** Label and pad take at most 1,984 B, so a coroutine that uses up to 2 KiB holds a
+//!   single 4 KiB page, plus its share of a page table: guard and top page of a 256 KiB slot lie
+//!   under the same table, eight slots to a table.
 //!
 //! # Invariants
-//! 1. *A slab lives as long as the process.* So a [`Slot`] can be looked at for ever, also by a signal handler.
-//!    Generations of stacks come and go, and address space that holds no pages costs only its page tables, 513 B for every slot of
-//!    256 KiB that was ever carved; they stay.
-//! 2. *One owner.* A carved slot is owned by exactly one [`Stack`], or one [`Free`] in one pool. A `Free` proves that
-//!    nobody reads or writes the slot between guard and end, so its pages may be given back to the kernel.
-//! 3. *Never unguarded.* A slot leaves its slab only after its guard page is in place; a slot whose guard could not be
-//!    made stays in the slab and is tried again by the next one who asks.
-//! 4. *Dropping a stack means that nothing runs on it or points into it.* That is its owner's promise: a `Stack` hands out
-//!    nothing but addresses.
-//! 5. *A label never outlives its stack's use*: it holds a copy of the name, and the drop of the stack blanks it.
+//! 1. *A slab lives as long as the process.* So a [`Slot`] can be looked at for ever, also by a
+//!    signal handler. Generations of stacks come and go, and address space that holds no pages
+//!    costs only its page tables, 513 B for every slot of 256 KiB that was ever carved; they stay.
+//! 2. *One owner.* A carved slot is owned by exactly one [`Stack`], or one [`Free`] in one pool. A
+//!    `Free` proves that nobody reads or writes the slot between guard and end, so its pages may be
+//!    given back to the kernel.
+//! 3. *Never unguarded.* A slot leaves its slab only after its guard page is in place; a slot whose
+//!    guard could not be made stays in the slab and is tried again by the next one who asks.
+//! 4. *Dropping a stack means that nothing runs on it or points into it.* That is its owner's
+//!    promise: a `Stack` hands out nothing but addresses.
+//! 5. *A label never outlives its stack's use*: it holds a copy of the name, and the drop of the
+//!    stack blanks it.
 //!
 //! # Guards
-//! `MADV_GUARD_INSTALL` (Linux 6.13) marks the guard in the page table, so a million guarded stacks are some 30 mappings, and the
-//! guard survives `MADV_DONTNEED`. Where the kernel refuses it, or when `HEBRA_STACK_GUARD=mprotect` is in the
-//! environment (read once; any other value means automatic), each guard is an `mprotect(PROT_NONE)`: two mappings per stack,
-//! so `vm.max_map_count` (65,530) ends it at some 32,700 stacks, with an error that says so. The choice is made once per process.
-//! A guard is one page: Rust code touches every page of a large frame in order, C code built without
-//! `-fstack-clash-protection` may jump over it.
+//! `MADV_GUARD_INSTALL` (Linux 6.13) marks the guard in the page table, so a million guarded stacks
+//! are some 30 mappings, and the guard survives `MADV_DONTNEED`. Where the kernel refuses it, or
+//! when `HEBRA_STACK_GUARD=mprotect` is in the environment (read once; any other value means
+//! automatic), each guard is an `mprotect(PROT_NONE)`: two mappings per stack,
+//! so `vm.max_map_count` (65,530) ends it at some 32,700 stacks, with an error that says so. The
+//! choice is made once per process. A guard is one page: Rust code touches every page of a large
+//! frame in order, C code built without `-fstack-clash-protection` may jump over it.
 //!
 //! # Outside facts
-//! Measured on Linux 6.18: page touch 1.4 µs, guard install 0.31 µs, `MADV_DONTNEED` 1.25 µs alone and 0.25 µs in a batch by
-//! `process_madvise`, which takes every advice on one's own process since 6.13, and `PIDFD_SELF` since 6.14. With transparent huge
-//! pages one touched byte can take 2 MiB, hence `MADV_NOHUGEPAGE`. `MAP_NORESERVE` keeps reservations out of overcommit accounting.
+//! Measured on Linux 6.18: page touch 1.4 µs, guard install 0.31 µs, `MADV_DONTNEED` 1.25 µs alone
+//! and 0.25 µs in a batch by `process_madvise`, which takes every advice on one's own process since
+//! 6.13, and `PIDFD_SELF` since 6.14. With transparent huge pages one touched byte can take 2 MiB,
+//! hence `MADV_NOHUGEPAGE`. `MAP_NORESERVE` keeps reservations out of overcommit accounting.
 //!
 //! # Why not
-//! - *A pidfd of our own for `process_madvise`*: it would refer to the parent after a fork, could be closed by a
-//!   daemon's `close_range`, and costs a descriptor. `PIDFD_SELF` has none of that; where it is unknown, single `madvise` calls do.
-//! - *A pointer to the name in the label*: whoever labels a stack would have to promise, in `unsafe`, how long the name lives.
-//!   Copying 48 bytes costs a few nanoseconds, and the name is then also there in a core dump that has no heap.
+//! - *A pidfd of our own for `process_madvise`*: it would refer to the parent after a fork, could
+//!   be closed by a daemon's `close_range`, and costs a descriptor. `PIDFD_SELF` has none of that;
+//!   where it is unknown, single `madvise` calls do.
+//! - *A pointer to the name in the label*: whoever labels a stack would have to promise, in
+//!   `unsafe`, how long the name lives. Copying 48 bytes costs a few nanoseconds, and the name is
+//!   then also there in a core dump that has no heap.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -83,9 +92,11 @@ const LABEL: usize = 64;
 /// Step and number of the offsets by which stacks are staggered.
 const COLOUR: usize = 128;
 const COLOURS: usize = 16;
-/// Bytes that one page table maps on x86_64: slabs start at a multiple, so that slots do not straddle tables needlessly.
+/// Bytes that one page table maps on x86_64: slabs start at a multiple, so that slots do not
+/// straddle tables needlessly.
 const PAGE_TABLE_SPAN: usize = 2 << 20;
-/// Ranges per `process_madvise`: most of the gain is there, and the vector (2 KiB) still fits on a small stack.
+/// Ranges per `process_madvise`: most of the gain is there, and the vector (2 KiB) still fits on a
+/// small stack.
 const BATCH: usize = 128;
 
 /// `MADV_GUARD_INSTALL`, not yet in libc.
@@ -95,9 +106,11 @@ const MADV_GUARD_INSTALL: c_int = 102;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIDFD_SELF: c_int = -10001;
 
-/// One stack, owned; its drop gives it back, warm, to the pool of the OS thread that it is dropped on.
+/// One stack, owned; its drop gives it back, warm, to the pool of the OS thread that it is dropped
+/// on.
 ///
-/// It is plain addresses, hence `Send`. Its owner drops it only when nothing runs on it any more (invariant 4).
+/// It is plain addresses, hence `Send`. Its owner drops it only when nothing runs on it any more
+/// (invariant 4).
 #[derive(Debug)]
 pub(crate) struct Stack {
     slot: Slot,
@@ -124,7 +137,8 @@ impl Stack {
 
     /// Writes whose stack this is for the overflow report; holds until the next label or the drop.
     ///
-    /// Touches the top page, so it belongs to the start of a coroutine, not to the reservation of its stack.
+    /// Touches the top page, so it belongs to the start of a coroutine, not to the reservation of
+    /// its stack.
     #[inline]
     pub(crate) fn set_label(&self, label: &Label<'_>) {
         self.slot.label().set(label);
@@ -147,7 +161,8 @@ impl Drop for Stack {
     }
 }
 
-/// The right to say what uses a stack: where in memory whatever runs on it can be found, by those who run on it too.
+/// The right to say what uses a stack: where in memory whatever runs on it can be found, by those
+/// who run on it too.
 pub(crate) struct Owner(&'static LabelCell);
 
 impl Owner {
@@ -184,11 +199,12 @@ pub(crate) struct Label<'a> {
     pub(crate) location: &'static Location<'static>,
 }
 
-/// A label in memory. Atomic, because a signal handler may read it at any moment; all zeros is no label.
+/// A label in memory. Atomic, because a signal handler may read it at any moment; all zeros is no
+/// label.
 #[repr(C)]
 struct LabelCell {
-    /// Bits 0–7: 0 no label, 1 green thread, 2 generator. Bit 8: has a name. Bit 9: the name was cut. Bit 10: has an owner, in place of
-    /// a name. From bit 16: the length of the name.
+    /// Bits 0–7: 0 no label, 1 green thread, 2 generator. Bit 8: has a name. Bit 9: the name was
+    /// cut. Bit 10: has an owner, in place of a name. From bit 16: the length of the name.
     header: AtomicUsize,
     location: AtomicPtr<Location<'static>>,
     name: [AtomicUsize; 6],
@@ -213,7 +229,8 @@ impl LabelCell {
         if let Some(name) = label.name {
             header |= self.set_name(name);
         }
-        self.location.store(ptr::from_ref(label.location).cast_mut(), Relaxed);
+        self.location
+            .store(ptr::from_ref(label.location).cast_mut(), Relaxed);
         self.header.store(header, Relaxed);
     }
 
@@ -223,7 +240,11 @@ impl LabelCell {
         while !name.is_char_boundary(length) {
             length -= 1;
         }
-        for (cell, bytes) in self.name.iter().zip(name.as_bytes()[..length].chunks(Self::WORD)) {
+        for (cell, bytes) in self
+            .name
+            .iter()
+            .zip(name.as_bytes()[..length].chunks(Self::WORD))
+        {
             let mut word = [0; Self::WORD];
             word[..bytes.len()].copy_from_slice(bytes);
             cell.store(usize::from_ne_bytes(word), Relaxed);
@@ -242,7 +263,9 @@ impl LabelCell {
     #[cfg(feature = "runtime")]
     fn owner(&self) -> Option<NonZeroUsize> {
         let owned = self.header.load(Relaxed) & Self::OWNED != 0;
-        owned.then(|| NonZeroUsize::new(self.name[0].load(Relaxed))).flatten()
+        owned
+            .then(|| NonZeroUsize::new(self.name[0].load(Relaxed)))
+            .flatten()
     }
 
     #[inline]
@@ -265,7 +288,11 @@ impl LabelCell {
         let text = str::from_utf8(&name[..length]).unwrap_or("<damaged>");
         // SAFETY: non-null values come from `set` alone, where it was a `&'static Location`.
         let location = unsafe { self.location.load(Relaxed).as_ref() }?;
-        let label = Label { what, name: (header & Self::NAMED != 0).then_some(text), location };
+        let label = Label {
+            what,
+            name: (header & Self::NAMED != 0).then_some(text),
+            location,
+        };
         Some((label, header & Self::CUT != 0))
     }
 }
@@ -303,8 +330,9 @@ impl Class {
 
 /// Where a slot of some slab is: the layout, not the ownership.
 ///
-/// One word: the start, with the class in its low bits, which the alignment leaves free. Two fields are written one by one
-/// and then moved as a pair, which the processor's store buffer cannot forward: 11.7 → 7.3 ns for acquire and drop.
+/// One word: the start, with the class in its low bits, which the alignment leaves free. Two fields
+/// are written one by one and then moved as a pair, which the processor's store buffer cannot
+/// forward: 11.7 → 7.3 ns for acquire and drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot(NonZeroUsize);
 
@@ -346,8 +374,9 @@ impl Slot {
     #[inline]
     fn label(self) -> &'static LabelCell {
         let label: *const LabelCell = ptr::with_exposed_provenance(self.base());
-        // SAFETY: a `Slot` lies in a slab, which stays mapped (invariant 1); nothing but labels is ever written between base
-        // and end; all its fields are atomic, and any bytes are a value of them.
+        // SAFETY: a `Slot` lies in a slab, which stays mapped (invariant 1); nothing but labels is
+        // ever written between base and end; all its fields are atomic, and any bytes are a
+        // value of them.
         unsafe { &*label }
     }
 }
@@ -368,7 +397,8 @@ impl Free {
     }
 }
 
-/// Whole pages of ours, from one address up to another, whose contents nobody needs: for as long as this lives. There may be none.
+/// Whole pages of ours, from one address up to another, whose contents nobody needs: for as long as
+/// this lives. There may be none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeadPages<'a>(usize, usize, PhantomData<&'a Free>);
 
@@ -378,7 +408,11 @@ impl DeadPages<'_> {
     /// The whole pages inside of a range that is as said.
     fn inside(start: usize, end: usize) -> Self {
         let start = start.next_multiple_of(page_size());
-        DeadPages(start, (end / page_size() * page_size()).max(start), PhantomData)
+        DeadPages(
+            start,
+            (end / page_size() * page_size()).max(start),
+            PhantomData,
+        )
     }
 
     fn len(self) -> usize {
@@ -403,8 +437,9 @@ impl Guard {
             if std::env::var_os("HEBRA_STACK_GUARD").is_some_and(|value| value == "mprotect") {
                 return Guard::Protect;
             }
-            // Try it on a page: a seccomp filter or `mlockall` may refuse what the kernel's version promises. The page stays
-            // mapped, which is cheaper than the code to unmap it.
+            // Try it on a page: a seccomp filter or `mlockall` may refuse what the kernel's version
+            // promises. The page stays mapped, which is cheaper than the code to unmap
+            // it.
             let class = Class(page_size().ilog2() as u8);
             let page = map(page_size(), page_size());
             match page.map(|start| Guard::Install.apply(&[Slot::new(start, class)])) {
@@ -414,10 +449,14 @@ impl Guard {
         })
     }
 
-    /// Makes the guard pages of `slots` (at most [`BATCH`]) in order; returns how many there are now, and why not all.
+    /// Makes the guard pages of `slots` (at most [`BATCH`]) in order; returns how many there are
+    /// now, and why not all.
     fn apply(self, slots: &[Slot]) -> (usize, Option<io::Error>) {
         if self == Guard::Protect {
-            let failure = slots.iter().enumerate().find_map(|(done, slot)| Some((done, protect(*slot).err()?)));
+            let failure = slots
+                .iter()
+                .enumerate()
+                .find_map(|(done, slot)| Some((done, protect(*slot).err()?)));
             return failure.map_or((slots.len(), None), |(done, error)| (done, Some(error)));
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -454,15 +493,19 @@ pub(crate) fn discard(pages: &[DeadPages<'_>]) {
     }
 }
 
-/// The pages of the stack at `end` that are dead while what runs on it is suspended with its stack ending there: all that lies more than
-/// a page below, so that neither a red zone nor the last frames on the way out are in it. `None` if it is none of our stacks.
+/// The pages of the stack at `end` that are dead while what runs on it is suspended with its stack
+/// ending there: all that lies more than a page below, so that neither a red zone nor the last
+/// frames on the way out are in it. `None` if it is none of our stacks.
 ///
 /// # Safety
 /// What runs there is suspended, and stays so as long as the returned value is used.
 #[cfg(feature = "runtime")]
 pub(crate) unsafe fn dead_below(end: usize) -> Option<DeadPages<'static>> {
     let slot = pool::slot_at(end)?;
-    Some(DeadPages::inside(slot.limit(), end.saturating_sub(page_size())))
+    Some(DeadPages::inside(
+        slot.limit(),
+        end.saturating_sub(page_size()),
+    ))
 }
 
 /// [`discard`] for all pages of free stacks.
@@ -501,7 +544,8 @@ fn auxiliary(entry: libc::c_ulong) -> Option<usize> {
     (value != 0).then_some(value as usize)
 }
 
-/// Reserves `length` bytes of zeroed memory at a multiple of `align` (a power of two, at least a page).
+/// Reserves `length` bytes of zeroed memory at a multiple of `align` (a power of two, at least a
+/// page).
 fn map(length: usize, align: usize) -> io::Result<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const LAZY: c_int = libc::MAP_NORESERVE | libc::MAP_STACK;
@@ -520,14 +564,17 @@ fn map(length: usize, align: usize) -> io::Result<usize> {
     let start = mapped.next_multiple_of(align);
     for (from, to) in [(mapped, start), (start + length, mapped + total)] {
         if from < to {
-            // SAFETY: the trimmings belong to the mapping just made, and nobody has seen them. A failure would leave
-            // them mapped, which wastes nothing but address space.
+            // SAFETY: the trimmings belong to the mapping just made, and nobody has seen them. A
+            // failure would leave them mapped, which wastes nothing but address space.
             unsafe { libc::munmap(ptr::with_exposed_provenance_mut(from), to - from) };
         }
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // Fails harmlessly in a kernel without huge pages.
-    advise(&[DeadPages::inside(start, start + length)], libc::MADV_NOHUGEPAGE);
+    advise(
+        &[DeadPages::inside(start, start + length)],
+        libc::MADV_NOHUGEPAGE,
+    );
     Ok(start)
 }
 
@@ -541,20 +588,35 @@ fn protect(slot: Slot) -> io::Result<()> {
     }
 }
 
-/// `madvise` for at most [`BATCH`] ranges of pages, in order; returns how many are done, and why not all.
+/// `madvise` for at most [`BATCH`] ranges of pages, in order; returns how many are done, and why
+/// not all.
 fn advise(ranges: &[DeadPages<'_>], advice: c_int) -> (usize, Option<io::Error>) {
     let mut done = 0;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if ranges.len() > 1 {
-        let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut vector = [libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        }; BATCH];
         for (entry, pages) in vector.iter_mut().zip(ranges) {
             entry.iov_base = ptr::with_exposed_provenance_mut(pages.0);
             entry.iov_len = pages.len();
         }
         let count = ranges.len().min(BATCH);
-        // SAFETY: the vector has `count` entries; whatever the advice does to the pages, nobody needs what they hold.
-        let bytes = unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, vector.as_ptr(), count, advice, 0) };
-        // It reports how far it came, in bytes; the rest, if any, goes one by one and then says why.
+        // SAFETY: the vector has `count` entries; whatever the advice does to the pages, nobody
+        // needs what they hold.
+        let bytes = unsafe {
+            libc::syscall(
+                libc::SYS_process_madvise,
+                PIDFD_SELF,
+                vector.as_ptr(),
+                count,
+                advice,
+                0,
+            )
+        };
+        // It reports how far it came, in bytes; the rest, if any, goes one by one and then says
+        // why.
         let mut left = usize::try_from(bytes).unwrap_or(0);
         for pages in ranges {
             match left.checked_sub(pages.len()) {
@@ -566,7 +628,13 @@ fn advise(ranges: &[DeadPages<'_>], advice: c_int) -> (usize, Option<io::Error>)
     }
     for pages in &ranges[done..] {
         // SAFETY: as above.
-        let result = unsafe { libc::madvise(ptr::with_exposed_provenance_mut(pages.0), pages.len(), advice) };
+        let result = unsafe {
+            libc::madvise(
+                ptr::with_exposed_provenance_mut(pages.0),
+                pages.len(),
+                advice,
+            )
+        };
         if result != 0 {
             return (done, Some(io::Error::last_os_error()));
         }
@@ -584,7 +652,8 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::process::{Command, Output};
 
-    /// Runs one test of this binary once more, in a process of its own that sees `case` in [`case`].
+    /// Runs one test of this binary once more, in a process of its own that sees `case` in
+    /// [`case`].
     pub(super) fn child(test: &str, case: &str, environment: &[(&str, &str)]) -> Output {
         let test = test.split_once("::").map_or(test, |(_, path)| path);
         Command::new(std::env::current_exe().unwrap())
@@ -617,7 +686,8 @@ mod tests {
     pub(super) fn faults(address: usize) -> bool {
         let (_reader, writer) = pipe().unwrap();
         // SAFETY: the kernel checks the address.
-        let written = unsafe { libc::write(writer.as_raw_fd(), ptr::with_exposed_provenance(address), 1) };
+        let written =
+            unsafe { libc::write(writer.as_raw_fd(), ptr::with_exposed_provenance(address), 1) };
         written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
     }
 
@@ -625,18 +695,29 @@ mod tests {
     pub(super) fn resident(address: usize) -> bool {
         let mut entry = [0; 8];
         let pages = std::fs::File::open("/proc/self/pagemap").unwrap();
-        pages.read_exact_at(&mut entry, (address / page_size() * 8) as u64).unwrap();
+        pages
+            .read_exact_at(&mut entry, (address / page_size() * 8) as u64)
+            .unwrap();
         u64::from_ne_bytes(entry) >> 63 == 1
     }
 
     #[test]
     fn sizes_round_up_to_powers_of_two() {
-        for (size, reserved) in [(0, 16), (1, 16), (16 << 10, 16), ((16 << 10) + 1, 32), (200_000, 256)] {
+        for (size, reserved) in [
+            (0, 16),
+            (1, 16),
+            (16 << 10, 16),
+            ((16 << 10) + 1, 32),
+            (200_000, 256),
+        ] {
             assert_eq!(acquire(size).unwrap().reserved(), reserved << 10);
         }
         check_size(1 << Class::MAX).unwrap();
         for size in [(1 << Class::MAX) + 1, usize::MAX] {
-            assert_eq!(acquire(size).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                acquire(size).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
         }
     }
 
@@ -656,7 +737,10 @@ mod tests {
             }
             for neighbours in slots.windows(COLOURS) {
                 if neighbours[COLOURS - 1].start() - neighbours[0].start() == (COLOURS - 1) * size {
-                    let mut offsets: Vec<usize> = neighbours.iter().map(|slot| slot.end() - slot.base()).collect();
+                    let mut offsets: Vec<usize> = neighbours
+                        .iter()
+                        .map(|slot| slot.end() - slot.base())
+                        .collect();
                     offsets.sort();
                     offsets.dedup();
                     assert_eq!(offsets.len(), COLOURS);
@@ -675,21 +759,44 @@ mod tests {
         let mut name = [0; LabelCell::NAME];
         assert!(slot.label().get(&mut name).is_none());
 
-        let label = Label { what: What::GreenThread, name: Some("grün"), location: Location::caller() };
+        let label = Label {
+            what: What::GreenThread,
+            name: Some("grün"),
+            location: Location::caller(),
+        };
         stack.set_label(&label);
         let (read, cut) = slot.label().get(&mut name).unwrap();
-        assert_eq!((read.what, read.name, cut), (What::GreenThread, Some("grün"), false));
+        assert_eq!(
+            (read.what, read.name, cut),
+            (What::GreenThread, Some("grün"), false)
+        );
         assert_eq!(read.location, label.location);
 
         let long = "ü".repeat(40);
-        stack.set_label(&Label { what: What::Generator, name: Some(&long), ..label });
+        stack.set_label(&Label {
+            what: What::Generator,
+            name: Some(&long),
+            ..label
+        });
         let (read, cut) = slot.label().get(&mut name).unwrap();
-        assert_eq!((read.what, read.name, cut), (What::Generator, Some(&long[..48]), true));
+        assert_eq!(
+            (read.what, read.name, cut),
+            (What::Generator, Some(&long[..48]), true)
+        );
         let odd = format!("x{long}");
-        stack.set_label(&Label { name: Some(&odd), ..label });
-        assert_eq!(slot.label().get(&mut name).unwrap().0.name, Some(&odd[..47]));
+        stack.set_label(&Label {
+            name: Some(&odd),
+            ..label
+        });
+        assert_eq!(
+            slot.label().get(&mut name).unwrap().0.name,
+            Some(&odd[..47])
+        );
 
-        stack.set_label(&Label { name: None, ..label });
+        stack.set_label(&Label {
+            name: None,
+            ..label
+        });
         assert_eq!(slot.label().get(&mut name).unwrap().0.name, None);
         drop(stack);
         assert!(slot.label().get(&mut name).is_none());
@@ -706,7 +813,10 @@ mod tests {
                 write(stack.limit());
                 write(stack.base() - 1);
             }
-            let pages: Vec<_> = stacks.iter().map(|stack| DeadPages::inside(stack.limit(), stack.slot.end())).collect();
+            let pages: Vec<_> = stacks
+                .iter()
+                .map(|stack| DeadPages::inside(stack.limit(), stack.slot.end()))
+                .collect();
             discard(&pages);
             for stack in &stacks {
                 for address in [stack.limit(), stack.base() - 1] {
@@ -725,7 +835,11 @@ mod tests {
         let page = page_size();
         let stacks = fresh(Class(17), Guard::Install, 3 * BATCH);
         for stack in &stacks {
-            for address in [stack.limit(), stack.limit() + page, stack.limit() + 2 * page] {
+            for address in [
+                stack.limit(),
+                stack.limit() + page,
+                stack.limit() + 2 * page,
+            ] {
                 write(address);
             }
         }
@@ -733,7 +847,8 @@ mod tests {
         let locked = ptr::with_exposed_provenance(refused.limit());
         // SAFETY: pins pages of a stack that is not in use.
         assert_eq!(unsafe { libc::mlock(locked, 4 * page) }, 0);
-        let inside = |stack: &Stack| DeadPages::inside(stack.limit() + 1, stack.limit() + 2 * page + 1);
+        let inside =
+            |stack: &Stack| DeadPages::inside(stack.limit() + 1, stack.limit() + 2 * page + 1);
         discard(&stacks.iter().map(inside).collect::<Vec<_>>());
         // SAFETY: as above.
         assert_eq!(unsafe { libc::munlock(locked, 4 * page) }, 0);

@@ -6,11 +6,15 @@
 //!                          └──no──► what was there before us: std's handler, the default, a debugger's, …
 //! ```
 //!
-//! - The handler runs where everything may be broken: it takes no lock, allocates nothing, reads only memory that is never
-//!   unmapped (the list of slabs, the label in the slot) and formats into a buffer on its own stack.
-//! - It is installed with the first slab, in front of whatever was there. std's handler reports overflows of OS threads and is still reached.
-//! - A fault in a guard page that is not an overflow, a wild pointer, is reported as one: the two cannot be told apart portably.
-//! - An OS thread that was not started by std may have no alternate stack: it gets a stack of the pool for as long as it lives.
+//! - The handler runs where everything may be broken: it takes no lock, allocates nothing, reads
+//!   only memory that is never unmapped (the list of slabs, the label in the slot) and formats into
+//!   a buffer on its own stack.
+//! - It is installed with the first slab, in front of whatever was there. std's handler reports
+//!   overflows of OS threads and is still reached.
+//! - A fault in a guard page that is not an overflow, a wild pointer, is reported as one: the two
+//!   cannot be told apart portably.
+//! - An OS thread that was not started by std may have no alternate stack: it gets a stack of the
+//!   pool for as long as it lives.
 
 use super::{Class, LabelCell, Slot, Stack, What, auxiliary, pool};
 use std::ffi::{c_int, c_void};
@@ -34,10 +38,13 @@ pub(super) fn install() {
                 continue;
             };
             let old = previous.get_or_init(|| old);
-            // Keep what the previous handler relies on: its mask, and whether it can be interrupted by itself.
+            // Keep what the previous handler relies on: its mask, and whether it can be interrupted
+            // by itself.
             let mut new = *old;
             new.sa_sigaction = on_fault as *const () as usize;
-            new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
+            new.sa_flags = libc::SA_SIGINFO
+                | libc::SA_ONSTACK
+                | old.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
             // Without the handler overflows still kill the process, only without a word.
             let _ = change_action(signal, Some(&new));
         }
@@ -47,8 +54,15 @@ pub(super) fn install() {
 /// Sets what a signal does, if `new` says so; returns what it did.
 fn change_action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = MaybeUninit::uninit();
-    // SAFETY: both pointers are valid or null; all that is ever set is `on_fault`, which is async-signal-safe, or the default.
-    match unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } {
+    // SAFETY: both pointers are valid or null; all that is ever set is `on_fault`, which is
+    // async-signal-safe, or the default.
+    match unsafe {
+        libc::sigaction(
+            signal,
+            new.map_or(ptr::null(), ptr::from_ref),
+            old.as_mut_ptr(),
+        )
+    } {
         // SAFETY: a successful call has written it.
         0 => Ok(unsafe { old.assume_init() }),
         _ => Err(io::Error::last_os_error()),
@@ -93,8 +107,9 @@ fn pass_on(signal: c_int, info: &libc::siginfo_t, context: *mut c_void) {
                 reset(signal, previous);
             }
             let handler = Handler { address };
-            // SAFETY: neither default nor ignored, so it is the address of a function. It gets all three arguments whatever its
-            // SA_SIGINFO says, which is also how the kernel calls it.
+            // SAFETY: neither default nor ignored, so it is the address of a function. It gets all
+            // three arguments whatever its SA_SIGINFO says, which is also how the
+            // kernel calls it.
             let function = unsafe { handler.function };
             function(signal, info, context);
         }
@@ -118,32 +133,53 @@ fn reset(signal: c_int, previous: &libc::sigaction) {
 /// Prints the report.
 #[cold]
 fn report(slot: Slot) {
-    let mut line = Line { bytes: [0; 512], length: 0 };
+    let mut line = Line {
+        bytes: [0; 512],
+        length: 0,
+    };
     let _ = describe(slot, &mut line);
     line.bytes[line.length] = b'\n';
     // SAFETY: the buffer has that many bytes. Nothing can be done about a failure.
-    unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.length + 1) };
+    unsafe {
+        libc::write(
+            libc::STDERR_FILENO,
+            line.bytes.as_ptr().cast(),
+            line.length + 1,
+        )
+    };
 }
 
 fn describe(slot: Slot, line: &mut Line) -> fmt::Result {
     let size = slot.class().size() >> 10;
     let mut name = [0; LabelCell::NAME];
     let Some((label, cut)) = slot.label().get(&mut name) else {
-        return write!(line, "hebra: a stack of {size} KiB has overflowed that belongs to no green thread or generator");
+        return write!(
+            line,
+            "hebra: a stack of {size} KiB has overflowed that belongs to no green thread or generator"
+        );
     };
     let at = label.location;
     let more = if cut { "…" } else { "" };
     match (label.what, label.name) {
-        (What::GreenThread, None) => write!(line, "hebra: green thread <unnamed> (spawned at {at})")?,
-        (What::GreenThread, Some(name)) => write!(line, "hebra: green thread '{name}{more}' (spawned at {at})")?,
+        (What::GreenThread, None) => {
+            write!(line, "hebra: green thread <unnamed> (spawned at {at})")?
+        }
+        (What::GreenThread, Some(name)) => {
+            write!(line, "hebra: green thread '{name}{more}' (spawned at {at})")?
+        }
         (What::Generator, None) => write!(line, "hebra: a generator (created at {at})")?,
-        (What::Generator, Some(name)) => write!(line, "hebra: generator '{name}{more}' (created at {at})")?,
+        (What::Generator, Some(name)) => {
+            write!(line, "hebra: generator '{name}{more}' (created at {at})")?
+        }
     }
     let remedy = match label.what {
         What::GreenThread => "thread::Builder::stack_size or Config::stack_size",
         What::Generator => "a larger stack_size when you create it",
     };
-    write!(line, " has overflowed its stack of {size} KiB; give it more with {remedy}")
+    write!(
+        line,
+        " has overflowed its stack of {size} KiB; give it more with {remedy}"
+    )
 }
 
 /// A line of text that is cut when it is full; the last byte is kept for the line feed.
@@ -162,7 +198,8 @@ impl Write for Line {
     }
 }
 
-/// Sees to it that this OS thread has an alternate stack for the handler to run on; cheap when it has.
+/// Sees to it that this OS thread has an alternate stack for the handler to run on; cheap when it
+/// has.
 pub(crate) fn ensure_alternate_stack() {
     thread_local! {
         static ALTERNATE: Option<AlternateStack> = AlternateStack::new();
@@ -183,7 +220,9 @@ impl AlternateStack {
             return None;
         }
         // The kernel's frame, as large as the processor's registers need, and room for the handler.
-        let stack = pool::refill_quietly(Class::of(minimum_signal_stack().saturating_add(48 << 10))?).ok()?;
+        let stack =
+            pool::refill_quietly(Class::of(minimum_signal_stack().saturating_add(48 << 10))?)
+                .ok()?;
         change_alternate_stack(Change::Use(&stack)).ok()?;
         Some(AlternateStack { stack: Some(stack) })
     }
@@ -193,7 +232,9 @@ impl Drop for AlternateStack {
     fn drop(&mut self) {
         let limit = self.stack.as_ref().map(Stack::limit);
         let unused = match change_alternate_stack(Change::Nothing) {
-            Ok(current) if Some(current.ss_sp.addr()) == limit => change_alternate_stack(Change::Disable).is_ok(),
+            Ok(current) if Some(current.ss_sp.addr()) == limit => {
+                change_alternate_stack(Change::Disable).is_ok()
+            }
             Ok(_) => true,
             Err(_) => false,
         };
@@ -213,15 +254,28 @@ enum Change<'a> {
 
 /// Sets this OS thread's alternate stack, if `change` says so; returns what it was.
 fn change_alternate_stack(change: Change<'_>) -> io::Result<libc::stack_t> {
-    let mut old = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-    let mut new = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: libc::SIGSTKSZ };
+    let mut old = libc::stack_t {
+        ss_sp: ptr::null_mut(),
+        ss_flags: 0,
+        ss_size: 0,
+    };
+    let mut new = libc::stack_t {
+        ss_sp: ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: libc::SIGSTKSZ,
+    };
     if let Change::Use(stack) = change {
         new.ss_sp = ptr::with_exposed_provenance_mut(stack.limit());
         new.ss_size = stack.base() - stack.limit();
         new.ss_flags = 0;
     }
-    let new = if matches!(change, Change::Nothing) { ptr::null() } else { ptr::from_ref(&new) };
-    // SAFETY: both pointers are valid or null, and a stack that is set is owned by the `AlternateStack` that disables it.
+    let new = if matches!(change, Change::Nothing) {
+        ptr::null()
+    } else {
+        ptr::from_ref(&new)
+    };
+    // SAFETY: both pointers are valid or null, and a stack that is set is owned by the
+    // `AlternateStack` that disables it.
     match unsafe { libc::sigaltstack(new, &mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
@@ -246,7 +300,11 @@ mod tests {
 
     fn labelled(what: What, name: Option<&str>) -> Stack {
         let stack = acquire(256 << 10).unwrap();
-        stack.set_label(&Label { what, name, location: Location::caller() });
+        stack.set_label(&Label {
+            what,
+            name,
+            location: Location::caller(),
+        });
         stack
     }
 
@@ -283,7 +341,9 @@ mod tests {
     fn start_foreign() {
         let mut thread = MaybeUninit::uninit();
         // SAFETY: a thread that takes no argument, joined below.
-        let started = unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), foreign, ptr::null_mut()) };
+        let started = unsafe {
+            libc::pthread_create(thread.as_mut_ptr(), ptr::null(), foreign, ptr::null_mut())
+        };
         assert_eq!(started, 0);
         // SAFETY: it was started.
         unsafe { libc::pthread_join(thread.assume_init(), ptr::null_mut()) };
@@ -292,7 +352,11 @@ mod tests {
     #[inline(never)]
     extern "C" fn recurse(depth: usize) -> usize {
         let room = std::hint::black_box([depth; 100]);
-        if depth == usize::MAX { 0 } else { room[7] + recurse(depth + 1) }
+        if depth == usize::MAX {
+            0
+        } else {
+            room[7] + recurse(depth + 1)
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -318,7 +382,9 @@ mod tests {
             "recursion" => recurse_on(&labelled(What::GreenThread, Some("deep"))),
             "os thread" => {
                 let _stack = labelled(What::GreenThread, None);
-                let deep = thread::Builder::new().name("plain".into()).spawn(|| recurse(0));
+                let deep = thread::Builder::new()
+                    .name("plain".into())
+                    .spawn(|| recurse(0));
                 let _ = deep.unwrap().join();
             }
             "foreign thread" => start_foreign(),
@@ -358,7 +424,10 @@ mod tests {
 
     /// What a child that does `case` prints, and how it ends: signal or exit code.
     fn outcome(case: &str) -> (String, Option<i32>, Option<i32>) {
-        let test = concat!(module_path!(), "::overflow_is_reported_and_all_else_passed_on");
+        let test = concat!(
+            module_path!(),
+            "::overflow_is_reported_and_all_else_passed_on"
+        );
         let output = child(test, case, &[]);
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (text, output.status.signal(), output.status.code())
@@ -371,10 +440,22 @@ mod tests {
         }
         let file = file!();
         for (case, expected) in [
-            ("named", format!("hebra: green thread 'eel' (spawned at {file}:")),
-            ("unnamed", format!("hebra: green thread <unnamed> (spawned at {file}:")),
-            ("long", "hebra: green thread 'long long long long long long long long long lon…' (".into()),
-            ("generator", format!("hebra: a generator (created at {file}:")),
+            (
+                "named",
+                format!("hebra: green thread 'eel' (spawned at {file}:"),
+            ),
+            (
+                "unnamed",
+                format!("hebra: green thread <unnamed> (spawned at {file}:"),
+            ),
+            (
+                "long",
+                "hebra: green thread 'long long long long long long long long long lon…' (".into(),
+            ),
+            (
+                "generator",
+                format!("hebra: a generator (created at {file}:"),
+            ),
             ("nobody's", "hebra: a stack of 64 KiB has overflowed".into()),
             #[cfg(target_arch = "x86_64")]
             ("recursion", "hebra: green thread 'deep' (".into()),
@@ -385,8 +466,14 @@ mod tests {
             let line = text.lines().find(|line| line.contains(&expected));
             let line = line.unwrap_or_else(|| panic!("{case}: {expected:?} is not in {text}"));
             if case != "nobody's" {
-                assert!(line.contains(") has overflowed its stack of 256 KiB; give it "), "{line}");
-                assert!(line.ends_with("stack_size") || case == "generator", "{line}");
+                assert!(
+                    line.contains(") has overflowed its stack of 256 KiB; give it "),
+                    "{line}"
+                );
+                assert!(
+                    line.ends_with("stack_size") || case == "generator",
+                    "{line}"
+                );
             }
             assert_eq!(text.matches("hebra: ").count(), 1, "{case}: {text}");
         }
@@ -402,7 +489,10 @@ mod tests {
         ] {
             let (text, by_signal, with_code) = outcome(case);
             assert_eq!((by_signal, with_code), (signal, code), "{case}: {text}");
-            assert!(text.contains(expected) && !text.contains("hebra: "), "{case}: {text}");
+            assert!(
+                text.contains(expected) && !text.contains("hebra: "),
+                "{case}: {text}"
+            );
         }
     }
 

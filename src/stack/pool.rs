@@ -1,4 +1,5 @@
-//! Where stacks come from and go to: a free list per OS thread, one per process, and the slabs behind them.
+//! Where stacks come from and go to: a free list per OS thread, one per process, and the slabs
+//! behind them.
 //!
 //! ```text
 //!             pop, push: a few ns                  lock, up to 32 at once             guard, up to 32 at once
@@ -6,15 +7,18 @@
 //!             LIFO: the warmest next     pages given back
 //! ```
 //!
-//! - An OS thread keeps as many free stacks as its list has capacity, see [`bound`]. When it is full, the coldest quarter gives its
-//!   pages back in one batch and moves to the process-wide list. A quarter, because the batch stalls a worker: 256 stacks, 64 µs.
-//! - Under [`Guard::Protect`] stacks are scarce, so the threads' lists stay at capacity 0 and every stack goes straight to the
-//!   process-wide list, warm: a reservation made anywhere can be used anywhere. That list is bounded in the same way.
+//! - An OS thread keeps as many free stacks as its list has capacity, see [`bound`]. When it is
+//!   full, the coldest quarter gives its pages back in one batch and moves to the process-wide
+//!   list. A quarter, because the batch stalls a worker: 256 stacks, 64 µs.
+//! - Under [`Guard::Protect`] stacks are scarce, so the threads' lists stay at capacity 0 and every
+//!   stack goes straight to the process-wide list, warm: a reservation made anywhere can be used
+//!   anywhere. That list is bounded in the same way.
 //! - The same road is taken while an OS thread's own list is being, or has been, torn down.
-//! - A list has room for every slot it may be given *before* it is given one: a drop never allocates, so it cannot fail,
-//!   not even when the process has run out of mappings.
-//! - Slabs double from 64 to 16,384 slots, at most 8 GiB: a single generator reserves little, a million stacks take 68 slabs.
-//!   Carving doubles too, from 1 to 32 slots, which bounds the page tables made for slots that nobody uses yet.
+//! - A list has room for every slot it may be given *before* it is given one: a drop never
+//!   allocates, so it cannot fail, not even when the process has run out of mappings.
+//! - Slabs double from 64 to 16,384 slots, at most 8 GiB: a single generator reserves little, a
+//!   million stacks take 68 slabs. Carving doubles too, from 1 to 32 slots, which bounds the page
+//!   tables made for slots that nobody uses yet.
 
 use super::{BATCH, Class, Free, Guard, PAGE_TABLE_SPAN, Slot, Stack, discard_free, map, overflow};
 use std::cell::RefCell;
@@ -28,18 +32,21 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 const REFILL: usize = 32;
 const _: () = assert!(REFILL <= BATCH);
 
-/// Free stacks of a class that stay warm in one list: 256 MiB if every page of them had been touched, at most 1,024, at least 16.
+/// Free stacks of a class that stay warm in one list: 256 MiB if every page of them had been
+/// touched, at most 1,024, at least 16.
 ///
-/// 1,024 shallow stacks hold 4 MiB, and a server whose number of connections swings by less never pays for a page twice (1.7 µs
-/// each, a hundred times a warm stack).
+/// 1,024 shallow stacks hold 4 MiB, and a server whose number of connections swings by less never
+/// pays for a page twice (1.7 µs each, a hundred times a warm stack).
 fn bound(class: Class) -> usize {
     ((256 << 20) / class.size()).clamp(16, 1024)
 }
 
-/// Takes a stack that reserves `size` bytes, guard page, label and colour included, rounded up to a power of two ≥ 16 KiB.
+/// Takes a stack that reserves `size` bytes, guard page, label and colour included, rounded up to a
+/// power of two ≥ 16 KiB.
 ///
 /// # Errors
-/// `InvalidInput` above 1 TiB; otherwise the kernel's refusal to reserve or guard memory, and what to do about it.
+/// `InvalidInput` above 1 TiB; otherwise the kernel's refusal to reserve or guard memory, and what
+/// to do about it.
 #[inline]
 pub(crate) fn acquire(size: usize) -> io::Result<Stack> {
     let Some(class) = Class::of(size) else {
@@ -60,7 +67,8 @@ pub(crate) fn check_size(size: usize) -> io::Result<()> {
     Class::of(size).map(drop).ok_or_else(|| too_large(size))
 }
 
-/// Whether this OS thread's pool is there still: once thread-locals are being destroyed it may be gone.
+/// Whether this OS thread's pool is there still: once thread-locals are being destroyed it may be
+/// gone.
 pub(crate) fn is_pool_alive() -> bool {
     POOL.try_with(|_| ()).is_ok()
 }
@@ -81,7 +89,8 @@ pub(super) fn release(free: Free) {
     }
 }
 
-/// Whether to take the stack of a green thread already when it is spawned, because it may be refused later.
+/// Whether to take the stack of a green thread already when it is spawned, because it may be
+/// refused later.
 #[cfg(any(test, feature = "runtime"))]
 #[inline]
 pub(crate) fn needs_reservation() -> bool {
@@ -152,7 +161,8 @@ pub(super) fn refill_quietly(class: Class) -> io::Result<Stack> {
     Ok(free.into_stack())
 }
 
-/// Gives an OS thread's list the capacity that makes it usable; without memory for that it stays closed.
+/// Gives an OS thread's list the capacity that makes it usable; without memory for that it stays
+/// closed.
 fn open(list: &mut Vec<Free>, class: Class) {
     if list.capacity() == 0 {
         let _ = list.try_reserve_exact(bound(class));
@@ -191,7 +201,8 @@ struct Shared {
     free: Vec<Free>,
     /// How many at the front of `free` hold no pages.
     cold: usize,
-    /// Addresses of the newest slab that are not carved yet; the older slabs are carved to the end.
+    /// Addresses of the newest slab that are not carved yet; the older slabs are carved to the
+    /// end.
     uncarved: Range<usize>,
     /// How many slots were ever carved, and out of how many slabs.
     carved: usize,
@@ -200,12 +211,21 @@ struct Shared {
 
 impl Shared {
     const fn new() -> Shared {
-        Shared { free: Vec::new(), cold: 0, uncarved: 0..0, carved: 0, slabs: 0 }
+        Shared {
+            free: Vec::new(),
+            cold: 0,
+            uncarved: 0..0,
+            carved: 0,
+            slabs: 0,
+        }
     }
 
     fn of(class: Class) -> MutexGuard<'static, Shared> {
-        static SHARED: [Mutex<Shared>; Class::COUNT] = [const { Mutex::new(Shared::new()) }; Class::COUNT];
-        SHARED[class.index()].lock().unwrap_or_else(PoisonError::into_inner)
+        static SHARED: [Mutex<Shared>; Class::COUNT] =
+            [const { Mutex::new(Shared::new()) }; Class::COUNT];
+        SHARED[class.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the warmest, or a new one.
@@ -229,7 +249,8 @@ impl Shared {
 
     /// Adds stacks whose pages were given back.
     fn put_cold(&mut self, stacks: impl Iterator<Item = Free>) {
-        // Behind warm ones they count as warm: giving back the pages of a stack that has none is cheap.
+        // Behind warm ones they count as warm: giving back the pages of a stack that has none is
+        // cheap.
         let all_cold = self.cold == self.free.len();
         self.free.extend(stacks);
         if all_cold {
@@ -237,7 +258,8 @@ impl Shared {
         }
     }
 
-    /// Adds a stack as it is; beyond `bound` warm ones, the coldest quarter of them gives its pages back.
+    /// Adds a stack as it is; beyond `bound` warm ones, the coldest quarter of them gives its pages
+    /// back.
     fn put_warm(&mut self, free: Free, bound: usize) {
         self.free.push(free);
         if self.free.len() - self.cold > bound {
@@ -253,16 +275,26 @@ impl Shared {
             self.grow(class)?;
         }
         // Mappings are not spent in advance.
-        let limit = if guard == Guard::Protect { 1 } else { self.carved.clamp(1, REFILL) };
+        let limit = if guard == Guard::Protect {
+            1
+        } else {
+            self.carved.clamp(1, REFILL)
+        };
         let size = class.size();
         let mut slots = [Slot::new(self.uncarved.start, class); REFILL];
         let mut count = 0;
-        for (slot, start) in slots.iter_mut().zip(self.uncarved.clone().step_by(size)).take(limit) {
+        for (slot, start) in slots
+            .iter_mut()
+            .zip(self.uncarved.clone().step_by(size))
+            .take(limit)
+        {
             *slot = Slot::new(start, class);
             count += 1;
         }
         // Room for all that will ever come back, so that no drop has to allocate.
-        self.free.try_reserve(self.carved + count).map_err(|_| out_of_memory())?;
+        self.free
+            .try_reserve(self.carved + count)
+            .map_err(|_| out_of_memory())?;
         let (done, error) = guard.apply(&slots[..count]);
         if let (0, Some(error)) = (done, error) {
             return Err(cannot_guard(error, guard));
@@ -270,7 +302,8 @@ impl Shared {
         self.uncarved.start += done * size;
         self.carved += done;
         // Lowest address last: it goes out first.
-        self.free.extend(slots[..done].iter().rev().map(|slot| Free(*slot)));
+        self.free
+            .extend(slots[..done].iter().rev().map(|slot| Free(*slot)));
         self.cold = self.free.len();
         Ok(())
     }
@@ -302,17 +335,25 @@ struct Slab {
     next: OnceLock<Box<Slab>>,
 }
 
-/// All slabs, a list that only ever grows at its end: so a signal handler can walk it at any moment without a lock.
+/// All slabs, a list that only ever grows at its end: so a signal handler can walk it at any moment
+/// without a lock.
 static SLABS: OnceLock<Box<Slab>> = OnceLock::new();
 
 impl Slab {
     fn add(addresses: Range<usize>, class: Class) {
-        let mut slab = Box::new(Slab { addresses, class, next: OnceLock::new() });
+        let mut slab = Box::new(Slab {
+            addresses,
+            class,
+            next: OnceLock::new(),
+        });
         let mut link = &SLABS;
         // Each failure to set the end shows one more slab that is there already.
         while let Err(back) = link.set(slab) {
             slab = back;
-            link = &link.get().expect("`set` fails only where there is a value").next;
+            link = &link
+                .get()
+                .expect("`set` fails only where there is a value")
+                .next;
         }
     }
 }
@@ -327,11 +368,17 @@ pub(super) fn slot_at(address: usize) -> Option<Slot> {
 #[cold]
 fn too_large(size: usize) -> io::Error {
     let max = 1_usize << Class::MAX;
-    io::Error::new(io::ErrorKind::InvalidInput, format!("a stack of {size} bytes was asked for; the most is {max}"))
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("a stack of {size} bytes was asked for; the most is {max}"),
+    )
 }
 
 fn out_of_memory() -> io::Error {
-    io::Error::new(io::ErrorKind::OutOfMemory, "no memory for the list of free stacks")
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "no memory for the list of free stacks",
+    )
 }
 
 fn cannot_map(error: io::Error, size: usize) -> io::Error {
@@ -365,7 +412,11 @@ fn cannot_guard(error: io::Error, guard: Guard) -> io::Error {
 /// ` = N`, if the limit can be read.
 fn max_map_count() -> String {
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    if limit.is_empty() { limit } else { format!(" = {}", limit.trim_end()) }
+    if limit.is_empty() {
+        limit
+    } else {
+        format!(" = {}", limit.trim_end())
+    }
 }
 
 #[cfg(test)]
@@ -377,7 +428,8 @@ pub(super) mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    /// New stacks, guarded as asked for. Each test has a class to itself: the process-wide lists are shared.
+    /// New stacks, guarded as asked for. Each test has a class to itself: the process-wide lists
+    /// are shared.
     pub(in super::super) fn fresh(class: Class, guard: Guard, count: usize) -> Vec<Stack> {
         let mut shared = Shared::new();
         let stacks = (0..count).map(|_| shared.take(class, guard).unwrap().into_stack());
@@ -393,7 +445,10 @@ pub(super) mod tests {
     }
 
     fn mappings() -> usize {
-        std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
     }
 
     #[test]
@@ -422,16 +477,34 @@ pub(super) mod tests {
             write(stack.limit());
             drop(stack);
         }
-        // More than `bound + 1` were carved and some of them lay at the bottom of the list, so the quarter that went holds them too.
-        let gone = slots.iter().filter(|slot| !resident(slot.base() - 1)).count();
-        assert!((1..=bound / 4).contains(&gone), "{gone} gave their pages back");
+        // More than `bound + 1` were carved and some of them lay at the bottom of the list, so the
+        // quarter that went holds them too.
+        let gone = slots
+            .iter()
+            .filter(|slot| !resident(slot.base() - 1))
+            .count();
+        assert!(
+            (1..=bound / 4).contains(&gone),
+            "{gone} gave their pages back"
+        );
         for (position, slot) in slots.iter().enumerate() {
-            assert_eq!(resident(slot.base() - 1), position >= gone, "the coldest go first");
+            assert_eq!(
+                resident(slot.base() - 1),
+                position >= gone,
+                "the coldest go first"
+            );
             assert_eq!(resident(slot.limit()), position >= gone, "all pages go");
             assert!(faults(slot.start()) && !faults(slot.limit()));
         }
-        let again: HashSet<usize> = (0..bound + 1).map(|_| acquire(size).unwrap()).map(|stack| stack.base()).collect();
-        assert_eq!(again.len(), 1, "one stack is enough for those who come one after the other");
+        let again: HashSet<usize> = (0..bound + 1)
+            .map(|_| acquire(size).unwrap())
+            .map(|stack| stack.base())
+            .collect();
+        assert_eq!(
+            again.len(),
+            1,
+            "one stack is enough for those who come one after the other"
+        );
         let carved = Shared::of(class).carved;
         let again: Vec<Stack> = (0..carved).map(|_| acquire(size).unwrap()).collect();
         let again: HashSet<usize> = again.iter().map(Stack::base).collect();
@@ -453,7 +526,10 @@ pub(super) mod tests {
         }
         let slots: HashSet<usize> = slots.iter().map(|slot| slot.base()).collect();
         let stacks: Vec<Stack> = (0..127).map(|_| acquire(size).unwrap()).collect();
-        let reused = stacks.iter().filter(|stack| slots.contains(&stack.base())).count();
+        let reused = stacks
+            .iter()
+            .filter(|stack| slots.contains(&stack.base()))
+            .count();
         assert_eq!(reused, 100, "127 were carved, 100 of them used");
     }
 
@@ -486,14 +562,19 @@ pub(super) mod tests {
         let carved = Shared::of(Class::of(SIZE).unwrap()).carved;
         let stacks: Vec<Stack> = (0..carved).map(|_| acquire(SIZE).unwrap()).collect();
         assert_eq!(Shared::of(Class::of(SIZE).unwrap()).carved, carved);
-        assert_eq!(stacks.iter().map(Stack::base).collect::<HashSet<_>>().len(), carved);
+        assert_eq!(
+            stacks.iter().map(Stack::base).collect::<HashSet<_>>().len(),
+            carved
+        );
     }
 
     #[test]
     fn process_wide_list_keeps_few_warm() {
         let class = Class(15);
         let mut shared = Shared::new();
-        let stacks: Vec<Free> = (0..20).map(|_| shared.take(class, Guard::Protect).unwrap()).collect();
+        let stacks: Vec<Free> = (0..20)
+            .map(|_| shared.take(class, Guard::Protect).unwrap())
+            .collect();
         let slots: Vec<Slot> = stacks.iter().map(|free| free.0).collect();
         for free in stacks {
             write(free.0.base() - 1);
@@ -518,7 +599,11 @@ pub(super) mod tests {
         }
         let before = mappings();
         let stacks: Vec<Stack> = (0..20_000).map(|_| acquire(128 << 10).unwrap()).collect();
-        assert!(mappings() < before + 100, "{before} mappings became {}", mappings());
+        assert!(
+            mappings() < before + 100,
+            "{before} mappings became {}",
+            mappings()
+        );
         assert!(stacks.iter().all(|stack| !resident(stack.base() - 1)));
         let class = Class::of(128 << 10).unwrap();
         let shared = Shared::of(class);
@@ -547,7 +632,10 @@ pub(super) mod tests {
         for (value, expected) in [("mprotect", "Protect true"), ("auto", "Install false")] {
             let output = child(test, "1", &[("HEBRA_STACK_GUARD", value)]);
             assert!(output.status.success(), "{output:?}");
-            assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{output:?}");
+            assert!(
+                String::from_utf8_lossy(&output.stdout).contains(expected),
+                "{output:?}"
+            );
         }
     }
 
@@ -600,9 +688,15 @@ pub(super) mod tests {
             println!("done");
             return;
         }
-        let test = concat!(module_path!(), "::running_out_of_mappings_is_an_error_and_loses_no_stack");
+        let test = concat!(
+            module_path!(),
+            "::running_out_of_mappings_is_an_error_and_loses_no_stack"
+        );
         let output = child(test, "1", &[("HEBRA_STACK_GUARD", "mprotect")]);
-        assert!(String::from_utf8_lossy(&output.stdout).contains("done"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("done"),
+            "{output:?}"
+        );
         assert!(output.status.success(), "{output:?}");
     }
 
@@ -613,7 +707,10 @@ pub(super) mod tests {
         if case().is_some() {
             assert!(!needs_reservation());
             let limit = |bytes| {
-                let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+                let limit = libc::rlimit {
+                    rlim_cur: bytes,
+                    rlim_max: libc::RLIM_INFINITY,
+                };
                 // SAFETY: a limit of this test's own process.
                 assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
             };
@@ -631,9 +728,15 @@ pub(super) mod tests {
             println!("done");
             return;
         }
-        let test = concat!(module_path!(), "::running_out_of_address_space_is_an_error_and_passes");
+        let test = concat!(
+            module_path!(),
+            "::running_out_of_address_space_is_an_error_and_passes"
+        );
         let output = child(test, "1", &[]);
-        assert!(String::from_utf8_lossy(&output.stdout).contains("done"), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("done"),
+            "{output:?}"
+        );
         assert!(output.status.success(), "{output:?}");
     }
 }

@@ -11,7 +11,8 @@ use crate::park::{Wait, deadline_after};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
-/// Holds threads up until a number of them have come, as [`std::sync::Barrier`] does, green threads and OS threads alike.
+/// Holds threads up until a number of them have come, as [`std::sync::Barrier`] does, green threads
+/// and OS threads alike.
 ///
 /// It can be used again at once, for the next such number.
 ///
@@ -55,21 +56,32 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// Makes a barrier that holds threads up until there are `n`. With 0 it holds nobody up, as with 1.
+    /// Makes a barrier that holds threads up until there are `n`. With 0 it holds nobody up, as
+    /// with 1.
     pub const fn new(n: usize) -> Barrier {
-        Barrier { size: n, state: Lock::new(State { arrived: 0, round: 0, waiters: WaitList::new() }) }
+        Barrier {
+            size: n,
+            state: Lock::new(State {
+                arrived: 0,
+                round: 0,
+                waiters: WaitList::new(),
+            }),
+        }
     }
 
     /// Waits until as many threads have come as the barrier was made for.
     ///
     /// # Cancellation
-    /// Parks the current thread unless it is the last to come; this is a cancel point, and then the thread has not come. In a destructor
-    /// of a thread that is being cancelled it waits all the same.
+    /// Parks the current thread unless it is the last to come; this is a cancel point, and then the
+    /// thread has not come. In a destructor of a thread that is being cancelled it waits all
+    /// the same.
     pub fn wait(&self) -> BarrierWaitResult {
-        self.wait_for(Patience::Endless).expect("its patience is endless")
+        self.wait_for(Patience::Endless)
+            .expect("its patience is endless")
     }
 
-    /// As [`wait`](Barrier::wait), but for `timeout` at most: `None` if time was up, and then the thread has not come.
+    /// As [`wait`](Barrier::wait), but for `timeout` at most: `None` if time was up, and then the
+    /// thread has not come.
     ///
     /// ```
     /// use std::time::Duration;
@@ -79,12 +91,14 @@ impl Barrier {
     /// ```
     ///
     /// # Cancellation
-    /// As [`wait`](Barrier::wait), but in a destructor of a thread that is being cancelled it does not wait.
+    /// As [`wait`](Barrier::wait), but in a destructor of a thread that is being cancelled it does
+    /// not wait.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<BarrierWaitResult> {
         self.wait_for(Patience::Until(deadline_after(timeout)))
     }
 
-    /// As [`wait`](Barrier::wait), but until `deadline` at most; see [`wait_timeout`](Barrier::wait_timeout).
+    /// As [`wait`](Barrier::wait), but until `deadline` at most; see
+    /// [`wait_timeout`](Barrier::wait_timeout).
     pub fn wait_deadline(&self, deadline: impl Into<Instant>) -> Option<BarrierWaitResult> {
         self.wait_for(Patience::Until(Some(deadline.into())))
     }

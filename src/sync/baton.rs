@@ -8,24 +8,31 @@
 //!         | … | HELD | QUEUED    whoever gives it up has to look at the line
 //! ```
 //!
-//! Who that is stands in a second word, `holder`, for those who ask: the state itself can be changed without having looked up an id, which
-//! after the barrier of another lock's release would have to be waited for.
+//! Who that is stands in a second word, `holder`, for those who ask: the state itself can be
+//! changed without having looked up an id, which after the barrier of another lock's release would
+//! have to be waited for.
 //!
-//! Whoever gives the baton up while others wait *passes* it to the first in line: the state stays HELD, and there is no
-//! moment at which somebody else could take it. Who gives it up and wants it again goes to the end of the line.
+//! Whoever gives the baton up while others wait *passes* it to the first in line: the state stays
+//! HELD, and there is no moment at which somebody else could take it. Who gives it up and wants it
+//! again goes to the end of the line.
 //!
-//! That is fair, and dear where many want it all the time: every single taking costs a switch between threads, or the journey of a wake-up
-//! from one processor to another, some ten microseconds for which the baton lies idle. So there are two cases in which the first in line is
+//! That is fair, and dear where many want it all the time: every single taking costs a switch
+//! between threads, or the journey of a wake-up from one processor to another, some ten
+//! microseconds for which the baton lies idle. So there are two cases in which the first in line is
 //! *called* instead: it is woken, and until it comes, the baton is free for whoever is there.
 //!
-//! - It lives on another worker, or is an OS thread. Nobody is overtaken who could run. Who has come in vain twice is passed the baton.
-//! - It lives on this worker, but the line has not been empty for [`CROWD`] turns. It is overtaken [`LEASE`] times at most.
+//! - It lives on another worker, or is an OS thread. Nobody is overtaken who could run. Who has
+//!   come in vain twice is passed the baton.
+//! - It lives on this worker, but the line has not been empty for [`CROWD`] turns. It is overtaken
+//!   [`LEASE`] times at most.
 //!
-//! One thread at most is called at a time, and who comes in vain stands first in line again. A thread is passed the baton, or called, if
-//! the wake has won (law 1); if its wait was over already, it is the next one's turn.
+//! One thread at most is called at a time, and who comes in vain stands first in line again. A
+//! thread is passed the baton, or called, if the wake has won (law 1); if its wait was over
+//! already, it is the next one's turn.
 //!
-//! What keeps a wake-up from being lost: where there is a line, either the holder's state says so, or somebody has been called. It looks
-//! at the line when it comes, and sees to the others if it is cancelled on the way.
+//! What keeps a wake-up from being lost: where there is a line, either the holder's state says so,
+//! or somebody has been called. It looks at the line when it comes, and sees to the others if it is
+//! cancelled on the way.
 
 use std::cell::Cell;
 use std::mem;
@@ -48,7 +55,8 @@ const CALLED: u64 = 1 << 61;
 const ONCE: u64 = 1 << 48;
 const TIMES: u64 = CALLED - ONCE;
 
-/// Turns after which a line that was never empty is a crowd. Few where a model checker has to get there.
+/// Turns after which a line that was never empty is a crowd. Few where a model checker has to get
+/// there.
 const CROWD: u32 = if cfg!(test) { 1 } else { 64 };
 /// How often a thread that waits in a crowd may be overtaken when it has been called.
 const LEASE: u64 = if cfg!(test) { 1 } else { 256 };
@@ -58,7 +66,8 @@ const IN_VAIN: u32 = if cfg!(test) { 1 } else { 2 };
 /// See the module.
 pub(super) struct Baton {
     state: AtomicU64,
-    /// The id of the thread that holds it, written by that thread or by who passes it on; 0: nobody, or it has only just been taken.
+    /// The id of the thread that holds it, written by that thread or by who passes it on; 0:
+    /// nobody, or it has only just been taken.
     holder: AtomicU64,
     line: Lock<Line>,
 }
@@ -75,14 +84,27 @@ struct Line {
 
 impl Baton {
     pub(super) const fn new() -> Baton {
-        let line = Line { waiters: WaitList::new(), called: false, insists: false, turns: 0 };
-        Baton { state: AtomicU64::new(0), holder: AtomicU64::new(0), line: Lock::new(line) }
+        let line = Line {
+            waiters: WaitList::new(),
+            called: false,
+            insists: false,
+            turns: 0,
+        };
+        Baton {
+            state: AtomicU64::new(0),
+            holder: AtomicU64::new(0),
+            line: Lock::new(line),
+        }
     }
 
     /// Takes the baton for the thread `me` if it is there for the taking.
     #[inline]
     pub(super) fn try_take(&self, me: u64) -> bool {
-        let taken = self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.overtake();
+        let taken = self
+            .state
+            .compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            || self.overtake();
         if taken {
             self.holder.store(me, Ordering::Relaxed);
         }
@@ -92,8 +114,11 @@ impl Baton {
     /// Takes the baton for the calling thread, whose id is `me`. `false` if it has given up.
     #[inline]
     pub(super) fn take(&self, me: u64, patience: Patience) -> bool {
-        let taken =
-            self.state.compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() || self.wait(me, patience);
+        let taken = self
+            .state
+            .compare_exchange(0, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            || self.wait(me, patience);
         if taken {
             self.holder.store(me, Ordering::Relaxed);
         }
@@ -104,7 +129,11 @@ impl Baton {
     #[inline]
     pub(super) fn pass(&self) {
         self.holder.store(0, Ordering::Relaxed);
-        if self.state.compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed).is_err() {
+        if self
+            .state
+            .compare_exchange(HELD, 0, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
             self.pass_on();
         }
     }
@@ -112,7 +141,9 @@ impl Baton {
     #[cold]
     fn overtake(&self) -> bool {
         let take = |state| (state & HELD == 0 && state & TIMES != 0).then(|| state - ONCE + HELD);
-        self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
+        self.state
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
+            .is_ok()
     }
 
     #[cold]
@@ -120,7 +151,10 @@ impl Baton {
         if self.overtake() {
             return true;
         }
-        let call = Call { baton: self, answered: Cell::new(true) };
+        let call = Call {
+            baton: self,
+            answered: Cell::new(true),
+        };
         let mut in_vain = 0;
         let mut left = false;
         loop {
@@ -159,14 +193,17 @@ impl Baton {
         }
     }
 
-    /// Whether the calling thread, which has been woken in line, was passed the baton, and not called.
+    /// Whether the calling thread, which has been woken in line, was passed the baton, and not
+    /// called.
     fn is_passed_to(&self, me: u64) -> bool {
-        // Who calls gives the baton up, and nobody who takes it then has this id. What waits while its OS thread's thread-locals are
-        // destroyed has more than one; then the line has to say it.
+        // Who calls gives the baton up, and nobody who takes it then has this id. What waits while
+        // its OS thread's thread-locals are destroyed has more than one; then the line has
+        // to say it.
         self.holder.load(Ordering::Relaxed) == me || !self.line.lock().called
     }
 
-    /// Under the lock of the line: takes the baton if it is there for the taking, or has its holder look at the line.
+    /// Under the lock of the line: takes the baton if it is there for the taking, or has its holder
+    /// look at the line.
     fn take_or_mark(&self, line: &Line) -> bool {
         let queued = if line.waiters.is_empty() { 0 } else { QUEUED };
         let mark = |state| {
@@ -179,20 +216,34 @@ impl Baton {
             };
             (after != state).then_some(after)
         };
-        self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, mark).is_ok_and(|before| before & HELD == 0)
+        self.state
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, mark)
+            .is_ok_and(|before| before & HELD == 0)
     }
 
     /// The baton is the caller's.
     #[cold]
     fn pass_on(&self) {
         let keep = |state| (state & (CALLED | QUEUED) == CALLED).then_some(state & !HELD);
-        if self.state.fetch_update(Ordering::Release, Ordering::Relaxed, keep).is_ok() {
+        if self
+            .state
+            .fetch_update(Ordering::Release, Ordering::Relaxed, keep)
+            .is_ok()
+        {
             return;
         }
         let mut line = self.line.lock();
         if line.called {
-            let leave = |state| Some(if state & CALLED == 0 { 0 } else { state & (CALLED | TIMES) });
-            let _ = self.state.fetch_update(Ordering::Release, Ordering::Relaxed, leave);
+            let leave = |state| {
+                Some(if state & CALLED == 0 {
+                    0
+                } else {
+                    state & (CALLED | TIMES)
+                })
+            };
+            let _ = self
+                .state
+                .fetch_update(Ordering::Release, Ordering::Relaxed, leave);
             return;
         }
         while let Some(next) = line.waiters.pop() {
@@ -200,24 +251,29 @@ impl Baton {
             line.turns = if more { line.turns + 1 } else { 0 };
             let near = next.is_near();
             let passes = mem::take(&mut line.insists) || near && line.turns < CROWD;
-            let Some(claimed) = next.claim(Wake::Woken) else { continue };
+            let Some(claimed) = next.claim(Wake::Woken) else {
+                continue;
+            };
             line.called = !passes;
             let state = match (passes, near) {
                 (true, _) => HELD | if more { QUEUED } else { 0 },
                 (false, true) => CALLED | (LEASE * ONCE),
                 (false, false) => 0,
             };
-            self.holder.store(if passes { next.thread_id() } else { 0 }, Ordering::Relaxed);
+            self.holder
+                .store(if passes { next.thread_id() } else { 0 }, Ordering::Relaxed);
             self.state.store(state, Ordering::Release);
             drop(line);
-            // Only now it runs, and may give the baton up in its turn. An OS thread may run already; it looks at the line first.
+            // Only now it runs, and may give the baton up in its turn. An OS thread may run
+            // already; it looks at the line first.
             return drop(claimed);
         }
         line.turns = 0;
         self.state.store(0, Ordering::Release);
     }
 
-    /// Who has been called does not come. Returns whether the line is the caller's to look at: then it has the baton.
+    /// Who has been called does not come. Returns whether the line is the caller's to look at: then
+    /// it has the baton.
     fn recall(&self) -> bool {
         let mut line = self.line.lock();
         line.called = false;

@@ -27,10 +27,11 @@ impl WaitTimeoutResult {
     }
 }
 
-/// Waits for a condition on what a [`Mutex`](super::Mutex) guards, as [`std::sync::Condvar`] does, on green threads and OS threads alike.
+/// Waits for a condition on what a [`Mutex`](super::Mutex) guards, as [`std::sync::Condvar`] does,
+/// on green threads and OS threads alike.
 ///
-/// Threads are notified in the order in which they began to wait. A wait may also end without anybody's doing, so wait in a loop, or
-/// with [`wait_while`](Condvar::wait_while).
+/// Threads are notified in the order in which they began to wait. A wait may also end without
+/// anybody's doing, so wait in a loop, or with [`wait_while`](Condvar::wait_while).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -51,8 +52,9 @@ impl WaitTimeoutResult {
 /// ```
 #[derive(Default)]
 pub struct Condvar {
-    /// Whether there is anybody in the queue; written under its lock. Whoever changes the condition under the mutex after a thread has
-    /// begun to wait sees it: it was written before that thread released the mutex.
+    /// Whether there is anybody in the queue; written under its lock. Whoever changes the
+    /// condition under the mutex after a thread has begun to wait sees it: it was written
+    /// before that thread released the mutex.
     occupied: AtomicBool,
     queue: BiasedLock<Queue>,
 }
@@ -60,7 +62,8 @@ pub struct Condvar {
 /// Who waits, first come first served: those in the seats, and then the others.
 #[derive(Default)]
 struct Queue {
-    /// Two are many: mostly it is one thread that waits for another, and then the other for the first.
+    /// Two are many: mostly it is one thread that waits for another, and then the other for the
+    /// first.
     seats: [Seat; 2],
     /// The seat of the one who has waited longer, if anybody sits there.
     first: usize,
@@ -68,7 +71,8 @@ struct Queue {
     others: WaitList,
 }
 
-/// The waiter of whoever has sat here last stays: the thread is likely to wait again, and counting references takes as long as the rest.
+/// The waiter of whoever has sat here last stays: the thread is likely to wait again, and counting
+/// references takes as long as the rest.
 #[derive(Default)]
 struct Seat {
     waiter: Option<Waiter>,
@@ -77,8 +81,17 @@ struct Seat {
 
 impl Queue {
     const fn new() -> Queue {
-        let seats = [const { Seat { waiter: None, taken: false } }; 2];
-        Queue { seats, first: 0, others: WaitList::new() }
+        let seats = [const {
+            Seat {
+                waiter: None,
+                taken: false,
+            }
+        }; 2];
+        Queue {
+            seats,
+            first: 0,
+            others: WaitList::new(),
+        }
     }
 
     #[inline]
@@ -92,7 +105,13 @@ impl Queue {
             return self.others.push(wait.waiter());
         }
         let free = |seat: &&mut Seat| !seat.taken;
-        let renew = |seat: &mut Seat| !seat.taken && seat.waiter.as_mut().is_some_and(|waiter| wait.renew(waiter));
+        let renew = |seat: &mut Seat| {
+            !seat.taken
+                && seat
+                    .waiter
+                    .as_mut()
+                    .is_some_and(|waiter| wait.renew(waiter))
+        };
         let at = if renew(&mut self.seats[0]) {
             0
         } else if renew(&mut self.seats[1]) {
@@ -111,14 +130,17 @@ impl Queue {
 
     /// Takes the waiter of `wait` out, if it is still there.
     fn remove(&mut self, wait: &Wait<'_>) {
-        let is = |seat: &&mut Seat| seat.taken && seat.waiter.as_ref().is_some_and(|waiter| wait.is(waiter));
+        let is = |seat: &&mut Seat| {
+            seat.taken && seat.waiter.as_ref().is_some_and(|waiter| wait.is(waiter))
+        };
         match self.seats.iter_mut().find(is) {
             Some(seat) => seat.taken = false,
             None => self.others.remove(wait),
         }
     }
 
-    /// Ends the wait of the first that has not timed out or been cancelled: only such a one has been notified.
+    /// Ends the wait of the first that has not timed out or been cancelled: only such a one has
+    /// been notified.
     #[inline]
     fn claim(&mut self) -> Option<Claimed> {
         for _ in 0..2 {
@@ -147,14 +169,19 @@ impl Queue {
 impl Condvar {
     /// Makes a condition variable that nobody waits on.
     pub const fn new() -> Condvar {
-        Condvar { occupied: AtomicBool::new(false), queue: BiasedLock::new(Queue::new()) }
+        Condvar {
+            occupied: AtomicBool::new(false),
+            queue: BiasedLock::new(Queue::new()),
+        }
     }
 
-    /// Unlocks the mutex and waits to be notified, in one step: no notification in between is missed. Then locks the mutex again.
+    /// Unlocks the mutex and waits to be notified, in one step: no notification in between is
+    /// missed. Then locks the mutex again.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and the mutex is unlocked then. If the thread has been notified already it
-    /// returns, and the next cancel point unwinds. In a destructor of a thread that is being cancelled it waits all the same.
+    /// Parks the current thread; this is a cancel point, and the mutex is unlocked then. If the
+    /// thread has been notified already it returns, and the next cancel point unwinds. In a
+    /// destructor of a thread that is being cancelled it waits all the same.
     ///
     /// # Errors
     /// The mutex is poisoned; the guard is in the error.
@@ -165,7 +192,8 @@ impl Condvar {
         mutex.judge(guard)
     }
 
-    /// Waits as long as `condition` holds. It is asked under the mutex, first of all before any wait.
+    /// Waits as long as `condition` holds. It is asked under the mutex, first of all before any
+    /// wait.
     ///
     /// # Cancellation
     /// As [`wait`](Condvar::wait), if it has to wait.
@@ -196,7 +224,8 @@ impl Condvar {
     /// ```
     ///
     /// # Cancellation
-    /// As [`wait`](Condvar::wait), but in a destructor of a thread that is being cancelled it does not wait.
+    /// As [`wait`](Condvar::wait), but in a destructor of a thread that is being cancelled it does
+    /// not wait.
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait).
@@ -213,9 +242,16 @@ impl Condvar {
     /// # Errors
     /// As [`wait`](Condvar::wait).
     #[deprecated(note = "std has replaced it by `wait_timeout`")]
-    pub fn wait_timeout_ms<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, ms: u32) -> LockResult<(MutexGuard<'a, T>, bool)> {
+    pub fn wait_timeout_ms<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        ms: u32,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
         let mutex = guard.mutex();
-        let (guard, notified) = self.wait_for(guard, Patience::Until(deadline_after(Duration::from_millis(u64::from(ms)))));
+        let (guard, notified) = self.wait_for(
+            guard,
+            Patience::Until(deadline_after(Duration::from_millis(u64::from(ms)))),
+        );
         mutex.judge((guard, notified))
     }
 
@@ -231,7 +267,8 @@ impl Condvar {
         self.wait_until(guard, Some(deadline.into()))
     }
 
-    /// Waits as long as `condition` holds, for `timeout` at most. The result says that time was up only if the condition still holds.
+    /// Waits as long as `condition` holds, for `timeout` at most. The result says that time was up
+    /// only if the condition still holds.
     ///
     /// # Cancellation
     /// As [`wait_timeout`](Condvar::wait_timeout), if it has to wait.
@@ -247,7 +284,8 @@ impl Condvar {
         self.wait_until_not(guard, deadline_after(timeout), condition)
     }
 
-    /// Waits as long as `condition` holds, until `deadline` at most; see [`wait_timeout_while`](Condvar::wait_timeout_while).
+    /// Waits as long as `condition` holds, until `deadline` at most; see
+    /// [`wait_timeout_while`](Condvar::wait_timeout_while).
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait), if it has waited.
@@ -318,7 +356,11 @@ impl Condvar {
 
     /// Waits once, and returns with the mutex locked. `false` if nobody has ended the wait.
     #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
-    fn wait_for<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, patience: Patience) -> (MutexGuard<'a, T>, bool) {
+    fn wait_for<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        patience: Patience,
+    ) -> (MutexGuard<'a, T>, bool) {
         let mutex = guard.mutex();
         // Until it has been enlisted, whatever unwinds unlocks the mutex with the guard.
         let mut held = Some(guard);

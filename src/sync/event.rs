@@ -38,7 +38,10 @@ pub struct Event {
 impl Event {
     /// Makes an event that is not set.
     pub const fn new() -> Event {
-        Event { set: AtomicBool::new(false), waiters: Lock::new(WaitList::new()) }
+        Event {
+            set: AtomicBool::new(false),
+            waiters: Lock::new(WaitList::new()),
+        }
     }
 
     /// Sets the event: whoever waits passes, even if it is cleared at once.
@@ -65,8 +68,8 @@ impl Event {
     /// Waits until the event is set.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     pub fn wait(&self) {
         self.wait_for(Patience::Endless);
     }
@@ -81,12 +84,14 @@ impl Event {
     /// ```
     ///
     /// # Cancellation
-    /// As [`wait`](Event::wait), but in a destructor of a thread that is being cancelled it does not wait.
+    /// As [`wait`](Event::wait), but in a destructor of a thread that is being cancelled it does
+    /// not wait.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.is_set() || self.wait_for(Patience::Until(deadline_after(timeout)))
     }
 
-    /// Waits until the event is set, until `deadline` at most; see [`wait_timeout`](Event::wait_timeout).
+    /// Waits until the event is set, until `deadline` at most; see
+    /// [`wait_timeout`](Event::wait_timeout).
     pub fn wait_deadline(&self, deadline: impl Into<Instant>) -> bool {
         self.wait_for(Patience::Until(Some(deadline.into())))
     }
@@ -100,12 +105,17 @@ impl Event {
             }
             waits
         };
-        self.is_set() || patience.wait(Reason::Event, None, enter, |wait| self.waiters.lock().remove(wait))
+        self.is_set()
+            || patience.wait(Reason::Event, None, enter, |wait| {
+                self.waiters.lock().remove(wait)
+            })
     }
 }
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .finish_non_exhaustive()
     }
 }

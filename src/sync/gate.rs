@@ -7,14 +7,17 @@
 //!         | … | QUEUED    and others stand in `queue`
 //! ```
 //!
-//! Who waits is let in by whoever leaves, or by whoever leaves the queue, in turn: a writer when nobody is in, and readers together, as
-//! many as stand in front. A reader that comes while somebody waits waits, too: so writers do not starve. It is in if the wake has won
-//! (law 1); if its wait was over already, it is taken out again and the next one's turn has come.
+//! Who waits is let in by whoever leaves, or by whoever leaves the queue, in turn: a writer when
+//! nobody is in, and readers together, as many as stand in front. A reader that comes while
+//! somebody waits waits, too: so writers do not starve. It is in if the wake has won (law 1); if
+//! its wait was over already, it is taken out again and the next one's turn has come.
 //!
-//! Who the writer is stands in a second word, `writer`, for those who ask; as in [`baton`](super::baton).
+//! Who the writer is stands in a second word, `writer`, for those who ask; as in
+//! [`baton`](super::baton).
 //!
-//! While `QUEUED` is set, those who come queue, and the state changes under the lock of `queue` only; but for readers that leave, as
-//! long as they are not the last. It is set when somebody queues and cleared when nobody does, under that lock.
+//! While `QUEUED` is set, those who come queue, and the state changes under the lock of `queue`
+//! only; but for readers that leave, as long as they are not the last. It is set when somebody
+//! queues and cleared when nobody does, under that lock.
 
 use std::collections::VecDeque;
 
@@ -42,25 +45,36 @@ pub(super) enum Access {
 /// See the module.
 pub(super) struct Gate {
     state: AtomicU64,
-    /// The id of the thread that is in as a writer, written by that thread or by who lets it in; 0: nobody, or it has only just come.
+    /// The id of the thread that is in as a writer, written by that thread or by who lets it in;
+    /// 0: nobody, or it has only just come.
     writer: AtomicU64,
     queue: Lock<VecDeque<(Access, Waiter)>>,
 }
 
 impl Gate {
     pub(super) const fn new() -> Gate {
-        Gate { state: AtomicU64::new(0), writer: AtomicU64::new(0), queue: Lock::new(VecDeque::new()) }
+        Gate {
+            state: AtomicU64::new(0),
+            writer: AtomicU64::new(0),
+            queue: Lock::new(VecDeque::new()),
+        }
     }
 
     #[inline]
     pub(super) fn try_enter(&self, access: Access) -> bool {
         let entered = match access {
-            Access::Write(_) => self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed),
-            Access::Read => self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| match state {
-                0 => Some(ONE_READER),
-                _ if state & (READERS | QUEUED) == READERS => Some(state + 1),
-                _ => None,
-            }),
+            Access::Write(_) => {
+                self.state
+                    .compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed)
+            }
+            Access::Read => {
+                self.state
+                    .fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| match state {
+                        0 => Some(ONE_READER),
+                        _ if state & (READERS | QUEUED) == READERS => Some(state + 1),
+                        _ => None,
+                    })
+            }
         };
         if entered.is_ok() {
             self.name_writer(access);
@@ -93,13 +107,19 @@ impl Gate {
         let left = match access {
             Access::Write(_) => {
                 self.writer.store(0, Ordering::Relaxed);
-                self.state.compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed)
+                self.state
+                    .compare_exchange(WRITER, 0, Ordering::Release, Ordering::Relaxed)
             }
-            Access::Read => self.state.fetch_update(Ordering::Release, Ordering::Relaxed, |state| match state & !QUEUED {
-                ONE_READER if state & QUEUED != 0 => None,
-                ONE_READER => Some(0),
-                _ => Some(state - 1),
-            }),
+            Access::Read => {
+                self.state
+                    .fetch_update(Ordering::Release, Ordering::Relaxed, |state| {
+                        match state & !QUEUED {
+                            ONE_READER if state & QUEUED != 0 => None,
+                            ONE_READER => Some(0),
+                            _ => Some(state - 1),
+                        }
+                    })
+            }
         };
         if left.is_err() {
             self.leave_slowly(access);
@@ -109,7 +129,11 @@ impl Gate {
     /// Makes the writer a reader, without letting another writer in between.
     pub(super) fn downgrade(&self) {
         self.writer.store(0, Ordering::Relaxed);
-        if self.state.compare_exchange(WRITER, ONE_READER, Ordering::Release, Ordering::Relaxed).is_err() {
+        if self
+            .state
+            .compare_exchange(WRITER, ONE_READER, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
             let mut queue = self.queue.lock();
             self.state.store(ONE_READER | QUEUED, Ordering::Release);
             let admitted = self.admit(&mut queue);
@@ -148,7 +172,8 @@ impl Gate {
         drop(admitted);
     }
 
-    /// Lets in those whose turn it is: they run when what this returns is dropped, which is to be done without the lock.
+    /// Lets in those whose turn it is: they run when what this returns is dropped, which is to be
+    /// done without the lock.
     fn admit(&self, queue: &mut VecDeque<(Access, Waiter)>) -> Vec<Claimed> {
         let mut admitted = Vec::new();
         while let Some((access, _)) = queue.front()
@@ -186,7 +211,9 @@ impl Gate {
             Some(state)
         };
         // It has a new state for every one.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, add);
+        let _ = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, add);
         if added { Ok(()) } else { Err(()) }
     }
 
@@ -199,6 +226,8 @@ impl Gate {
             (Access::Write(_), _) | (Access::Read, ONE_READER) => Some(state & QUEUED),
             (Access::Read, _) => Some(state - 1),
         };
-        let _ = self.state.fetch_update(Ordering::Release, Ordering::Relaxed, remove);
+        let _ = self
+            .state
+            .fetch_update(Ordering::Release, Ordering::Relaxed, remove);
     }
 }

@@ -18,8 +18,8 @@ use crate::thread::shield;
 /// ```
 ///
 /// # Cancellation
-/// Who comes while another thread makes the value parks; this is a cancel point. Making it is not: there is only one closure, so it runs
-/// to its end in a [`shield`].
+/// Who comes while another thread makes the value parks; this is a cancel point. Making it is not:
+/// there is only one closure, so it runs to its end in a [`shield`].
 pub struct LazyLock<T, F = fn() -> T> {
     value: OnceLock<T>,
     /// Until it runs.
@@ -29,13 +29,17 @@ pub struct LazyLock<T, F = fn() -> T> {
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     /// Makes a value to be made by `f`.
     pub const fn new(f: F) -> LazyLock<T, F> {
-        LazyLock { value: OnceLock::new(), f: Lock::new(Some(f)) }
+        LazyLock {
+            value: OnceLock::new(),
+            f: Lock::new(Some(f)),
+        }
     }
 
     /// Returns the value, and makes it if that has not been done. Dereferencing does the same.
     ///
     /// # Panics
-    /// Continues a panic of the closure, and panics ever after. Panics if the closure asks for the value.
+    /// Continues a panic of the closure, and panics ever after. Panics if the closure asks for the
+    /// value.
     #[inline]
     #[track_caller]
     pub fn force(this: &LazyLock<T, F>) -> &T {

@@ -1,15 +1,17 @@
 //! Locks and their kin, with the API of [`std::sync`].
 //!
-//! They work between green threads of one worker or of several, and OS threads, in any mixture. Who waits is served in turn, nobody
-//! spins, and whatever waits can be given a time-out. What needs no waiting is std's own, and stands here so that `std::sync` in a path
-//! can be replaced by `hebra::sync`.
+//! They work between green threads of one worker or of several, and OS threads, in any mixture. Who
+//! waits is served in turn, nobody spins, and whatever waits can be given a time-out. What needs no
+//! waiting is std's own, and stands here so that `std::sync` in a path can be replaced by
+//! `hebra::sync`.
 //!
 //! Beyond std there are [`Semaphore`], [`WaitGroup`], [`Event`] and [`oneshot`].
 //!
 //! # Poisoning
 //!
-//! A [`Mutex`] or a [`RwLock`] is poisoned by a thread that panics while it holds it, not by one that is cancelled: its destructors have
-//! run, and it was stopped where it waited, not where it failed.
+//! A [`Mutex`] or a [`RwLock`] is poisoned by a thread that panics while it holds it, not by one
+//! that is cancelled: its destructors have run, and it was stopped where it waited, not where it
+//! failed.
 
 mod barrier;
 mod baton;

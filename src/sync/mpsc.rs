@@ -1,6 +1,8 @@
-//! Channels of many senders and one receiver, with the API of [`std::sync::mpsc`] and its error types.
+//! Channels of many senders and one receiver, with the API of [`std::sync::mpsc`] and its error
+//! types.
 //!
-//! They are channels of [`hebra::channel`](crate::channel), where there is more: several receivers, [`select!`](crate::channel::select).
+//! They are channels of [`hebra::channel`](crate::channel), where there is more: several receivers,
+//! [`select!`](crate::channel::select).
 //!
 //! ```
 //! use hebra::sync::mpsc;
@@ -30,10 +32,17 @@ pub use crate::channel::SendTimeoutError;
 /// Makes a channel that holds any number of messages: sending never waits.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = channel::unbounded();
-    (Sender(sender), Receiver { channel: receiver, not_sync: PhantomData })
+    (
+        Sender(sender),
+        Receiver {
+            channel: receiver,
+            not_sync: PhantomData,
+        },
+    )
 }
 
-/// Makes a channel that holds `bound` messages at most: then senders wait. With 0 a sender waits until its message is received.
+/// Makes a channel that holds `bound` messages at most: then senders wait. With 0 a sender waits
+/// until its message is received.
 ///
 /// ```
 /// use hebra::sync::mpsc::sync_channel;
@@ -48,7 +57,13 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 /// ```
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     let (sender, receiver) = channel::bounded(bound);
-    (SyncSender(sender), Receiver { channel: receiver, not_sync: PhantomData })
+    (
+        SyncSender(sender),
+        Receiver {
+            channel: receiver,
+            not_sync: PhantomData,
+        },
+    )
 }
 
 /// The sending end of a [`channel()`]. It can be cloned.
@@ -71,7 +86,9 @@ impl<T> Sender<T> {
     /// The receiver is gone; the message is in the error.
     #[inline(always)] // As `channel::Sender::send`.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.0.send(message).map_err(|error| SendError(error.into_inner()))
+        self.0
+            .send(message)
+            .map_err(|error| SendError(error.into_inner()))
     }
 }
 
@@ -79,14 +96,17 @@ impl<T> SyncSender<T> {
     /// Sends a message, and waits while the channel is full.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point, and then the message was not sent. In a destructor of a thread
-    /// that is being cancelled it fails instead of waiting.
+    /// Parks the current thread if it has to wait; this is a cancel point, and then the message was
+    /// not sent. In a destructor of a thread that is being cancelled it fails instead of
+    /// waiting.
     ///
     /// # Errors
     /// The receiver is gone; the message is in the error.
     #[inline(always)] // As `channel::Sender::send`.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.0.send(message).map_err(|error| SendError(error.into_inner()))
+        self.0
+            .send(message)
+            .map_err(|error| SendError(error.into_inner()))
     }
 
     /// Sends a message if the channel is not full, or, if it holds none, a receiver waits.
@@ -120,11 +140,16 @@ impl<T> SyncSender<T> {
         self.0.send_timeout(message, timeout)
     }
 
-    /// Sends a message, but waits until `deadline` at most; see [`send_timeout`](SyncSender::send_timeout).
+    /// Sends a message, but waits until `deadline` at most; see
+    /// [`send_timeout`](SyncSender::send_timeout).
     ///
     /// # Errors
     /// As [`send_timeout`](SyncSender::send_timeout).
-    pub fn send_deadline(&self, message: T, deadline: impl Into<Instant>) -> Result<(), SendTimeoutError<T>> {
+    pub fn send_deadline(
+        &self,
+        message: T,
+        deadline: impl Into<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
         self.0.send_deadline(message, deadline)
     }
 }
@@ -144,8 +169,8 @@ impl<T> Receiver<T> {
     /// Waits for a message.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point, and no message is lost. In a destructor of a thread that is
-    /// being cancelled it fails instead of waiting.
+    /// Parks the current thread if it has to wait; this is a cancel point, and no message is lost.
+    /// In a destructor of a thread that is being cancelled it fails instead of waiting.
     ///
     /// # Errors
     /// All senders are gone, and so are the messages.

@@ -14,10 +14,12 @@ use super::poison::{Holder, Poison};
 use crate::guarded::Guarded;
 use crate::park::{deadline_after, thread_id};
 
-/// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green threads and OS threads alike.
+/// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green
+/// threads and OS threads alike.
 ///
-/// Who waits for it gets it in turn: whoever unlocks it hands it to the thread that has waited longest, and a thread that unlocks and
-/// locks again goes to the end of the queue. A green thread may keep the guard while it parks.
+/// Who waits for it gets it in turn: whoever unlocks it hands it to the thread that has waited
+/// longest, and a thread that unlocks and locks again goes to the end of the queue. A green thread
+/// may keep the guard while it parks.
 ///
 /// It is poisoned by a thread that panics while it holds the guard; not by one that is cancelled.
 ///
@@ -46,7 +48,11 @@ pub struct Mutex<T: ?Sized> {
 impl<T> Mutex<T> {
     /// Makes an unlocked mutex.
     pub const fn new(value: T) -> Mutex<T> {
-        Mutex { baton: Baton::new(), poison: Poison::new(), value: Guarded::new(value) }
+        Mutex {
+            baton: Baton::new(),
+            poison: Poison::new(),
+            value: Guarded::new(value),
+        }
     }
 
     /// Takes the value out.
@@ -70,8 +76,8 @@ impl<T: ?Sized> Mutex<T> {
     /// A thread that locks a mutex which it holds already waits for itself: for ever.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     ///
     /// # Errors
     /// It is poisoned; the guard is in the error.
@@ -107,8 +113,8 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it fails
-    /// instead of waiting.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it fails instead of waiting.
     ///
     /// # Errors
     /// `WouldBlock`: time was up. `Poisoned`: it is poisoned, and the guard is in the error.
@@ -116,7 +122,8 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_until(|| deadline_after(timeout))
     }
 
-    /// Locks the mutex, but waits until `deadline` at most; see [`lock_timeout`](Mutex::lock_timeout).
+    /// Locks the mutex, but waits until `deadline` at most; see
+    /// [`lock_timeout`](Mutex::lock_timeout).
     ///
     /// # Errors
     /// As [`lock_timeout`](Mutex::lock_timeout).
@@ -124,23 +131,37 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_until(|| Some(deadline.into()))
     }
 
-    fn lock_until(&self, deadline: impl FnOnce() -> Option<Instant>) -> TryLockResult<MutexGuard<'_, T>> {
+    fn lock_until(
+        &self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> TryLockResult<MutexGuard<'_, T>> {
         let me = thread_id();
-        self.outcome(me, self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())))
+        self.outcome(
+            me,
+            self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())),
+        )
     }
 
     fn outcome(&self, me: u64, taken: bool) -> TryLockResult<MutexGuard<'_, T>> {
-        if taken { Ok(self.poison.judge(self.guard(me))?) } else { Err(TryLockError::WouldBlock) }
+        if taken {
+            Ok(self.poison.judge(self.guard(me))?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
     }
 
     /// The baton is the calling thread's.
     #[inline]
     fn guard(&self, me: u64) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, holder: Holder::new(me), stays: PhantomData }
+        MutexGuard {
+            mutex: self,
+            holder: Holder::new(me),
+            stays: PhantomData,
+        }
     }
 
-    /// Locks the mutex for the calling thread, whose id is `me` and which has waited for a condition. That wait has succeeded, so this is
-    /// not the place to be cancelled.
+    /// Locks the mutex for the calling thread, whose id is `me` and which has waited for a
+    /// condition. That wait has succeeded, so this is not the place to be cancelled.
     #[inline]
     pub(super) fn relock(&self, me: u64) -> MutexGuard<'_, T> {
         self.baton.take(me, Patience::Shielded);
@@ -209,11 +230,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
             Err(TryLockError::Poisoned(poisoned)) => debug.field("data", &&**poisoned.get_ref()),
             Err(TryLockError::WouldBlock) => debug.field("data", &format_args!("<locked>")),
         };
-        debug.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
+        debug
+            .field("poisoned", &self.is_poisoned())
+            .finish_non_exhaustive()
     }
 }
 
-/// The right to reach what a [`Mutex`] guards; unlocks it when it is dropped. Like std's it is not `Send`.
+/// The right to reach what a [`Mutex`] guards; unlocks it when it is dropped. Like std's it is not
+/// `Send`.
 #[must_use = "if unused, the mutex is unlocked at once"]
 #[clippy::has_significant_drop]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
@@ -228,7 +252,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         self.mutex
     }
 
-    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is. Returns the id of the thread.
+    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is. Returns the
+    /// id of the thread.
     #[inline]
     pub(super) fn release(self) -> u64 {
         let guard = ManuallyDrop::new(self);
@@ -243,8 +268,9 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard has the baton, of which there is one, and exclusive references come from the guard by way of `&mut`. It
-        // can be shared between threads only if `T` is `Sync`.
+        // SAFETY: this guard has the baton, of which there is one, and exclusive references come
+        // from the guard by way of `&mut`. It can be shared between threads only if `T` is
+        // `Sync`.
         unsafe { &*self.mutex.value.get() }
     }
 }

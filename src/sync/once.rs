@@ -25,7 +25,8 @@ enum State {
     Complete,
 }
 
-/// Runs something once, whoever comes first, as [`std::sync::Once`] does; others wait until it is done.
+/// Runs something once, whoever comes first, as [`std::sync::Once`] does; others wait until it is
+/// done.
 ///
 /// ```
 /// use hebra::sync::Once;
@@ -74,18 +75,23 @@ impl Once {
     #[expect(clippy::new_without_default, reason = "std's has none")]
     pub const fn new() -> Once {
         let state = Lock::new((State::Incomplete, WaitList::new()));
-        Once { complete: AtomicBool::new(false), runner: AtomicU64::new(0), state }
+        Once {
+            complete: AtomicBool::new(false),
+            runner: AtomicU64::new(0),
+            state,
+        }
     }
 
-    /// Runs `f` unless a closure has been run before; waits for one that is running. When this returns, one has run to its end, and what
-    /// it wrote is seen.
+    /// Runs `f` unless a closure has been run before; waits for one that is running. When this
+    /// returns, one has run to its end, and what it wrote is seen.
     ///
     /// # Cancellation
-    /// Parks the current thread if another runs its closure; this is a cancel point. If `f` is cancelled, it has not run, and the next
-    /// caller's does.
+    /// Parks the current thread if another runs its closure; this is a cancel point. If `f` is
+    /// cancelled, it has not run, and the next caller's does.
     ///
     /// # Panics
-    /// Continues a panic of `f`, and panics if an earlier closure has panicked. Panics if `f` calls this on the same `Once`.
+    /// Continues a panic of `f`, and panics if an earlier closure has panicked. Panics if `f` calls
+    /// this on the same `Once`.
     #[inline]
     #[track_caller]
     pub fn call_once(&self, f: impl FnOnce()) {
@@ -129,8 +135,8 @@ impl Once {
     /// Waits until a closure has run to its end, whoever runs it.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     ///
     /// # Panics
     /// Panics if a closure has panicked.
@@ -153,7 +159,9 @@ impl Once {
     #[track_caller]
     fn call(&self, forced: bool, f: impl FnOnce(&OnceState)) {
         if let Some(run) = self.begin(forced) {
-            f(&OnceState { poisoned: run.poisoned });
+            f(&OnceState {
+                poisoned: run.poisoned,
+            });
             run.finish();
         }
     }
@@ -174,7 +182,11 @@ impl Once {
                     let poisoned = state.0 == State::Poisoned;
                     state.0 = State::Running;
                     self.runner.store(me, Ordering::Relaxed);
-                    return Some(Run { once: self, poisoned, cancelling: is_cancelling() });
+                    return Some(Run {
+                        once: self,
+                        poisoned,
+                        cancelling: is_cancelling(),
+                    });
                 }
                 State::Running => {
                     drop(state);
@@ -198,7 +210,9 @@ impl Once {
                 }
                 waits
             };
-            Patience::Endless.wait(Reason::Once, Some(&self.runner), enter, |wait| self.state.lock().1.remove(wait));
+            Patience::Endless.wait(Reason::Once, Some(&self.runner), enter, |wait| {
+                self.state.lock().1.remove(wait)
+            });
             if !waits {
                 break;
             }
@@ -211,7 +225,8 @@ impl Once {
             let mut state = self.state.lock();
             state.0 = end;
             self.runner.store(0, Ordering::Relaxed);
-            self.complete.store(end == State::Complete, Ordering::Release);
+            self.complete
+                .store(end == State::Complete, Ordering::Release);
             mem::take(&mut state.1)
         };
         waiters.wake_all();
@@ -228,7 +243,11 @@ impl Run<'_> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         let cancelled = is_cancelling() && !self.cancelling;
-        self.once.end(if cancelled { State::Incomplete } else { State::Poisoned });
+        self.once.end(if cancelled {
+            State::Incomplete
+        } else {
+            State::Poisoned
+        });
     }
 }
 

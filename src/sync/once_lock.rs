@@ -26,7 +26,10 @@ pub struct OnceLock<T> {
 impl<T> OnceLock<T> {
     /// Makes one without a value.
     pub const fn new() -> OnceLock<T> {
-        OnceLock { once: Once::new(), value: std::sync::OnceLock::new() }
+        OnceLock {
+            once: Once::new(),
+            value: std::sync::OnceLock::new(),
+        }
     }
 
     /// Returns the value, if it is there.
@@ -56,8 +59,8 @@ impl<T> OnceLock<T> {
     /// ```
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     pub fn wait(&self) -> &T {
         self.once.wait_force();
         self.get().expect("it was complete")
@@ -76,11 +79,12 @@ impl<T> OnceLock<T> {
         value.map_or(Ok(()), Err)
     }
 
-    /// Returns the value, which is what `f` returns if there is none yet. Of several threads one runs its closure, and the others wait.
+    /// Returns the value, which is what `f` returns if there is none yet. Of several threads one
+    /// runs its closure, and the others wait.
     ///
     /// # Cancellation
-    /// Parks the current thread if another runs its closure; this is a cancel point. If `f` is cancelled, there is no value, and the next
-    /// caller's closure runs.
+    /// Parks the current thread if another runs its closure; this is a cancel point. If `f` is
+    /// cancelled, there is no value, and the next caller's closure runs.
     ///
     /// # Panics
     /// Continues a panic of `f`; there is no value then. Panics if `f` asks for the value itself.
@@ -131,7 +135,9 @@ impl<T> From<T> for OnceLock<T> {
 
 impl<T: Clone> Clone for OnceLock<T> {
     fn clone(&self) -> OnceLock<T> {
-        self.get().cloned().map_or_else(OnceLock::new, OnceLock::from)
+        self.get()
+            .cloned()
+            .map_or_else(OnceLock::new, OnceLock::from)
     }
 }
 

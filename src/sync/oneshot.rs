@@ -106,8 +106,9 @@ impl<T> Receiver<T> {
     /// Waits for the message.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point, and the receiver is dropped then. In a destructor of a
-    /// thread that is being cancelled it fails instead of waiting.
+    /// Parks the current thread if it has to wait; this is a cancel point, and the receiver is
+    /// dropped then. In a destructor of a thread that is being cancelled it fails instead of
+    /// waiting.
     ///
     /// # Errors
     /// The sender is gone, and nothing was sent.
@@ -148,7 +149,8 @@ impl<T> Receiver<T> {
         self.recv_until(|| deadline_after(timeout))
     }
 
-    /// Waits for the message, until `deadline` at most; see [`recv_timeout`](Receiver::recv_timeout).
+    /// Waits for the message, until `deadline` at most; see
+    /// [`recv_timeout`](Receiver::recv_timeout).
     ///
     /// # Errors
     /// As [`recv_timeout`](Receiver::recv_timeout).
@@ -156,7 +158,10 @@ impl<T> Receiver<T> {
         self.recv_until(|| Some(deadline.into()))
     }
 
-    fn recv_until(self, deadline: impl FnOnce() -> Option<Instant>) -> Result<T, RecvTimeoutError<T>> {
+    fn recv_until(
+        self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<T, RecvTimeoutError<T>> {
         if let Some(received) = self.take() {
             return received.map_err(|RecvError| RecvTimeoutError::Disconnected);
         }

@@ -10,18 +10,21 @@ use crate::scheduler::task::Reason;
 /// For how long a thread is ready to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Patience {
-    /// As long as it takes. A cancel point; where a cancellation cannot unwind, it waits all the same.
+    /// As long as it takes. A cancel point; where a cancellation cannot unwind, it waits all the
+    /// same.
     Endless,
     /// As long as it takes, cancelled or not.
     Shielded,
-    /// Until time is up, if it ever is. A cancel point; where a cancellation cannot unwind, it gives up.
+    /// Until time is up, if it ever is. A cancel point; where a cancellation cannot unwind, it
+    /// gives up.
     Until(Option<Instant>),
 }
 
 /// How waiting once has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// There was no need to wait; or whoever woke the waiter has ended the wait for good, and may have handed something over.
+    /// There was no need to wait; or whoever woke the waiter has ended the wait for good, and may
+    /// have handed something over.
     Got,
     /// The thread has left the line, for no reason. It has patience left.
     Left,
@@ -30,10 +33,12 @@ pub(super) enum End {
 }
 
 impl Patience {
-    /// Waits in line, once. `enter` looks at the object under its lock, and enlists the waiter; or returns `false` if there is no need
-    /// to wait. `leave` takes the waiter out again, unless a wake by way of it has ended the wait.
+    /// Waits in line, once. `enter` looks at the object under its lock, and enlists the waiter; or
+    /// returns `false` if there is no need to wait. `leave` takes the waiter out again, unless
+    /// a wake by way of it has ended the wait.
     ///
-    /// `owner` is what dumps and deadlock reports follow: the id of the thread that is waited for, or 0.
+    /// `owner` is what dumps and deadlock reports follow: the id of the thread that is waited for,
+    /// or 0.
     #[inline(always)] // As `park`.
     pub(super) fn wait_once(
         self,
@@ -65,8 +70,8 @@ impl Patience {
         }
     }
 
-    /// Waits in line until it has got what it waits for, or time is up: then it returns `false`. See
-    /// [`wait_once`](Patience::wait_once).
+    /// Waits in line until it has got what it waits for, or time is up: then it returns `false`.
+    /// See [`wait_once`](Patience::wait_once).
     #[inline(always)] // As `park`.
     pub(super) fn wait(
         self,

@@ -10,7 +10,8 @@ use crate::park;
 #[derive(Debug)]
 pub(super) struct Poison(AtomicBool);
 
-/// Who holds a lock, and whether that thread was unwinding already when it took it: then it does not poison.
+/// Who holds a lock, and whether that thread was unwinding already when it took it: then it does
+/// not poison.
 ///
 /// One word, so that a guard fits into two registers.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,8 @@ impl Poison {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// To be called before the lock is given up: poisons it if the calling thread has begun to panic since it is the holder.
+    /// To be called before the lock is given up: poisons it if the calling thread has begun to
+    /// panic since it is the holder.
     #[inline]
     pub(super) fn note(&self, holder: Holder) {
         if panicking() {
@@ -63,6 +65,10 @@ impl Poison {
     /// Hands `guard` out, as an error if the lock is poisoned.
     #[inline]
     pub(super) fn judge<G>(&self, guard: G) -> LockResult<G> {
-        if self.is_set() { Err(PoisonError::new(guard)) } else { Ok(guard) }
+        if self.is_set() {
+            Err(PoisonError::new(guard))
+        } else {
+            Ok(guard)
+        }
     }
 }

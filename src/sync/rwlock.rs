@@ -14,10 +14,12 @@ use super::poison::{Holder, Poison};
 use crate::guarded::Guarded;
 use crate::park::{deadline_after, thread_id};
 
-/// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for green threads and OS threads alike.
+/// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for
+/// green threads and OS threads alike.
 ///
-/// Who waits gets in in turn, readers that stand together together. A reader that comes while somebody waits goes to the end of the queue,
-/// so writers do not starve; and a thread that reads already must not ask to read again, for a writer may wait in between.
+/// Who waits gets in in turn, readers that stand together together. A reader that comes while
+/// somebody waits goes to the end of the queue, so writers do not starve; and a thread that reads
+/// already must not ask to read again, for a writer may wait in between.
 ///
 /// It is poisoned by a thread that panics while it writes; not by one that is cancelled.
 ///
@@ -41,7 +43,11 @@ pub struct RwLock<T: ?Sized> {
 impl<T> RwLock<T> {
     /// Makes an unlocked lock.
     pub const fn new(value: T) -> RwLock<T> {
-        RwLock { gate: Gate::new(), poison: Poison::new(), value: Guarded::new(value) }
+        RwLock {
+            gate: Gate::new(),
+            poison: Poison::new(),
+            value: Guarded::new(value),
+        }
     }
 
     /// Takes the value out.
@@ -57,8 +63,8 @@ impl<T: ?Sized> RwLock<T> {
     /// Locks the value for reading, after those who wait already.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     ///
     /// # Errors
     /// It is poisoned; the guard is in the error.
@@ -80,7 +86,8 @@ impl<T: ?Sized> RwLock<T> {
     /// Locks the value for reading, but waits for `timeout` at most.
     ///
     /// # Cancellation
-    /// As [`read`](RwLock::read), but in a destructor of a thread that is being cancelled it fails instead of waiting.
+    /// As [`read`](RwLock::read), but in a destructor of a thread that is being cancelled it fails
+    /// instead of waiting.
     ///
     /// # Errors
     /// `WouldBlock`: time was up. `Poisoned`: it is poisoned, and the guard is in the error.
@@ -88,11 +95,15 @@ impl<T: ?Sized> RwLock<T> {
         self.reader_if(self.enter_until(Access::Read, || deadline_after(timeout)))
     }
 
-    /// Locks the value for reading, but waits until `deadline` at most; see [`read_timeout`](RwLock::read_timeout).
+    /// Locks the value for reading, but waits until `deadline` at most; see
+    /// [`read_timeout`](RwLock::read_timeout).
     ///
     /// # Errors
     /// As [`read_timeout`](RwLock::read_timeout).
-    pub fn read_deadline(&self, deadline: impl Into<Instant>) -> TryLockResult<RwLockReadGuard<'_, T>> {
+    pub fn read_deadline(
+        &self,
+        deadline: impl Into<Instant>,
+    ) -> TryLockResult<RwLockReadGuard<'_, T>> {
         self.reader_if(self.enter_until(Access::Read, || Some(deadline.into())))
     }
 
@@ -141,16 +152,26 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`read_timeout`](RwLock::read_timeout).
     pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(me, self.enter_until(Access::Write(me), || deadline_after(timeout)))
+        self.writer_if(
+            me,
+            self.enter_until(Access::Write(me), || deadline_after(timeout)),
+        )
     }
 
-    /// Locks the value for writing, but waits until `deadline` at most; see [`write_timeout`](RwLock::write_timeout).
+    /// Locks the value for writing, but waits until `deadline` at most; see
+    /// [`write_timeout`](RwLock::write_timeout).
     ///
     /// # Errors
     /// As [`read_timeout`](RwLock::read_timeout).
-    pub fn write_deadline(&self, deadline: impl Into<Instant>) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+    pub fn write_deadline(
+        &self,
+        deadline: impl Into<Instant>,
+    ) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(me, self.enter_until(Access::Write(me), || Some(deadline.into())))
+        self.writer_if(
+            me,
+            self.enter_until(Access::Write(me), || Some(deadline.into())),
+        )
     }
 
     fn enter_until(&self, access: Access, deadline: impl FnOnce() -> Option<Instant>) -> bool {
@@ -160,21 +181,36 @@ impl<T: ?Sized> RwLock<T> {
     /// The calling thread has entered to read.
     #[inline]
     fn reader(&self) -> RwLockReadGuard<'_, T> {
-        RwLockReadGuard { lock: self, stays: PhantomData }
+        RwLockReadGuard {
+            lock: self,
+            stays: PhantomData,
+        }
     }
 
     fn reader_if(&self, entered: bool) -> TryLockResult<RwLockReadGuard<'_, T>> {
-        if entered { Ok(self.poison.judge(self.reader())?) } else { Err(TryLockError::WouldBlock) }
+        if entered {
+            Ok(self.poison.judge(self.reader())?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
     }
 
     /// The calling thread, whose id is `me`, has entered to write.
     #[inline]
     fn writer(&self, me: u64) -> RwLockWriteGuard<'_, T> {
-        RwLockWriteGuard { lock: self, holder: Holder::new(me), stays: PhantomData }
+        RwLockWriteGuard {
+            lock: self,
+            holder: Holder::new(me),
+            stays: PhantomData,
+        }
     }
 
     fn writer_if(&self, me: u64, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
-        if entered { Ok(self.poison.judge(self.writer(me))?) } else { Err(TryLockError::WouldBlock) }
+        if entered {
+            Ok(self.poison.judge(self.writer(me))?)
+        } else {
+            Err(TryLockError::WouldBlock)
+        }
     }
 
     /// Returns whether the lock is poisoned. Another thread may poison it at any time.
@@ -219,11 +255,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
             Err(TryLockError::Poisoned(poisoned)) => debug.field("data", &&**poisoned.get_ref()),
             Err(TryLockError::WouldBlock) => debug.field("data", &format_args!("<locked>")),
         };
-        debug.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
+        debug
+            .field("poisoned", &self.is_poisoned())
+            .finish_non_exhaustive()
     }
 }
 
-/// The right to read what a [`RwLock`] guards; given back when it is dropped. Like std's it is not `Send`.
+/// The right to read what a [`RwLock`] guards; given back when it is dropped. Like std's it is not
+/// `Send`.
 #[must_use = "if unused, the lock is unlocked at once"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
@@ -232,7 +271,8 @@ pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
     stays: PhantomData<std::sync::RwLockReadGuard<'a, T>>,
 }
 
-/// The right to change what a [`RwLock`] guards; given back when it is dropped. Like std's it is not `Send`.
+/// The right to change what a [`RwLock`] guards; given back when it is dropped. Like std's it is
+/// not `Send`.
 #[must_use = "if unused, the lock is unlocked at once"]
 #[clippy::has_significant_drop]
 pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {

@@ -15,7 +15,8 @@ use crate::scheduler::waiter::{Claimed, Waiter};
 
 /// A number of permits that threads acquire and release: for what only so many may do at a time.
 ///
-/// Who waits is served in turn, however many permits it wants: a later one that wants fewer does not overtake.
+/// Who waits is served in turn, however many permits it wants: a later one that wants fewer does
+/// not overtake.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,12 +42,14 @@ use crate::scheduler::waiter::{Claimed, Waiter};
 pub struct Semaphore(Lock<State>);
 
 struct State {
-    /// Those that nobody holds. If somebody waits, they are fewer than the first in the queue wants.
+    /// Those that nobody holds. If somebody waits, they are fewer than the first in the queue
+    /// wants.
     permits: usize,
     queue: VecDeque<Turn>,
     /// The ticket of the next to wait.
     next_ticket: u64,
-    /// Once it is closed: the first ticket that was not served. All before it were, or have been given up.
+    /// Once it is closed: the first ticket that was not served. All before it were, or have been
+    /// given up.
     closed: Option<u64>,
 }
 
@@ -88,14 +91,19 @@ enum Refusal {
 impl Semaphore {
     /// Makes a semaphore with so many permits.
     pub const fn new(permits: usize) -> Semaphore {
-        Semaphore(Lock::new(State { permits, queue: VecDeque::new(), next_ticket: 0, closed: None }))
+        Semaphore(Lock::new(State {
+            permits,
+            queue: VecDeque::new(),
+            next_ticket: 0,
+            closed: None,
+        }))
     }
 
     /// Acquires a permit, after those who wait already.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point, and no permit is lost. In a destructor of a thread that is
-    /// being cancelled it waits all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point, and no permit is lost.
+    /// In a destructor of a thread that is being cancelled it waits all the same.
     ///
     /// # Errors
     /// The semaphore is closed.
@@ -114,7 +122,10 @@ impl Semaphore {
     /// The semaphore is closed.
     pub fn acquire_many(&self, count: usize) -> Result<Permit<'_>, Closed> {
         match self.take(count, || Patience::Endless) {
-            Ok(()) => Ok(Permit { semaphore: self, count }),
+            Ok(()) => Ok(Permit {
+                semaphore: self,
+                count,
+            }),
             Err(_) => Err(Closed(())),
         }
     }
@@ -133,7 +144,10 @@ impl Semaphore {
     /// As [`try_acquire`](Semaphore::try_acquire).
     pub fn try_acquire_many(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
         match self.0.lock().try_take(count) {
-            Ok(()) => Ok(Permit { semaphore: self, count }),
+            Ok(()) => Ok(Permit {
+                semaphore: self,
+                count,
+            }),
             Err(Refusal::NotNow) => Err(TryAcquireError::NoPermits),
             Err(Refusal::Closed) => Err(TryAcquireError::Closed),
         }
@@ -150,7 +164,8 @@ impl Semaphore {
     /// ```
     ///
     /// # Cancellation
-    /// As [`acquire`](Semaphore::acquire), but in a destructor of a thread that is being cancelled it fails instead of waiting.
+    /// As [`acquire`](Semaphore::acquire), but in a destructor of a thread that is being cancelled
+    /// it fails instead of waiting.
     ///
     /// # Errors
     /// Time was up; or the semaphore is closed.
@@ -158,27 +173,41 @@ impl Semaphore {
         self.acquire_many_timeout(1, timeout)
     }
 
-    /// Acquires a permit, but waits until `deadline` at most; see [`acquire_timeout`](Semaphore::acquire_timeout).
+    /// Acquires a permit, but waits until `deadline` at most; see
+    /// [`acquire_timeout`](Semaphore::acquire_timeout).
     ///
     /// # Errors
     /// As [`acquire_timeout`](Semaphore::acquire_timeout).
-    pub fn acquire_deadline(&self, deadline: impl Into<Instant>) -> Result<Permit<'_>, AcquireTimeoutError> {
+    pub fn acquire_deadline(
+        &self,
+        deadline: impl Into<Instant>,
+    ) -> Result<Permit<'_>, AcquireTimeoutError> {
         self.acquire_many_deadline(1, deadline)
     }
 
-    /// Acquires `count` permits at once, but waits for `timeout` at most; see [`acquire_timeout`](Semaphore::acquire_timeout).
+    /// Acquires `count` permits at once, but waits for `timeout` at most; see
+    /// [`acquire_timeout`](Semaphore::acquire_timeout).
     ///
     /// # Errors
     /// As [`acquire_timeout`](Semaphore::acquire_timeout).
-    pub fn acquire_many_timeout(&self, count: usize, timeout: Duration) -> Result<Permit<'_>, AcquireTimeoutError> {
+    pub fn acquire_many_timeout(
+        &self,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<Permit<'_>, AcquireTimeoutError> {
         self.acquire_until(count, || deadline_after(timeout))
     }
 
-    /// Acquires `count` permits at once, but waits until `deadline` at most; see [`acquire_timeout`](Semaphore::acquire_timeout).
+    /// Acquires `count` permits at once, but waits until `deadline` at most; see
+    /// [`acquire_timeout`](Semaphore::acquire_timeout).
     ///
     /// # Errors
     /// As [`acquire_timeout`](Semaphore::acquire_timeout).
-    pub fn acquire_many_deadline(&self, count: usize, deadline: impl Into<Instant>) -> Result<Permit<'_>, AcquireTimeoutError> {
+    pub fn acquire_many_deadline(
+        &self,
+        count: usize,
+        deadline: impl Into<Instant>,
+    ) -> Result<Permit<'_>, AcquireTimeoutError> {
         self.acquire_until(count, || Some(deadline.into()))
     }
 
@@ -188,13 +217,17 @@ impl Semaphore {
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<Permit<'_>, AcquireTimeoutError> {
         match self.take(count, || Patience::Until(deadline())) {
-            Ok(()) => Ok(Permit { semaphore: self, count }),
+            Ok(()) => Ok(Permit {
+                semaphore: self,
+                count,
+            }),
             Err(Refusal::NotNow) => Err(AcquireTimeoutError::Timeout),
             Err(Refusal::Closed) => Err(AcquireTimeoutError::Closed),
         }
     }
 
-    /// Acquires `count` permits in a form that can be moved into a thread; see [`acquire_many`](Semaphore::acquire_many).
+    /// Acquires `count` permits in a form that can be moved into a thread; see
+    /// [`acquire_many`](Semaphore::acquire_many).
     ///
     /// ```
     /// use std::sync::Arc;
@@ -217,16 +250,26 @@ impl Semaphore {
     /// The semaphore is closed.
     pub fn acquire_owned(self: &Arc<Self>, count: usize) -> Result<OwnedPermit, Closed> {
         self.acquire_many(count)?.forget();
-        Ok(OwnedPermit { semaphore: self.clone(), count })
+        Ok(OwnedPermit {
+            semaphore: self.clone(),
+            count,
+        })
     }
 
-    /// Acquires `count` permits in a form that can be moved into a thread, if there are so many and nobody waits.
+    /// Acquires `count` permits in a form that can be moved into a thread, if there are so many and
+    /// nobody waits.
     ///
     /// # Errors
     /// As [`try_acquire`](Semaphore::try_acquire).
-    pub fn try_acquire_owned(self: &Arc<Self>, count: usize) -> Result<OwnedPermit, TryAcquireError> {
+    pub fn try_acquire_owned(
+        self: &Arc<Self>,
+        count: usize,
+    ) -> Result<OwnedPermit, TryAcquireError> {
         self.try_acquire_many(count)?.forget();
-        Ok(OwnedPermit { semaphore: self.clone(), count })
+        Ok(OwnedPermit {
+            semaphore: self.clone(),
+            count,
+        })
     }
 
     /// Adds `count` permits: those of a permit that was forgotten, or new ones.
@@ -252,11 +295,15 @@ impl Semaphore {
         self.0.lock().permits
     }
 
-    /// Closes the semaphore for good: whoever waits fails, and so does whoever comes. Permits can still be released.
+    /// Closes the semaphore for good: whoever waits fails, and so does whoever comes. Permits can
+    /// still be released.
     pub fn close(&self) {
         let refused = {
             let mut state = self.0.lock();
-            let first = state.queue.front().map_or(state.next_ticket, |turn| turn.ticket);
+            let first = state
+                .queue
+                .front()
+                .map_or(state.next_ticket, |turn| turn.ticket);
             state.closed.get_or_insert(first);
             mem::take(&mut state.queue)
         };
@@ -291,7 +338,11 @@ impl Semaphore {
                 Err(Refusal::NotNow) => {}
             }
             ticket = Some(state.next_ticket);
-            let turn = Turn { ticket: state.next_ticket, wanted, waiter: wait.waiter() };
+            let turn = Turn {
+                ticket: state.next_ticket,
+                wanted,
+                waiter: wait.waiter(),
+            };
             state.next_ticket += 1;
             state.queue.push_back(turn);
             true
@@ -308,7 +359,9 @@ impl Semaphore {
         match ticket {
             _ if refused => Err(Refusal::Closed),
             _ if !got => Err(Refusal::NotNow),
-            Some(ticket) if self.0.lock().closed.is_some_and(|first| ticket >= first) => Err(Refusal::Closed),
+            Some(ticket) if self.0.lock().closed.is_some_and(|first| ticket >= first) => {
+                Err(Refusal::Closed)
+            }
             _ => Ok(()),
         }
     }
@@ -326,11 +379,18 @@ impl State {
         Ok(())
     }
 
-    /// Gives permits to those who wait, in turn: they run when what this returns is dropped, which is to be done without the lock.
+    /// Gives permits to those who wait, in turn: they run when what this returns is dropped, which
+    /// is to be done without the lock.
     fn serve(&mut self) -> Vec<Claimed> {
         let mut served = Vec::new();
-        while self.queue.front().is_some_and(|turn| turn.wanted <= self.permits) {
-            let Some(turn) = self.queue.pop_front() else { break };
+        while self
+            .queue
+            .front()
+            .is_some_and(|turn| turn.wanted <= self.permits)
+        {
+            let Some(turn) = self.queue.pop_front() else {
+                break;
+            };
             // Who has timed out or was cancelled gets nothing.
             if let Some(claimed) = turn.waiter.claim(Wake::Woken) {
                 self.permits -= turn.wanted;
@@ -343,7 +403,9 @@ impl State {
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore").field("available", &self.available()).finish_non_exhaustive()
+        f.debug_struct("Semaphore")
+            .field("available", &self.available())
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,8 @@ use crate::park::{Wait, deadline_after};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
-/// Waits until several threads have done something: every clone is dropped when its thread is done, as crossbeam's `WaitGroup` has it.
+/// Waits until several threads have done something: every clone is dropped when its thread is done,
+/// as crossbeam's `WaitGroup` has it.
 ///
 /// ```
 /// use hebra::sync::WaitGroup;
@@ -44,14 +45,20 @@ struct State {
 impl WaitGroup {
     /// Makes a group with this one share.
     pub fn new() -> WaitGroup {
-        WaitGroup { state: Arc::new(Lock::new(State { shares: 1, waiters: WaitList::new() })), counts: true }
+        WaitGroup {
+            state: Arc::new(Lock::new(State {
+                shares: 1,
+                waiters: WaitList::new(),
+            })),
+            counts: true,
+        }
     }
 
     /// Gives this share back and waits until all others have been dropped, or wait.
     ///
     /// # Cancellation
-    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a thread that is being cancelled it waits
-    /// all the same.
+    /// Parks the current thread if it has to wait; this is a cancel point. In a destructor of a
+    /// thread that is being cancelled it waits all the same.
     pub fn wait(mut self) {
         self.wait_for(Patience::Endless);
     }
@@ -70,20 +77,30 @@ impl WaitGroup {
     /// ```
     ///
     /// # Cancellation
-    /// As [`wait`](WaitGroup::wait), but in a destructor of a thread that is being cancelled it does not wait.
+    /// As [`wait`](WaitGroup::wait), but in a destructor of a thread that is being cancelled it
+    /// does not wait.
     ///
     /// # Errors
     /// Time was up; the error is this share.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<(), WaitGroup> {
-        if self.wait_for(Patience::Until(deadline_after(timeout))) { Ok(()) } else { Err(self) }
+        if self.wait_for(Patience::Until(deadline_after(timeout))) {
+            Ok(())
+        } else {
+            Err(self)
+        }
     }
 
-    /// As [`wait`](WaitGroup::wait), but until `deadline` at most; see [`wait_timeout`](WaitGroup::wait_timeout).
+    /// As [`wait`](WaitGroup::wait), but until `deadline` at most; see
+    /// [`wait_timeout`](WaitGroup::wait_timeout).
     ///
     /// # Errors
     /// Time was up; the error is this share.
     pub fn wait_deadline(mut self, deadline: impl Into<Instant>) -> Result<(), WaitGroup> {
-        if self.wait_for(Patience::Until(Some(deadline.into()))) { Ok(()) } else { Err(self) }
+        if self.wait_for(Patience::Until(Some(deadline.into()))) {
+            Ok(())
+        } else {
+            Err(self)
+        }
     }
 
     fn wait_for(&mut self, patience: Patience) -> bool {
@@ -96,7 +113,9 @@ impl WaitGroup {
             }
             waits
         };
-        let done = patience.wait(Reason::Group, None, enter, |wait| self.state.lock().waiters.remove(wait));
+        let done = patience.wait(Reason::Group, None, enter, |wait| {
+            self.state.lock().waiters.remove(wait)
+        });
         if !done {
             self.state.lock().shares += 1;
             self.counts = true;
@@ -121,7 +140,10 @@ impl WaitGroup {
 impl Clone for WaitGroup {
     fn clone(&self) -> WaitGroup {
         self.state.lock().shares += 1;
-        WaitGroup { state: self.state.clone(), counts: true }
+        WaitGroup {
+            state: self.state.clone(),
+            counts: true,
+        }
     }
 }
 
@@ -140,6 +162,8 @@ impl Default for WaitGroup {
 impl fmt::Debug for WaitGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shares = self.state.lock().shares;
-        f.debug_struct("WaitGroup").field("shares", &shares).finish_non_exhaustive()
+        f.debug_struct("WaitGroup")
+            .field("shares", &shares)
+            .finish_non_exhaustive()
     }
 }

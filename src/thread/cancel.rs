@@ -1,4 +1,5 @@
-//! Cancelling, as its users see it: `cancel`, [`timeout`] and [`shield`] are three faces of the cancel scope.
+//! Cancelling, as its users see it: `cancel`, [`timeout`] and [`shield`] are three faces of the
+//! cancel scope.
 
 use std::any::Any;
 use std::fmt;
@@ -10,8 +11,9 @@ use crate::scheduler::scopes::Kind;
 
 /// The payload with which the `join` of a cancelled green thread fails.
 ///
-/// A green thread is cancelled by [`JoinHandle::cancel`](super::JoinHandle::cancel), by the scope or the set that it belongs to, or by
-/// the end of its runtime: when the closure given to [`run`](crate::run) has returned.
+/// A green thread is cancelled by [`JoinHandle::cancel`](super::JoinHandle::cancel), by the scope
+/// or the set that it belongs to, or by the end of its runtime: when the closure given to
+/// [`run`](crate::run) has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled {
     at: Option<&'static Location<'static>>,
@@ -22,7 +24,8 @@ impl Cancelled {
         Cancelled { at }
     }
 
-    /// Returns the place that asked for it: the call that cancelled the thread. `None` if its runtime ended.
+    /// Returns the place that asked for it: the call that cancelled the thread. `None` if its
+    /// runtime ended.
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.at
     }
@@ -59,11 +62,13 @@ impl From<Elapsed> for std::io::Error {
 
 /// Runs `f`, and cancels it if it has not returned after `duration`.
 ///
-/// It is not interrupted while it computes: it unwinds from the place where it waits, or from the next one where it would have to. From
-/// then on every cancel point in `f` unwinds, until `timeout` has caught it. What `f` returns counts, however late it comes. Time-outs
-/// nest; the nearest deadline is [`deadline`]. Works on plain OS threads, too.
+/// It is not interrupted while it computes: it unwinds from the place where it waits, or from the
+/// next one where it would have to. From then on every cancel point in `f` unwinds, until `timeout`
+/// has caught it. What `f` returns counts, however late it comes. Time-outs nest; the nearest
+/// deadline is [`deadline`]. Works on plain OS threads, too.
 ///
-/// What was cancelled did not happen: a message is still in its channel, a lock not taken, a byte not read.
+/// What was cancelled did not happen: a message is still in its channel, a lock not taken, a byte
+/// not read.
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,15 +82,16 @@ impl From<Elapsed> for std::io::Error {
 /// ```
 ///
 /// # Cancellation
-/// It passes on a cancellation of the thread, or of a scope further out. In a destructor that runs because a thread unwinds nothing can
-/// unwind once more: there the waits in `f` fail or return at once when time is up.
+/// It passes on a cancellation of the thread, or of a scope further out. In a destructor that runs
+/// because a thread unwinds nothing can unwind once more: there the waits in `f` fail or return at
+/// once when time is up.
 ///
 /// # Errors
 /// Time was up.
 ///
 /// # Panics
-/// Continues a panic of `f`. In `f`, a yield of the generator that has called `timeout` panics: time would be up for whoever runs
-/// meanwhile.
+/// Continues a panic of `f`. In `f`, a yield of the generator that has called `timeout` panics:
+/// time would be up for whoever runs meanwhile.
 #[inline]
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
     until(deadline_after(duration), duration.is_zero(), f)
@@ -102,13 +108,20 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Res
 /// # Panics
 /// As [`timeout`].
 #[inline]
-pub fn timeout_at<T>(deadline: impl Into<Instant>, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
+pub fn timeout_at<T>(
+    deadline: impl Into<Instant>,
+    f: impl FnOnce() -> T,
+) -> std::result::Result<T, Elapsed> {
     let deadline = deadline.into();
     until(Some(deadline), deadline <= park::now(), f)
 }
 
 #[inline]
-fn until<T>(deadline: Option<Instant>, past: bool, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
+fn until<T>(
+    deadline: Option<Instant>,
+    past: bool,
+    f: impl FnOnce() -> T,
+) -> std::result::Result<T, Elapsed> {
     let f = || {
         if past {
             // Now, and not when the worker reads the clock next: there may be cancel points before.
@@ -119,10 +132,11 @@ fn until<T>(deadline: Option<Instant>, past: bool, f: impl FnOnce() -> T) -> std
     in_scope(Kind::Deadline(deadline), f).ok_or(Elapsed(()))
 }
 
-/// Runs `f` out of reach of cancellations: of the thread, and of the scopes that it is in. They are delivered at the next cancel point
-/// after `f`. Scopes that `f` itself opens work as ever.
+/// Runs `f` out of reach of cancellations: of the thread, and of the scopes that it is in. They are
+/// delivered at the next cancel point after `f`. Scopes that `f` itself opens work as ever.
 ///
-/// Use it for what must not be left half done: a rollback, a farewell to a peer. It holds up the end of its runtime, so let it be short.
+/// Use it for what must not be left half done: a rollback, a farewell to a peer. It holds up the
+/// end of its runtime, so let it be short.
 ///
 /// ```
 /// use std::time::Duration;
@@ -148,13 +162,14 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     in_scope(Kind::Shield, f).expect("a shield cannot be cancelled")
 }
 
-/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it. Looks at deadlines, too. A thread that
-/// computes for long can ask, and give up.
+/// Returns whether the calling thread is cancelled here: the next cancel point would unwind it.
+/// Looks at deadlines, too. A thread that computes for long can ask, and give up.
 pub fn is_cancelled() -> bool {
     park::learn_cancellation()
 }
 
-/// Returns the nearest deadline of the time-outs that the calling thread is in, as far as no [`shield`] keeps them off.
+/// Returns the nearest deadline of the time-outs that the calling thread is in, as far as no
+/// [`shield`] keeps them off.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,7 +1,8 @@
 //! [`Family`]: the threads that somebody waits for as a whole, and cancels as a whole: those of a scope, of a race, of a set.
 //!
-//! A member is added before it can run and removes itself as the last thing it does; so when a family is empty, nothing that its
-//! members have borrowed is in use any more. That is what makes scoped threads sound, and [`spawn_borrowing`] relies on it.
+//! A member is added before it can run and removes itself as the last thing it does; so when a
+//! family is empty, nothing that its members have borrowed is in use any more. That is what makes
+//! scoped threads sound, and [`spawn_borrowing`] relies on it.
 
 use std::io;
 use std::panic::Location;
@@ -60,7 +61,11 @@ impl Family {
     pub(super) fn cancel(&self, at: &'static Location<'static>) -> bool {
         let mut state = self.0.lock();
         state.cancelled.get_or_insert(at);
-        let members: Vec<TaskRef> = state.members.iter().filter_map(|(_, task)| task.clone()).collect();
+        let members: Vec<TaskRef> = state
+            .members
+            .iter()
+            .filter_map(|(_, task)| task.clone())
+            .collect();
         let any = !state.members.is_empty();
         drop(state);
         for task in members {
@@ -72,7 +77,11 @@ impl Family {
     /// Whether the calling green thread is a member.
     pub(super) fn includes_caller(&self) -> bool {
         let is_member = |task: &TaskRef| {
-            self.0.lock().members.iter().any(|(_, member)| member.as_ref().is_some_and(|member| Arc::ptr_eq(member, task)))
+            self.0.lock().members.iter().any(|(_, member)| {
+                member
+                    .as_ref()
+                    .is_some_and(|member| Arc::ptr_eq(member, task))
+            })
         };
         worker::with(|_, task| is_member(task)) == Some(true)
     }
@@ -82,7 +91,8 @@ impl Family {
         self.0.lock().cancelled = None;
     }
 
-    /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on waiting; then it returns `true`.
+    /// Waits until there are no members. If the caller is cancelled, so are they, and it goes on
+    /// waiting; then it returns `true`.
     pub(super) fn wait(&self, at: &'static Location<'static>) -> bool {
         let mut mode = Mode::Observing;
         let mut cancelled = false;
@@ -155,8 +165,9 @@ pub(super) unsafe fn spawn_borrowing<'a>(
 ) -> io::Result<TaskRef> {
     let (key, job): (usize, Job<'a>) = enrol(family, body);
     let job = Box::into_raw(Box::new(job)).cast::<Job<'static>>();
-    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the closure is run or dropped, it leaves the
-    // family afterwards, and the caller promises that what it borrows lives until then.
+    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the
+    // closure is run or dropped, it leaves the family afterwards, and the caller promises that
+    // what it borrows lives until then.
     let job = *unsafe { Box::from_raw(job) };
     launch(family, builder, location, key, job)
 }
@@ -165,7 +176,13 @@ pub(super) unsafe fn spawn_borrowing<'a>(
 fn enrol<'a>(family: &Arc<Family>, body: impl FnOnce(Start) + Send + 'a) -> (usize, Job<'a>) {
     assert!(worker::is_green(), "{OUTSIDE}");
     let key = family.reserve();
-    let borrower = Borrower { body, _member: Member { family: family.clone(), key } };
+    let borrower = Borrower {
+        body,
+        _member: Member {
+            family: family.clone(),
+            key,
+        },
+    };
     let job = Box::new(move |start| {
         let Borrower { body, _member } = { borrower };
         body(start);
@@ -181,14 +198,16 @@ fn launch(
     job: Job<'static>,
 ) -> io::Result<TaskRef> {
     let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(job))))?);
-    // A family keeps the record, which keeps the closure, which keeps its place in the family: nothing may fail from here on.
+    // A family keeps the record, which keeps the closure, which keeps its place in the family:
+    // nothing may fail from here on.
     let stack = super::reserve(&task)?;
     family.add(key, task.clone());
     super::launch(task.clone(), stack);
     Ok(task)
 }
 
-/// In this order they are dropped: a member leaves when nothing that it has borrowed is in use any more.
+/// In this order they are dropped: a member leaves when nothing that it has borrowed is in use any
+/// more.
 struct Borrower<F> {
     body: F,
     _member: Member,

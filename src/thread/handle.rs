@@ -11,9 +11,11 @@ use crate::runtime::Handle;
 use crate::scheduler::task::Task;
 
 impl Handle {
-    /// Spawns a green thread that runs `f`, on any worker. With no session running it waits for the next one.
+    /// Spawns a green thread that runs `f`, on any worker. With no session running it waits for the
+    /// next one.
     ///
-    /// The [`JoinHandle`] can be joined by any thread, and is a future for async programs. Once the runtime is over, `f` is dropped at once, and joining fails
+    /// The [`JoinHandle`] can be joined by any thread, and is a future for async programs. Once the
+    /// runtime is over, `f` is dropped at once, and joining fails
     /// with [`Cancelled`](super::Cancelled).
     ///
     /// # Panics
@@ -37,7 +39,9 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Builder::new().spawn_on(self, f).expect("failed to spawn a green thread")
+        Builder::new()
+            .spawn_on(self, f)
+            .expect("failed to spawn a green thread")
     }
 }
 

@@ -1,7 +1,8 @@
 //! Joining: [`JoinHandle`], and how a thread comes to its result.
 //!
-//! A [`Packet`] is the tail of a [`Task`]. A thread that was spawned locally has a tail without contents, and shares an [`Outcome`] with its
-//! handle alone: neither its closure nor its result need be `Send`, and whether the handle is follows from `T`.
+//! A [`Packet`] is the tail of a [`Task`]. A thread that was spawned locally has a tail without
+//! contents, and shares an [`Outcome`] with its handle alone: neither its closure nor its result
+//! need be `Send`, and whether the handle is follows from `T`.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -22,13 +23,18 @@ use crate::unwinding::{discard, drop_quietly, message};
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
 
-/// Waits for the end of a thread and takes its result. Only the one handle may call this, once. `id` draws the id of the thread.
-pub(super) fn wait_for<'a, T>(end: &(impl End<T> + ?Sized), id: impl Fn() -> &'a AtomicU64) -> Result<T> {
+/// Waits for the end of a thread and takes its result. Only the one handle may call this, once.
+/// `id` draws the id of the thread.
+pub(super) fn wait_for<'a, T>(
+    end: &(impl End<T> + ?Sized),
+    id: impl Fn() -> &'a AtomicU64,
+) -> Result<T> {
     loop {
         if let Some(result) = end.take() {
             return result;
         }
-        // A waker may be among them: user code, which must not run while this thread registers itself.
+        // A waker may be among them: user code, which must not run while this thread registers
+        // itself.
         let mut before = None;
         park::park_insistently(Reason::Join, Some(id()), None, |wait: &Wait<'_>| {
             let watches = end.watch(Some(Watcher::Waiter(wait.waiter())), &mut before);
@@ -50,7 +56,8 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
     }
 }
 
-/// Runs `f` as the body of the calling green thread, and returns its result as its joiner is to see it.
+/// Runs `f` as the body of the calling green thread, and returns its result as its joiner is to see
+/// it.
 pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
     let result = match start {
         Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
@@ -62,12 +69,15 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
     };
     worker::destroy_locals();
     result.map_err(|payload| match is_cancellation(&*payload) {
-        true => Box::new(Cancelled::at(worker::with(|_, task| task.cancelled_at()).flatten())) as _,
+        true => Box::new(Cancelled::at(
+            worker::with(|_, task| task.cancelled_at()).flatten(),
+        )) as _,
         false => payload,
     })
 }
 
-/// Tells of a panic that nobody will join: the hook has said where, this says in which green thread.
+/// Tells of a panic that nobody will join: the hook has said where, this says in which green
+/// thread.
 pub(super) fn report<T>(who: &str, result: &Result<T>) {
     if let Err(payload) = result
         && !payload.is::<Cancelled>()
@@ -96,10 +106,12 @@ pub(super) trait Join<T>: Body + End<T> {}
 
 impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {}
 
-/// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`] does.
+/// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`]
+/// does.
 ///
-/// Dropping it detaches the thread: it runs on, and a panic in it is reported on standard error. Joining works from green threads
-/// and from OS threads; and the handle is a future of what [`join`](JoinHandle::join) returns, for tasks of any async program.
+/// Dropping it detaches the thread: it runs on, and a panic in it is reported on standard error.
+/// Joining works from green threads and from OS threads; and the handle is a future of what
+/// [`join`](JoinHandle::join) returns, for tasks of any async program.
 ///
 /// ```
 /// let sum = hebra::run(|| {
@@ -155,12 +167,12 @@ impl<T> JoinHandle<T> {
     /// Waits for the green thread to end and returns its result.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point, and then the thread is detached. In a destructor of a thread that is being
-    /// cancelled it waits all the same.
+    /// Parks the current thread; this is a cancel point, and then the thread is detached. In a
+    /// destructor of a thread that is being cancelled it waits all the same.
     ///
     /// # Errors
-    /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if there was no memory for its
-    /// stack, the [`io::Error`](std::io::Error) that says so.
+    /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if
+    /// there was no memory for its stack, the [`io::Error`](std::io::Error) that says so.
     pub fn join(mut self) -> Result<T> {
         let joinable = self.joinable();
         let result = wait_for(joinable.end(), || joinable.id());
@@ -168,11 +180,13 @@ impl<T> JoinHandle<T> {
         result
     }
 
-    /// Cancels the thread: it unwinds from where it waits, or from the next place where it would wait. Its destructors run, and its
-    /// `join` fails with [`Cancelled`]. If it has not begun, its closure is dropped. If it has ended, nothing happens.
+    /// Cancels the thread: it unwinds from where it waits, or from the next place where it would
+    /// wait. Its destructors run, and its `join` fails with [`Cancelled`]. If it has not begun,
+    /// its closure is dropped. If it has ended, nothing happens.
     ///
-    /// What it waited for did not happen: no message is lost, no lock taken. If its wait has been ended already, that counts, and the
-    /// thread unwinds from the next cancel point. [`shield`](super::shield) puts it off.
+    /// What it waited for did not happen: no message is lost, no lock taken. If its wait has been
+    /// ended already, that counts, and the thread unwinds from the next cancel point.
+    /// [`shield`](super::shield) puts it off.
     ///
     /// ```
     /// use std::time::Duration;
@@ -214,8 +228,8 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// The result of [`join`](JoinHandle::join), without parking anybody: what an async program awaits. When it has been polled by several
-/// tasks, the last one is woken.
+/// The result of [`join`](JoinHandle::join), without parking anybody: what an async program awaits.
+/// When it has been polled by several tasks, the last one is woken.
 ///
 /// # Panics
 /// Panics if it is polled again after it has given the result.
@@ -229,12 +243,15 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(joinable) = self.0.take() else { return };
+        let Some(joinable) = self.0.take() else {
+            return;
+        };
         if let Some(result) = joinable.end().detach() {
             if result.is_err() {
                 report(&joinable.task().to_string(), &result);
             }
-            // As in the thread itself, if the handle goes first: what its destructor does is no matter of the caller's.
+            // As in the thread itself, if the handle goes first: what its destructor does is no
+            // matter of the caller's.
             discard(result);
         }
     }
@@ -242,6 +259,8 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("thread", &self.thread()).finish_non_exhaustive()
+        f.debug_struct("JoinHandle")
+            .field("thread", &self.thread())
+            .finish_non_exhaustive()
     }
 }

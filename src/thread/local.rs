@@ -1,7 +1,8 @@
 //! [`LocalKey`]: a value for each thread, green or OS, with the API of [`std::thread::LocalKey`].
 //!
-//! A key holds two things: how to make a value, and a thread-local of std's. On a plain OS thread it *is* that thread-local; on a green
-//! thread its address is what the green thread keeps a value of its own under, with its worker.
+//! A key holds two things: how to make a value, and a thread-local of std's. On a plain OS thread
+//! it *is* that thread-local; on a green thread its address is what the green thread keeps a value
+//! of its own under, with its worker.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -16,9 +17,11 @@ use crate::scheduler::worker;
 
 const GONE: &str = "cannot access a thread-local value during or after its destruction";
 
-/// Declares keys of which each thread, green or OS, has a value of its own, as [`std::thread_local!`] does.
+/// Declares keys of which each thread, green or OS, has a value of its own, as
+/// [`std::thread_local!`] does.
 ///
-/// The grammar is std's: attributes, a visibility, several keys, `const { … }` initialisers. See [`LocalKey`].
+/// The grammar is std's: attributes, a visibility, several keys, `const { … }` initialisers. See
+/// [`LocalKey`].
 ///
 /// ```
 /// use std::cell::{Cell, RefCell};
@@ -63,21 +66,25 @@ macro_rules! thread_local {
     };
 }
 
-/// A key of which each thread, green or OS, has a value of its own, as [`std::thread::LocalKey`]; made by
-/// [`hebra::thread_local!`](crate::thread_local!).
+/// A key of which each thread, green or OS, has a value of its own, as [`std::thread::LocalKey`];
+/// made by [`hebra::thread_local!`](crate::thread_local!).
 ///
-/// Inside [`with`](LocalKey::with) the thread may park: the value is its own until it ends. It need not be `Send`, as a green thread stays
-/// on its worker. The body of a generator sees the values of the thread that runs it.
+/// Inside [`with`](LocalKey::with) the thread may park: the value is its own until it ends. It need
+/// not be `Send`, as a green thread stays on its worker. The body of a generator sees the values of
+/// the thread that runs it.
 ///
 /// # Initialisation and destruction
 ///
-/// A value is made at a thread's first use of the key. The initialiser may park. If it panics, nothing has happened, and the next use
-/// tries again. If it uses its own key, the value of the inner use is replaced by that of the outer one, as in std.
+/// A value is made at a thread's first use of the key. The initialiser may park. If it panics,
+/// nothing has happened, and the next use tries again. If it uses its own key, the value of the
+/// inner use is replaced by that of the outer one, as in std.
 ///
-/// Values are destroyed when the thread ends: it has returned, panicked, or been cancelled, as at the end of its runtime. On a green
-/// thread that happens on its own stack, the last initialised first, before a join of it returns. A destructor may park, and may use other keys: those that are
-/// initialised only then are destroyed in their turn, those that have been destroyed give an [`AccessError`]. Where std would end the
-/// process, because a destructor panics, a green thread says so on standard error and goes on with the next.
+/// Values are destroyed when the thread ends: it has returned, panicked, or been cancelled, as at
+/// the end of its runtime. On a green thread that happens on its own stack, the last initialised
+/// first, before a join of it returns. A destructor may park, and may use other keys: those that
+/// are initialised only then are destroyed in their turn, those that have been destroyed give an
+/// [`AccessError`]. Where std would end the process, because a destructor panics, a green thread
+/// says so on standard error and goes on with the next.
 ///
 /// On a plain OS thread the key is a thread-local of std's, in all of this.
 pub struct LocalKey<T: 'static> {
@@ -97,7 +104,10 @@ enum Place<T: 'static> {
 
 impl<T: 'static> LocalKey<T> {
     #[doc(hidden)]
-    pub const fn new(init: fn() -> T, os: fn() -> &'static std::thread::LocalKey<T>) -> LocalKey<T> {
+    pub const fn new(
+        init: fn() -> T,
+        os: fn() -> &'static std::thread::LocalKey<T>,
+    ) -> LocalKey<T> {
         LocalKey { init, os }
     }
 
@@ -109,9 +119,15 @@ impl<T: 'static> LocalKey<T> {
     #[inline]
     fn place(&'static self) -> Place<T> {
         let key = self.key();
-        let found = worker::with(|local, _| local.with_locals(|locals| locals.find(key)).unwrap_or(Found::Nothing));
+        let found = worker::with(|local, _| {
+            local
+                .with_locals(|locals| locals.find(key))
+                .unwrap_or(Found::Nothing)
+        });
         match found {
-            Some(Found::Value(value)) => Place::Green(value.downcast().expect("a key has values of one type")),
+            Some(Found::Value(value)) => {
+                Place::Green(value.downcast().expect("a key has values of one type"))
+            }
             Some(Found::Nothing) => Place::Nothing,
             Some(Found::Destroyed) => Place::Gone,
             None => Place::Os((self.os)()),
@@ -123,7 +139,9 @@ impl<T: 'static> LocalKey<T> {
         let value = Rc::new(value);
         let kept: Rc<dyn Any> = value.clone();
         let key = self.key();
-        let before = worker::with(|local, _| local.with_new_locals(|locals| locals.insert(key, kept, mem::needs_drop::<T>())));
+        let before = worker::with(|local, _| {
+            local.with_new_locals(|locals| locals.insert(key, kept, mem::needs_drop::<T>()))
+        });
         // Not inside of `with`: its destructor may do as it likes.
         drop(before);
         value
@@ -132,7 +150,8 @@ impl<T: 'static> LocalKey<T> {
     /// Runs `f` with the calling thread's value, made if this is the first use.
     ///
     /// # Panics
-    /// Panics while the value is being destroyed, and afterwards as long as the thread destroys others.
+    /// Panics while the value is being destroyed, and afterwards as long as the thread destroys
+    /// others.
     #[inline]
     #[track_caller]
     pub fn with<F, R>(&'static self, f: F) -> R
@@ -145,7 +164,8 @@ impl<T: 'static> LocalKey<T> {
     /// Runs `f` with the calling thread's value, made if this is the first use.
     ///
     /// # Errors
-    /// An [`AccessError`] while the value is being destroyed, and afterwards as long as the thread destroys others.
+    /// An [`AccessError`] while the value is being destroyed, and afterwards as long as the thread
+    /// destroys others.
     #[inline]
     pub fn try_with<F, R>(&'static self, f: F) -> Result<R, AccessError>
     where
@@ -214,7 +234,8 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Runs `f` with the value borrowed.
     ///
     /// # Panics
-    /// As [`with`](LocalKey::with), and while it is borrowed mutably: by the thread itself, as nobody else can.
+    /// As [`with`](LocalKey::with), and while it is borrowed mutably: by the thread itself, as
+    /// nobody else can.
     #[inline]
     #[track_caller]
     pub fn with_borrow<F, R>(&'static self, f: F) -> R

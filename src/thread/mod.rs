@@ -1,10 +1,12 @@
 //! Green threads, with the API of [`std::thread`].
 //!
-//! [`spawn`] costs about as much as a few allocations; the stack comes when the thread first runs, from a pool. A green thread that
-//! has started stays on its worker for life, so it may hold `Rc`s, `RefCell` borrows and references to thread-locals across
-//! anything that parks. One that has not started is a `Send` closure that any idle worker takes.
+//! [`spawn`] costs about as much as a few allocations; the stack comes when the thread first runs,
+//! from a pool. A green thread that has started stays on its worker for life, so it may hold `Rc`s,
+//! `RefCell` borrows and references to thread-locals across anything that parks. One that has not
+//! started is a `Send` closure that any idle worker takes.
 //!
-//! [`sleep`], [`park()`] and [`JoinHandle::join`] also work on plain OS threads, where they block the OS thread.
+//! [`sleep`], [`park()`] and [`JoinHandle::join`] also work on plain OS threads, where they block
+//! the OS thread.
 
 use std::fmt;
 use std::io;
@@ -48,7 +50,8 @@ pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use set::JoinSet;
 pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
 
-const OUTSIDE: &str = "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
+const OUTSIDE: &str =
+    "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
 
 /// Spawns a green thread that runs `f`.
 ///
@@ -67,10 +70,13 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().spawn(f).expect("failed to spawn a green thread")
+    Builder::new()
+        .spawn(f)
+        .expect("failed to spawn a green thread")
 }
 
-/// Spawns a green thread on the worker that the caller runs on. Neither `f` nor its result need be `Send`.
+/// Spawns a green thread on the worker that the caller runs on. Neither `f` nor its result need be
+/// `Send`.
 ///
 /// # Panics
 /// As [`spawn`].
@@ -93,7 +99,9 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    Builder::new().spawn_local(f).expect("failed to spawn a green thread")
+    Builder::new()
+        .spawn_local(f)
+        .expect("failed to spawn a green thread")
 }
 
 /// Spawns a green thread with a name or a stack size of its own, as [`std::thread::Builder`] does.
@@ -114,7 +122,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Makes a builder with the runtime's defaults: no name, [`Config::stack_size`](crate::Config::stack_size).
+    /// Makes a builder with the runtime's defaults: no name,
+    /// [`Config::stack_size`](crate::Config::stack_size).
     pub fn new() -> Builder {
         Builder::default()
     }
@@ -125,8 +134,9 @@ impl Builder {
         self
     }
 
-    /// Sets the size of the stack, in bytes, rounded up to a power of two of at least 16 KiB. The guard page and up to 2 KiB of
-    /// colouring are taken from it. Memory is taken page by page, as the thread uses it.
+    /// Sets the size of the stack, in bytes, rounded up to a power of two of at least 16 KiB. The
+    /// guard page and up to 2 KiB of colouring are taken from it. Memory is taken page by page,
+    /// as the thread uses it.
     pub fn stack_size(mut self, size: usize) -> Builder {
         self.stack_size = Some(size);
         self
@@ -135,8 +145,8 @@ impl Builder {
     /// Spawns a green thread that runs `f`.
     ///
     /// # Errors
-    /// The stack size is absurd (`InvalidInput`), or stacks are running out: the kernel's limit of mappings or of memory was
-    /// reached, and the error says which and what to do.
+    /// The stack size is absurd (`InvalidInput`), or stacks are running out: the kernel's limit of
+    /// mappings or of memory was reached, and the error says which and what to do.
     ///
     /// # Panics
     /// Panics outside a runtime.
@@ -148,7 +158,8 @@ impl Builder {
         T: Send + 'static,
     {
         let location = Location::caller();
-        // What is refused is dropped here, not inside of `with`: the destructor of a closure may park.
+        // What is refused is dropped here, not inside of `with`: the destructor of a closure may
+        // park.
         assert!(worker::is_green(), "{OUTSIDE}");
         let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
         let record: TaskRef = task.clone();
@@ -183,7 +194,10 @@ impl Builder {
 
     fn task<B>(self, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
         self.stack_size.map_or(Ok(()), crate::stack::check_size)?;
-        let attributes = Attributes { name: self.name.map(String::into_boxed_str), stack_size: self.stack_size };
+        let attributes = Attributes {
+            name: self.name.map(String::into_boxed_str),
+            stack_size: self.stack_size,
+        };
         Ok(Task::new(attributes, location, body))
     }
 }
@@ -225,7 +239,8 @@ impl Thread {
         }
     }
 
-    /// Returns the name that the thread was given. The first green thread of a runtime is called `main`.
+    /// Returns the name that the thread was given. The first green thread of a runtime is called
+    /// `main`.
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             Handle::Green(task) => task.name(),
@@ -252,11 +267,15 @@ impl Thread {
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Thread").field("id", &self.id()).field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Thread")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }
 
-/// Returns a handle to the thread that calls it: the green thread, or on a plain OS thread that one.
+/// Returns a handle to the thread that calls it: the green thread, or on a plain OS thread that
+/// one.
 ///
 /// ```
 /// let (a, b) = hebra::run(|| (hebra::thread::current().id(), hebra::thread::current().id()));
@@ -267,7 +286,8 @@ pub fn current() -> Thread {
     Thread(green.map_or_else(|| Handle::Os(park::os_thread()), Handle::Green))
 }
 
-/// Lets the other green threads of this worker run first. On a plain OS thread this is [`std::thread::yield_now`].
+/// Lets the other green threads of this worker run first. On a plain OS thread this is
+/// [`std::thread::yield_now`].
 ///
 /// # Cancellation
 /// This is a cancel point.
@@ -281,11 +301,13 @@ pub fn yield_now() {
     park::pause();
 }
 
-/// Stops the current thread for at least `duration`. Resolution: the kernel's, some 50 µs; where deadlines pass by the thousand each second a
-/// worker wakes several threads at a time, up to 200 µs late.
+/// Stops the current thread for at least `duration`. Resolution: the kernel's, some 50 µs; where
+/// deadlines pass by the thousand each second a worker wakes several threads at a time, up to 200
+/// µs late.
 ///
 /// # Cancellation
-/// Parks the current thread; this is a cancel point. In a destructor of a thread that is being cancelled it returns at once.
+/// Parks the current thread; this is a cancel point. In a destructor of a thread that is being
+/// cancelled it returns at once.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -308,9 +330,11 @@ pub fn sleep_until(deadline: impl Into<time::Instant>) {
     time::sleep_to(Some(deadline.into().into()));
 }
 
-/// Stops the current thread until its token is made available by [`Thread::unpark`], and takes it. Returns at once if it is there.
+/// Stops the current thread until its token is made available by [`Thread::unpark`], and takes it.
+/// Returns at once if it is there.
 ///
-/// As with [`std::thread::park`] it may return without a token too; look at what you wait for, in a loop.
+/// As with [`std::thread::park`] it may return without a token too; look at what you wait for, in a
+/// loop.
 ///
 /// # Cancellation
 /// Parks the current thread; this is a cancel point.
@@ -351,8 +375,8 @@ fn take_token() {
     green.unwrap_or_else(|| park::os_thread().token.take());
 }
 
-/// Returns how many green threads can run at the same instant: the workers of this runtime, or outside one what
-/// [`std::thread::available_parallelism`] says.
+/// Returns how many green threads can run at the same instant: the workers of this runtime, or
+/// outside one what [`std::thread::available_parallelism`] says.
 ///
 /// # Errors
 /// Outside a runtime, where the system does not say.

@@ -12,15 +12,17 @@
 //!                     (handle)
 //! ```
 //!
-//! The chain is what the end is to be told to: whoever waits for it, and what is to be dropped then. It keeps a note that the handle is
-//! gone, if there is one.
+//! The chain is what the end is to be told to: whoever waits for it, and what is to be dropped
+//! then. It keeps a note that the handle is gone, if there is one.
 //!
 //! Who may touch the content follows from that, and every change of hands is one atomic step:
 //!
 //! 1. The closure belongs to whoever turns `begun`; that is one.
-//! 2. From there on the content belongs to the [`Place`] that `begin` has returned, which is used up by `put`.
-//! 3. `put` swaps ENDED in, which publishes the result. It belongs to whoever changes ENDED to TAKEN; that is one. If `put` has found
-//!    DETACHED nobody else will come, and that one is the thread itself.
+//! 2. From there on the content belongs to the [`Place`] that `begin` has returned, which is used
+//!    up by `put`.
+//! 3. `put` swaps ENDED in, which publishes the result. It belongs to whoever changes ENDED to
+//!    TAKEN; that is one. If `put` has found DETACHED nobody else will come, and that one is the
+//!    thread itself.
 //!
 //! A chain is boxes that the word owns, and after it whoever takes its address out of the word.
 
@@ -48,7 +50,8 @@ const DETACHED: *mut Node = ptr::without_provenance_mut(2);
 /// The result is gone.
 const TAKEN: *mut Node = ptr::without_provenance_mut(3);
 
-/// Whether a word says that nobody is to be told of the end any more: there is no chain that could be changed.
+/// Whether a word says that nobody is to be told of the end any more: there is no chain that could
+/// be changed.
 fn has_ended(word: *mut Node) -> bool {
     [ENDED, DETACHED, TAKEN].contains(&word)
 }
@@ -81,7 +84,9 @@ impl Watcher {
             Watcher::Waiter(waiter) => {
                 waiter.wake(Wake::Woken);
             }
-            Watcher::Waker(waker) => discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))),
+            Watcher::Waker(waker) => {
+                discard(panic::catch_unwind(AssertUnwindSafe(|| waker.wake())))
+            }
         }
     }
 }
@@ -107,7 +112,8 @@ impl Iterator for Chain {
         if [NOBODY, ENDED, DETACHED, TAKEN].contains(&self.0) {
             return None;
         }
-        // SAFETY: what is none of the constants comes from `Box::into_raw` in `push`, and belongs to the chain.
+        // SAFETY: what is none of the constants comes from `Box::into_raw` in `push`, and belongs
+        // to the chain.
         let node = unsafe { Box::from_raw(self.0) };
         self.0 = node.next;
         Some(node.what)
@@ -132,8 +138,8 @@ pub(super) struct Packet<F, T> {
     content: UnsafeCell<Content<F, T>>,
 }
 
-// SAFETY: a closure and a result are moved from thread to thread, never shared: the content has one owner at a time, and each hands it on
-// by a step that releases and is acquired; see the module.
+// SAFETY: a closure and a result are moved from thread to thread, never shared: the content has one
+// owner at a time, and each hands it on by a step that releases and is acquired; see the module.
 unsafe impl<F: Send, T: Send> Sync for Packet<F, T> {}
 
 /// The result of a thread whose closure is elsewhere, on its way to whoever joins it.
@@ -144,8 +150,14 @@ pub(super) struct Place<'a, F, T>(&'a Packet<F, T>);
 
 impl<F, T> Packet<F, T> {
     pub(super) fn new(closure: F) -> Packet<F, T> {
-        let content = Content { closure: ManuallyDrop::new(closure) };
-        Packet { word: AtomicPtr::new(NOBODY), begun: AtomicBool::new(false), content: UnsafeCell::new(content) }
+        let content = Content {
+            closure: ManuallyDrop::new(closure),
+        };
+        Packet {
+            word: AtomicPtr::new(NOBODY),
+            begun: AtomicBool::new(false),
+            content: UnsafeCell::new(content),
+        }
     }
 
     /// Takes the closure out, to run it.
@@ -153,7 +165,10 @@ impl<F, T> Packet<F, T> {
     /// # Panics
     /// Panics if it has been taken before.
     pub(super) fn begin(&self) -> (F, Place<'_, F, T>) {
-        assert!(!self.begun.swap(true, Ordering::Relaxed), "a green thread runs once");
+        assert!(
+            !self.begun.swap(true, Ordering::Relaxed),
+            "a green thread runs once"
+        );
         // SAFETY: a packet is made with a closure, and this is who owns it (1).
         let closure = unsafe { ptr::read(&raw const (*self.content.get()).closure) };
         (ManuallyDrop::into_inner(closure), Place(self))
@@ -171,7 +186,10 @@ impl<F, T> Packet<F, T> {
     /// Takes the result out, if it is there, for whoever changes the word.
     #[inline]
     fn take_result(&self) -> Option<Result<T>> {
-        let ours = self.word.compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let ours = self
+            .word
+            .compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok();
         // SAFETY: the word has said that it is there, and we have changed it (3).
         let result = ours.then(|| unsafe { ptr::read(&raw const (*self.content.get()).result) });
         result.map(ManuallyDrop::into_inner)
@@ -203,8 +221,8 @@ impl<F, T> Place<'_, F, T> {
     }
 }
 
-/// Drops the result of the calling green thread, which nobody will ask for: on the thread's own stack, where the destructor may do as it
-/// likes.
+/// Drops the result of the calling green thread, which nobody will ask for: on the thread's own
+/// stack, where the destructor may do as it likes.
 fn forgo<T>(result: Result<T>) {
     if result.is_err() {
         let who = worker::with(|_, task| task.to_string());
@@ -246,11 +264,13 @@ pub(super) trait End<T> {
     /// Panics if it has been taken.
     fn take(&self) -> Option<Result<T>>;
 
-    /// Has `watcher` learn of the end, unless it has come: then it returns `false`. Whoever was to learn before is left in `before`, in
-    /// either case: it may be user code, to be dropped where that may run.
+    /// Has `watcher` learn of the end, unless it has come: then it returns `false`. Whoever was to
+    /// learn before is left in `before`, in either case: it may be user code, to be dropped
+    /// where that may run.
     fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool;
 
-    /// Drops `keepsake` at the end, whether there is a handle then or not. At once, if it has come. Other threads may do the same meanwhile.
+    /// Drops `keepsake` at the end, whether there is a handle then or not. At once, if it has come.
+    /// Other threads may do the same meanwhile.
     fn keep(&self, keepsake: Box<dyn Send>);
 
     /// Gives the handle up, and returns the result if it is there and nobody has taken it.
@@ -258,11 +278,15 @@ pub(super) trait End<T> {
 }
 
 impl<F, T> Packet<F, T> {
-    /// Puts `new` in the place of the word, and returns what that was; `None`, and nothing is done, if the end has come.
+    /// Puts `new` in the place of the word, and returns what that was; `None`, and nothing is done,
+    /// if the end has come.
     fn exchange(&self, new: *mut Node) -> Option<*mut Node> {
         let mut before = self.word.load(Ordering::Relaxed);
         while !has_ended(before) {
-            match self.word.compare_exchange_weak(before, new, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(before, new, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(before) => return Some(before),
                 Err(now) => before = now,
             }
@@ -284,11 +308,17 @@ impl<F, T> End<T> for Packet<F, T> {
     fn take(&self) -> Option<Result<T>> {
         let word = self.word.load(Ordering::Relaxed);
         assert!(word != TAKEN, "{AGAIN}");
-        if word == ENDED { self.take_result() } else { None }
+        if word == ENDED {
+            self.take_result()
+        } else {
+            None
+        }
     }
 
     fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool {
-        let Some(taken) = self.take_chain() else { return false };
+        let Some(taken) = self.take_chain() else {
+            return false;
+        };
         let mut chain = Chain(NOBODY);
         for what in taken {
             match what {
@@ -310,10 +340,16 @@ impl<F, T> End<T> for Packet<F, T> {
         let mut what = What::Keepsake(keepsake);
         let mut before = self.word.load(Ordering::Acquire);
         while !has_ended(before) {
-            // The word's own, but for what is pushed: and that is taken back if the word has changed.
+            // The word's own, but for what is pushed: and that is taken back if the word has
+            // changed.
             let mut chain = ManuallyDrop::new(Chain(before));
             chain.push(what);
-            match self.word.compare_exchange_weak(before, chain.0, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(
+                before,
+                chain.0,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return,
                 Err(now) => before = now,
             }
@@ -338,6 +374,10 @@ impl<F, T> End<T> for Packet<F, T> {
                 return None;
             }
         }
-        if self.word.load(Ordering::Relaxed) == TAKEN { None } else { self.take() }
+        if self.word.load(Ordering::Relaxed) == TAKEN {
+            None
+        } else {
+            self.take()
+        }
     }
 }

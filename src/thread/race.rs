@@ -21,8 +21,9 @@ use crate::park;
 use crate::scheduler::task::Start;
 use crate::unwinding::discard;
 
-/// Runs each of `contenders` on a green thread of its own and returns the result of the first to finish; the others are cancelled and
-/// waited for. They may borrow, as the threads of a [`scope`](fn@super::scope) do.
+/// Runs each of `contenders` on a green thread of its own and returns the result of the first to
+/// finish; the others are cancelled and waited for. They may borrow, as the threads of a
+/// [`scope`](fn@super::scope) do.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,11 +40,12 @@ use crate::unwinding::discard;
 /// ```
 ///
 /// # Cancellation
-/// Parks the current thread; this is a cancel point. Then all are cancelled and waited for, and unless one had finished the
-/// cancellation continues.
+/// Parks the current thread; this is a cancel point. Then all are cancelled and waited for, and
+/// unless one had finished the cancellation continues.
 ///
 /// # Errors
-/// The first to finish panicked: the payload. Or all were cancelled without a winner, as their runtime ended.
+/// The first to finish panicked: the payload. Or all were cancelled without a winner, as their
+/// runtime ended.
 ///
 /// # Panics
 /// Panics if there are no contenders; and as [`spawn`](super::spawn).
@@ -54,7 +56,11 @@ where
     T: Send,
 {
     let at = Location::caller();
-    let race = Race { family: Arc::default(), winner: Arc::new(Lock::new(None)), at };
+    let race = Race {
+        family: Arc::default(),
+        winner: Arc::new(Lock::new(None)),
+        at,
+    };
     let mut contenders = contenders.into_iter().peekable();
     assert!(contenders.peek().is_some(), "a race needs a contender");
     for contender in contenders {
@@ -68,7 +74,8 @@ where
     })
 }
 
-/// Dropped it cancels whoever has not finished, and waits: also if an iterator of contenders panics.
+/// Dropped it cancels whoever has not finished, and waits: also if an iterator of contenders
+/// panics.
 struct Race<T> {
     family: Arc<Family>,
     winner: Arc<Lock<Option<Result<T>>>>,
@@ -80,7 +87,9 @@ impl<T: Send> Race<T> {
         let (winner, family, at) = (self.winner.clone(), self.family.clone(), self.at);
         let body = move |start: Start| {
             let result = conclude(start, contender);
-            let loses = result.as_ref().is_err_and(|payload| payload.is::<Cancelled>());
+            let loses = result
+                .as_ref()
+                .is_err_and(|payload| payload.is::<Cancelled>());
             let mut first = winner.lock();
             if first.is_none() && !loses {
                 *first = Some(result);
@@ -92,7 +101,8 @@ impl<T: Send> Race<T> {
             }
             discard(winner);
         };
-        // SAFETY: the destructor of the race waits until the family is empty, and what `F` and `T` borrow outlives the race.
+        // SAFETY: the destructor of the race waits until the family is empty, and what `F` and `T`
+        // borrow outlives the race.
         let spawned = unsafe { spawn_borrowing(&self.family, Builder::new(), at, body) };
         spawned.expect("failed to spawn a green thread");
     }

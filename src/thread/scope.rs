@@ -1,4 +1,5 @@
-//! Scoped threads: green threads that borrow from whoever has spawned them, with the API of [`std::thread::scope`].
+//! Scoped threads: green threads that borrow from whoever has spawned them, with the API of
+//! [`std::thread::scope`].
 //!
 //! # What must not compile
 //!
@@ -80,11 +81,12 @@ pub struct ScopedJoinHandle<'scope, T> {
     scope: PhantomData<&'scope ()>,
 }
 
-/// Runs `f`, in which green threads can be spawned that borrow what outlives the call, and waits for all of them, as
-/// [`std::thread::scope`] does.
+/// Runs `f`, in which green threads can be spawned that borrow what outlives the call, and waits
+/// for all of them, as [`std::thread::scope`] does.
 ///
-/// They run on any worker. Whoever is not joined when `f` returns or panics is joined then. If the calling thread is cancelled, in `f`
-/// or while it waits, so are the threads of the scope; it waits for them all the same.
+/// They run on any worker. Whoever is not joined when `f` returns or panics is joined then. If the
+/// calling thread is cancelled, in `f` or while it waits, so are the threads of the scope; it waits
+/// for them all the same.
 ///
 /// ```
 /// hebra::run(|| {
@@ -100,8 +102,9 @@ pub struct ScopedJoinHandle<'scope, T> {
 /// ```
 ///
 /// # Cancellation
-/// The threads end before the call does, come what may: a thread that does not react to being cancelled holds it up. When they have
-/// ended the cancellation continues, whether it was met in `f` or while waiting for them: the value of `f` would say that they are done.
+/// The threads end before the call does, come what may: a thread that does not react to being
+/// cancelled holds it up. When they have ended the cancellation continues, whether it was met in
+/// `f` or while waiting for them: the value of `f` would say that they are done.
 ///
 /// # Panics
 /// Continues a panic of `f`. Panics if a thread of the scope panicked and was not joined.
@@ -111,9 +114,17 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     let at = Location::caller();
-    let scope = Scope { family: Arc::default(), panics: Arc::default(), scope: PhantomData, env: PhantomData };
+    let scope = Scope {
+        family: Arc::default(),
+        panics: Arc::default(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    if result.as_ref().is_err_and(|payload| is_cancellation(&**payload)) {
+    if result
+        .as_ref()
+        .is_err_and(|payload| is_cancellation(&**payload))
+    {
         scope.family.cancel(at);
     }
     let cut_short = scope.family.wait(at);
@@ -140,7 +151,9 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        Builder::new().spawn_scoped(self, f).expect("failed to spawn a green thread")
+        Builder::new()
+            .spawn_scoped(self, f)
+            .expect("failed to spawn a green thread")
     }
 }
 
@@ -166,16 +179,25 @@ impl Builder {
         let (filled, panics) = (outcome.clone(), scope.panics.clone());
         let body = move |start: Start| {
             let result = conclude(start, f);
-            if result.as_ref().is_err_and(|payload| !payload.is::<Cancelled>()) {
+            if result
+                .as_ref()
+                .is_err_and(|payload| !payload.is::<Cancelled>())
+            {
                 panics.fetch_add(1, Ordering::Relaxed);
             }
             filled.put(result);
             // If the handle is gone the result is dropped here, while what it borrows is there.
             discard(filled);
         };
-        // SAFETY: `scope` returns only when the family is empty, and what has the lifetime `'scope` outlives that call.
+        // SAFETY: `scope` returns only when the family is empty, and what has the lifetime `'scope`
+        // outlives that call.
         let task = unsafe { spawn_borrowing(&scope.family, self, Location::caller(), body)? };
-        Ok(ScopedJoinHandle { task, outcome, panics: scope.panics.clone(), scope: PhantomData })
+        Ok(ScopedJoinHandle {
+            task,
+            outcome,
+            panics: scope.panics.clone(),
+            scope: PhantomData,
+        })
     }
 }
 
@@ -189,7 +211,10 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// As [`JoinHandle::join`](super::JoinHandle::join).
     pub fn join(self) -> Result<T> {
         let result = wait_for(&*self.outcome, || self.task.id_word());
-        if result.as_ref().is_err_and(|payload| !payload.is::<Cancelled>()) {
+        if result
+            .as_ref()
+            .is_err_and(|payload| !payload.is::<Cancelled>())
+        {
             self.panics.fetch_sub(1, Ordering::Relaxed);
         }
         result
@@ -220,6 +245,8 @@ impl fmt::Debug for Scope<'_, '_> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedJoinHandle").field("thread", &self.thread()).finish_non_exhaustive()
+        f.debug_struct("ScopedJoinHandle")
+            .field("thread", &self.thread())
+            .finish_non_exhaustive()
     }
 }

@@ -16,8 +16,8 @@ use crate::scheduler::task::{Reason, Start};
 use crate::scheduler::wait_list::WaitList;
 use crate::unwinding::discard;
 
-/// A set of green threads that are joined in the order in which they end. Dropping it cancels those that have not, and waits for them; to
-/// drop it in one of them is a panic.
+/// A set of green threads that are joined in the order in which they end. Dropping it cancels those
+/// that have not, and waits for them; to drop it in one of them is a panic.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,11 +58,21 @@ struct Ended<T> {
 impl<T> JoinSet<T> {
     /// Makes an empty set.
     pub fn new() -> JoinSet<T> {
-        let ended = Lock::new(Ended { results: VecDeque::new(), waiting: WaitList::new() });
-        JoinSet { shared: Arc::new(Shared { family: Arc::default(), ended }), len: 0 }
+        let ended = Lock::new(Ended {
+            results: VecDeque::new(),
+            waiting: WaitList::new(),
+        });
+        JoinSet {
+            shared: Arc::new(Shared {
+                family: Arc::default(),
+                ended,
+            }),
+            len: 0,
+        }
     }
 
-    /// Returns how many threads have been spawned and not been joined, whether they have ended or not.
+    /// Returns how many threads have been spawned and not been joined, whether they have ended or
+    /// not.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -102,8 +112,9 @@ impl<T> JoinSet<T> {
         result
     }
 
-    /// Cancels all threads; see [`JoinHandle::cancel`](super::JoinHandle::cancel). They are joined as ever, most of them with
-    /// [`Cancelled`](super::Cancelled). Those that are spawned afterwards are not cancelled.
+    /// Cancels all threads; see [`JoinHandle::cancel`](super::JoinHandle::cancel). They are joined
+    /// as ever, most of them with [`Cancelled`](super::Cancelled). Those that are spawned
+    /// afterwards are not cancelled.
     #[track_caller]
     pub fn cancel_all(&self) {
         self.shared.family.cancel(Location::caller());
@@ -121,7 +132,8 @@ impl<T: Send + 'static> JoinSet<T> {
     where
         F: FnOnce() -> T + Send + 'static,
     {
-        self.spawn_with(Builder::new(), f).expect("failed to spawn a green thread")
+        self.spawn_with(Builder::new(), f)
+            .expect("failed to spawn a green thread")
     }
 
     /// Spawns a green thread that `builder` describes.
@@ -181,6 +193,8 @@ impl<T> Drop for JoinSet<T> {
 
 impl<T> fmt::Debug for JoinSet<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinSet").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("JoinSet")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }

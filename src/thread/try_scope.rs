@@ -34,11 +34,13 @@ use crate::unwinding::{discard, message};
 pub enum Failure<E> {
     /// It returned this error.
     Error(E),
-    /// It panicked with this payload; or there was no stack for it, and this is the [`io::Error`] that says so.
+    /// It panicked with this payload; or there was no stack for it, and this is the [`io::Error`]
+    /// that says so.
     Panic(Box<dyn Any + Send>),
 }
 
-/// Why a [`try_scope`] failed: every failure, in the order in which they came about. There is at least one.
+/// Why a [`try_scope`] failed: every failure, in the order in which they came about. There is at
+/// least one.
 #[derive(Debug)]
 pub struct ScopeError<E> {
     failures: Vec<Failure<E>>,
@@ -74,7 +76,8 @@ impl<E> Shared<E> {
         let mut failures = self.failures.lock();
         failures.push(failure);
         let first = failures.len() == 1;
-        // Before anybody can learn of a failure, or be cancelled because of it: whoever joins that one asks whether to unwind.
+        // Before anybody can learn of a failure, or be cancelled because of it: whoever joins that
+        // one asks whether to unwind.
         self.switch.turn();
         drop(failures);
         if first {
@@ -86,10 +89,12 @@ impl<E> Shared<E> {
     }
 }
 
-/// Runs `f`, in which green threads can be spawned that borrow what outlives the call and may fail, and waits for all of them.
+/// Runs `f`, in which green threads can be spawned that borrow what outlives the call and may fail,
+/// and waits for all of them.
 ///
-/// The first that returns an `Err` or panics, `f` included, cancels the others and `f`. What it returns is the value of `f` if nobody
-/// failed, and else every failure, the first one first. (In Trio this is a nursery, in Go an `errgroup`.)
+/// The first that returns an `Err` or panics, `f` included, cancels the others and `f`. What it
+/// returns is the value of `f` if nobody failed, and else every failure, the first one first. (In
+/// Trio this is a nursery, in Go an `errgroup`.)
 ///
 /// ```
 /// use std::time::Duration;
@@ -110,9 +115,10 @@ impl<E> Shared<E> {
 /// ```
 ///
 /// # Cancellation
-/// If the calling thread is cancelled, in `f` or while it waits, so are the threads of the scope; it waits for them all the same. When
-/// they have ended, a cancellation that was met in `f` continues, and the failures are dropped; one that was met while waiting continues
-/// unless there are failures to return.
+/// If the calling thread is cancelled, in `f` or while it waits, so are the threads of the scope;
+/// it waits for them all the same. When they have ended, a cancellation that was met in `f`
+/// continues, and the failures are dropped; one that was met while waiting continues unless there
+/// are failures to return.
 ///
 /// # Errors
 /// Every failure.
@@ -129,7 +135,11 @@ where
         parent: worker::with(|_, task| task.clone()),
         at,
     });
-    let scope = TryScope { shared: shared.clone(), scope: PhantomData, env: PhantomData };
+    let scope = TryScope {
+        shared: shared.clone(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
     let entered = park::enter_scope(Kind::Switch(shared.switch.clone()));
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let mut value = None;
@@ -162,7 +172,8 @@ where
 }
 
 impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
-    /// Spawns a green thread that may borrow what outlives the scope. If it fails, everybody else is cancelled.
+    /// Spawns a green thread that may borrow what outlives the scope. If it fails, everybody else
+    /// is cancelled.
     ///
     /// # Panics
     /// As [`spawn`](super::spawn).
@@ -172,7 +183,8 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
         F: FnOnce() -> Result<T, E> + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn_with(Builder::new(), f).expect("failed to spawn a green thread")
+        self.spawn_with(Builder::new(), f)
+            .expect("failed to spawn a green thread")
     }
 
     /// Spawns a green thread that `builder` describes; see [`spawn`](TryScope::spawn).
@@ -183,7 +195,11 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
     /// # Panics
     /// Panics outside a runtime.
     #[track_caller]
-    pub fn spawn_with<F, T>(&'scope self, builder: Builder, f: F) -> io::Result<TryScopedJoinHandle<'scope, T>>
+    pub fn spawn_with<F, T>(
+        &'scope self,
+        builder: Builder,
+        f: F,
+    ) -> io::Result<TryScopedJoinHandle<'scope, T>>
     where
         F: FnOnce() -> Result<T, E> + Send + 'scope,
         T: Send + 'scope,
@@ -205,13 +221,20 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
                 }
             };
             filled.put(result);
-            // If the handle is gone the result is dropped here, while what it borrows is there; so it is with the errors.
+            // If the handle is gone the result is dropped here, while what it borrows is there; so
+            // it is with the errors.
             discard(filled);
             discard(shared);
         };
-        // SAFETY: `try_scope` returns only when the family is empty, and what has the lifetime `'scope` outlives that call.
-        let task = unsafe { spawn_borrowing(&self.shared.family, builder, Location::caller(), body)? };
-        Ok(TryScopedJoinHandle { task, outcome, scope: PhantomData })
+        // SAFETY: `try_scope` returns only when the family is empty, and what has the lifetime
+        // `'scope` outlives that call.
+        let task =
+            unsafe { spawn_borrowing(&self.shared.family, builder, Location::caller(), body)? };
+        Ok(TryScopedJoinHandle {
+            task,
+            outcome,
+            scope: PhantomData,
+        })
     }
 }
 
@@ -219,7 +242,8 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// Waits for the thread to end and returns its value.
     ///
     /// # Cancellation
-    /// Parks the current thread; this is a cancel point. If the thread has failed its scope is cancelled, so this unwinds to there.
+    /// Parks the current thread; this is a cancel point. If the thread has failed its scope is
+    /// cancelled, so this unwinds to there.
     ///
     /// # Errors
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
@@ -228,7 +252,10 @@ impl<T> TryScopedJoinHandle<'_, T> {
             // Word of the failure may be on its way from another worker.
             park::learn_cancellation();
             park::cancel_point();
-            payload.downcast_ref().copied().unwrap_or(Cancelled::at(None))
+            payload
+                .downcast_ref()
+                .copied()
+                .unwrap_or(Cancelled::at(None))
         })
     }
 
@@ -242,7 +269,8 @@ impl<T> TryScopedJoinHandle<'_, T> {
         Thread::green(self.task.clone())
     }
 
-    /// Cancels the thread alone, which is no failure; see [`JoinHandle::cancel`](super::JoinHandle::cancel).
+    /// Cancels the thread alone, which is no failure; see
+    /// [`JoinHandle::cancel`](super::JoinHandle::cancel).
     #[track_caller]
     pub fn cancel(&self) {
         worker::cancel(&self.task, Location::caller());
@@ -252,7 +280,9 @@ impl<T> TryScopedJoinHandle<'_, T> {
 impl<E> ScopeError<E> {
     /// Returns the failure that came first and cancelled the others.
     pub fn first(&self) -> &Failure<E> {
-        self.failures.first().expect("there is at least one failure")
+        self.failures
+            .first()
+            .expect("there is at least one failure")
     }
 
     /// Returns all failures, the first one first.
@@ -304,6 +334,8 @@ impl<E> fmt::Debug for TryScope<'_, '_, E> {
 
 impl<T> fmt::Debug for TryScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TryScopedJoinHandle").field("thread", &self.thread()).finish_non_exhaustive()
+        f.debug_struct("TryScopedJoinHandle")
+            .field("thread", &self.thread())
+            .finish_non_exhaustive()
     }
 }

@@ -33,12 +33,19 @@ impl Place {
         }
     }
 
-    /// Spawns `f`, and returns when it waits for I/O for the first time; on two workers, when it has started. It must wait before long.
-    pub fn spawn_waiting<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> Handle<T> {
+    /// Spawns `f`, and returns when it waits for I/O for the first time; on two workers, when it
+    /// has started. It must wait before long.
+    pub fn spawn_waiting<T: Send + 'static>(
+        self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Handle<T> {
         let started = Arc::new(AtomicUsize::new(0));
         let announced = started.clone();
         let handle = self.spawn(move || {
-            announced.store(rustix::thread::gettid().as_raw_nonzero().get() as usize, SeqCst);
+            announced.store(
+                rustix::thread::gettid().as_raw_nonzero().get() as usize,
+                SeqCst,
+            );
             f()
         });
         wait_until(|| started.load(SeqCst) > 0);
@@ -87,7 +94,8 @@ pub fn open_descriptors() -> usize {
 const PERIOD: usize = 251;
 const LONGEST_PIECE: usize = 70_001;
 
-/// What is sent: bytes that depend on their place, so that what is lost, doubled or exchanged shows.
+/// What is sent: bytes that depend on their place, so that what is lost, doubled or exchanged
+/// shows.
 pub fn pattern(from: usize, len: usize) -> Vec<u8> {
     (from..from + len).map(|at| (at % PERIOD) as u8).collect()
 }
@@ -112,14 +120,23 @@ pub fn read_pattern(mut stream: impl Read) -> io::Result<usize> {
         if n == 0 {
             return Ok(len);
         }
-        assert!(buffer[..n] == expected[len % PERIOD..][..n], "wrong data after {len} bytes");
+        assert!(
+            buffer[..n] == expected[len % PERIOD..][..n],
+            "wrong data after {len} bytes"
+        );
         len += n;
     }
 }
 
-/// Runs `f` on a worker other than the caller's: this one does nothing else until somebody has taken it.
-pub fn on_another_worker<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    let (here, taken) = (std::thread::current().id(), Arc::new(AtomicBool::new(false)));
+/// Runs `f` on a worker other than the caller's: this one does nothing else until somebody has
+/// taken it.
+pub fn on_another_worker<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let (here, taken) = (
+        std::thread::current().id(),
+        Arc::new(AtomicBool::new(false)),
+    );
     let taking = taken.clone();
     let handle = thread::spawn(move || {
         assert_ne!(std::thread::current().id(), here);
@@ -178,7 +195,12 @@ pub fn assert_cancelled<T: Send + 'static>(place: Place, f: impl FnOnce() -> T +
         panic!("OS threads are not cancelled");
     };
     handle.cancel();
-    let Err(payload) = handle.join() else { panic!("it did not wait") };
-    assert!(payload.is::<thread::Cancelled>(), "it was cancelled, and nothing else");
+    let Err(payload) = handle.join() else {
+        panic!("it did not wait")
+    };
+    assert!(
+        payload.is::<thread::Cancelled>(),
+        "it was cancelled, and nothing else"
+    );
     assert_eq!(unwound.load(SeqCst), 1);
 }

@@ -1,11 +1,14 @@
-//! What Unix systems have besides in the way of files, with the API of [`std::os::unix::fs`]: done in the
-//! [blocking pool](crate::blocking), as in [`hebra::fs`](crate::fs). The traits are std's own, implemented for our types.
+//! What Unix systems have besides in the way of files, with the API of [`std::os::unix::fs`]: done
+//! in the [blocking pool](crate::blocking), as in [`hebra::fs`](crate::fs). The traits are std's
+//! own, implemented for our types.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-pub use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+pub use std::os::unix::fs::{
+    DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 
 use crate::blocking::unblock;
 

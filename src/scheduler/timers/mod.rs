@@ -1,21 +1,26 @@
 //! One worker's pending deadlines.
 //!
-//! Most deadlines never come: a read that may take ten seconds takes a millisecond, and the next one may take ten seconds again. So to
-//! cancel a deadline, or to set it anew and later, leaves the thread's timer in the wheel as it is. It goes off early, and is then forgotten
-//! or put where the deadline is by now:
+//! Most deadlines never come: a read that may take ten seconds takes a millisecond, and the next
+//! one may take ten seconds again. So to cancel a deadline, or to set it anew and later, leaves the
+//! thread's timer in the wheel as it is. It goes off early, and is then forgotten or put where the
+//! deadline is by now:
 //!
 //! ```text
 //!   insert 10   wheel: 10      cancel    wheel: 10 (nobody waits)     insert 13   wheel: 10     at 10: the timer moves to 13
 //! ```
 //!
-//! 1. A slot has at most one timer in the wheel, and that goes off no later than the slot's deadline.
-//! 2. `pending` counts the slots that have a deadline. With none, nobody waits for the clock, whatever the wheel still holds.
+//! 1. A slot has at most one timer in the wheel, and that goes off no later than the slot's
+//!    deadline.
+//! 2. `pending` counts the slots that have a deadline. With none, nobody waits for the clock,
+//!    whatever the wheel still holds.
 //!
-//! A reader with a time-out saves two lists of the wheel, which are in no near cache, for each read. The price: a worker that is idle may
-//! be woken for nothing, once in a while as long as the time-out. In a simulation the clock must not stop where nobody waits, so there
-//! timers are *exact*: a cancelled one leaves the wheel.
+//! A reader with a time-out saves two lists of the wheel, which are in no near cache, for each
+//! read. The price: a worker that is idle may be woken for nothing, once in a while as long as the
+//! time-out. In a simulation the clock must not stop where nobody waits, so there timers are
+//! *exact*: a cancelled one leaves the wheel.
 //!
-//! That a timer is moved when it goes off is how BSD's and Linux's TCP have long kept their retransmission timers.
+//! That a timer is moved when it goes off is how BSD's and Linux's TCP have long kept their
+//! retransmission timers.
 
 mod wheel;
 
@@ -49,17 +54,33 @@ const NONE: u64 = u64::MAX;
 impl Timers {
     /// `exact`: no timer goes off for nothing.
     pub(crate) fn new(exact: bool) -> Timers {
-        Timers { wheel: Wheel::new(), alarms: Vec::new(), pending: 0, early: Vec::new(), exact }
+        Timers {
+            wheel: Wheel::new(),
+            alarms: Vec::new(),
+            pending: 0,
+            early: Vec::new(),
+            exact,
+        }
     }
 
-    /// Lets the first `expire` whose `now` is not before `deadline` fire `slot`. The deadline may have passed already.
+    /// Lets the first `expire` whose `now` is not before `deadline` fire `slot`. The deadline may
+    /// have passed already.
     pub(crate) fn insert(&mut self, slot: Slot, deadline: u64) {
         let at = slot as usize;
         if at >= self.alarms.len() {
-            self.alarms.resize(at + 1, Alarm { deadline: NONE, timer: NONE });
+            self.alarms.resize(
+                at + 1,
+                Alarm {
+                    deadline: NONE,
+                    timer: NONE,
+                },
+            );
         }
         let alarm = &mut self.alarms[at];
-        debug_assert_eq!(alarm.deadline, NONE, "slot {slot} has a deadline already: cancel it first");
+        debug_assert_eq!(
+            alarm.deadline, NONE,
+            "slot {slot} has a deadline already: cancel it first"
+        );
         // What is centuries away never comes, but somebody waits for it.
         alarm.deadline = deadline.min(NONE - 1);
         self.pending += 1;
@@ -88,15 +109,27 @@ impl Timers {
         }
     }
 
-    /// An instant at which to expire: not after the earliest deadline, and mostly that. `None` if there is no deadline.
+    /// An instant at which to expire: not after the earliest deadline, and mostly that. `None` if
+    /// there is no deadline.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        if self.pending > 0 { self.wheel.next_deadline() } else { None }
+        if self.pending > 0 {
+            self.wheel.next_deadline()
+        } else {
+            None
+        }
     }
 
-    /// Fires every slot whose deadline is not after `now`, in order of the timers: of the deadlines, but where one was set anew, and in order
-    /// of insertion where they are equal. `now` never goes back.
+    /// Fires every slot whose deadline is not after `now`, in order of the timers: of the
+    /// deadlines, but where one was set anew, and in order of insertion where they are equal.
+    /// `now` never goes back.
     pub(crate) fn expire(&mut self, now: u64, mut fire: impl FnMut(Slot)) {
-        let Timers { wheel, alarms, pending, early, .. } = self;
+        let Timers {
+            wheel,
+            alarms,
+            pending,
+            early,
+            ..
+        } = self;
         wheel.expire(now, |slot| {
             let alarm = &mut alarms[slot as usize];
             alarm.timer = NONE;
@@ -147,7 +180,8 @@ mod tests {
                     match random(&mut state) % 8 {
                         0..=4 => {
                             timers.cancel(slot);
-                            let deadline = now + random(&mut state) % (1 << (random(&mut state) % 30));
+                            let deadline =
+                                now + random(&mut state) % (1 << (random(&mut state) % 30));
                             timers.insert(slot, deadline);
                             model.insert(slot, deadline);
                         }
@@ -159,8 +193,11 @@ mod tests {
                             now += random(&mut state) % (1 << (random(&mut state) % 28));
                             let mut fired = expire(&mut timers, now);
                             fired.sort_unstable();
-                            let due: Vec<Slot> =
-                                model.iter().filter(|(_, deadline)| **deadline <= now).map(|(slot, _)| *slot).collect();
+                            let due: Vec<Slot> = model
+                                .iter()
+                                .filter(|(_, deadline)| **deadline <= now)
+                                .map(|(slot, _)| *slot)
+                                .collect();
                             model.retain(|_, deadline| *deadline > now);
                             assert_eq!(fired, due, "seed {seed}, step {step}, exact {exact}");
                         }
@@ -173,13 +210,20 @@ mod tests {
                         earliest.is_some(),
                         "seed {seed}, step {step}: with no deadline there is nothing to wait for"
                     );
-                    assert!(next <= earliest, "seed {seed}, step {step}: would oversleep");
+                    assert!(
+                        next <= earliest,
+                        "seed {seed}, step {step}: would oversleep"
+                    );
                 }
                 // To sleep until it is said comes to the end.
                 let mut idle = 0;
                 while let Some(next) = timers.next_deadline() {
                     now = now.max(next);
-                    idle = if expire(&mut timers, now).is_empty() { idle + 1 } else { 0 };
+                    idle = if expire(&mut timers, now).is_empty() {
+                        idle + 1
+                    } else {
+                        0
+                    };
                     assert!(idle < 200, "seed {seed}: no progress");
                 }
             }

@@ -1,4 +1,5 @@
-//! A hierarchical timing wheel that fires to the exact nanosecond: at most one timer for each green thread of a worker.
+//! A hierarchical timing wheel that fires to the exact nanosecond: at most one timer for each green
+//! thread of a worker.
 //!
 //! ```text
 //!   past ──── now ───────────────────────────────────────────────────────────────────► future
@@ -9,40 +10,49 @@
 //!    of now's tick  1 tick         8 ticks          64 ticks
 //! ```
 //!
-//! A tick is 2⁹ ns. The time that one list of a level covers, numbered from zero, is that level's *index*: `deadline >>
-//! shift(level)`; the list is the index modulo 64. A level reaches to the end of the list of the level above that `now` is in,
-//! and of the seven that follow it; a deadline is kept at the lowest level that reaches it. As `now` advances and a level
-//! reaches further, the lists of the level above are handed down to it, entry by entry. Hence:
+//! A tick is 2⁹ ns. The time that one list of a level covers, numbered from zero, is that level's
+//! *index*: `deadline >> shift(level)`; the list is the index modulo 64. A level reaches to the end
+//! of the list of the level above that `now` is in, and of the seven that follow it; a deadline is
+//! kept at the lowest level that reaches it. As `now` advances and a level reaches further, the
+//! lists of the level above are handed down to it, entry by entry. Hence:
 //!
-//! 1. `now` and a deadline alone determine the timer's list. So the lists are in order of time: CURRENT, then level 0,
-//!    then level 1 …; within a level from `now`'s index on, where the list of `now`'s own index is empty. And timers with
-//!    equal deadlines share a list, in which they stay in order of insertion, for lists are appended to and handed down
-//!    from the front. To fire list by list, each sorted stably by deadline, is to fire in order.
-//! 2. A list is empty exactly if its bit in `occupied` is clear, a level is empty exactly if its bit in `levels` is clear:
-//!    the way to the next deadline is two bit scans, however far away it is.
-//! 3. `places[slot]` says where in which list the slot's entry is. To cancel leaves a hole there: one store, which nothing
-//!    waits for. A list closes its holes when they are about a third of it.
+//! 1. `now` and a deadline alone determine the timer's list. So the lists are in order of time:
+//!    CURRENT, then level 0, then level 1 …; within a level from `now`'s index on, where the list
+//!    of `now`'s own index is empty. And timers with equal deadlines share a list, in which they
+//!    stay in order of insertion, for lists are appended to and handed down from the front. To fire
+//!    list by list, each sorted stably by deadline, is to fire in order.
+//! 2. A list is empty exactly if its bit in `occupied` is clear, a level is empty exactly if its
+//!    bit in `levels` is clear: the way to the next deadline is two bit scans, however far away it
+//!    is.
+//! 3. `places[slot]` says where in which list the slot's entry is. To cancel leaves a hole there:
+//!    one store, which nothing waits for. A list closes its holes when they are about a third of
+//!    it.
 //! 4. No list needs to be looked at before the instant `attention`.
 //!
-//! The wheel is G. Varghese and T. Lauck, *Hashed and hierarchical timing wheels* (SOSP 1987), scheme 7; levels that
-//! overlap are those of Linux's `kernel/time/timer.c` since 4.8, which rounds deadlines instead of handing them down.
+//! The wheel is G. Varghese and T. Lauck, *Hashed and hierarchical timing wheels* (SOSP 1987),
+//! scheme 7; levels that overlap are those of Linux's `kernel/time/timer.c` since 4.8, which rounds
+//! deadlines instead of handing them down.
 //!
 //! # Why not …
-//! - *levels that do not overlap* (tokio's): whenever `now` crosses a boundary of the level that the usual time-out lives
-//!   in, all pending timers are handed down in one go. Here it is a seventh of them at worst, and of
-//!   time-outs of 30 or 60 s a few hundredths.
-//! - *linked lists through the slots*: no holes, but handing down waits for one cache miss after the other (2–3 × slower).
-//! - *closing a hole at once with the last entry*: two more cache misses per cancellation, and ties lose their order.
-//! - *a heap*: an expiry among a million is 20 levels of cache misses, and cancelling leaves garbage, or needs an index
-//!   that is written at every move.
+//! - *levels that do not overlap* (tokio's): whenever `now` crosses a boundary of the level that
+//!   the usual time-out lives in, all pending timers are handed down in one go. Here it is a
+//!   seventh of them at worst, and of time-outs of 30 or 60 s a few hundredths.
+//! - *linked lists through the slots*: no holes, but handing down waits for one cache miss after
+//!   the other (2–3 × slower).
+//! - *closing a hole at once with the last entry*: two more cache misses per cancellation, and ties
+//!   lose their order.
+//! - *a heap*: an expiry among a million is 20 levels of cache misses, and cancelling leaves
+//!   garbage, or needs an index that is written at every move.
 
 use std::mem;
 
 use crate::scheduler::run_queue::Slot;
 
-/// Nanoseconds in a tick, as a power of two. With 9, a level ends just beyond a minute: 60 s get lists of 1 s, not of 8.
+/// Nanoseconds in a tick, as a power of two. With 9, a level ends just beyond a minute: 60 s get
+/// lists of 1 s, not of 8.
 const TICK_BITS: u32 = 9;
-/// How much coarser each level is than the one below, as a power of two. Greater is faster and hands down more at once.
+/// How much coarser each level is than the one below, as a power of two. Greater is faster and
+/// hands down more at once.
 const STEP_BITS: u32 = 3;
 /// Lists per level, as a power of two: `occupied` has a bit for each.
 const LIST_BITS: u32 = 6;
@@ -92,7 +102,10 @@ struct Place {
     position: u32,
 }
 
-const NOWHERE: Place = Place { list: u32::MAX, position: 0 };
+const NOWHERE: Place = Place {
+    list: u32::MAX,
+    position: 0,
+};
 
 /// Pending timers, in nanoseconds since the clock's base.
 pub(crate) struct Wheel {
@@ -110,8 +123,8 @@ pub(crate) struct Wheel {
     places: Vec<Place>,
     /// Pending timers.
     len: usize,
-    /// Growth of `places` that removals have not paid for yet. It does not shrink before that, or a lone timer of a high
-    /// slot that comes and goes would resize it every time.
+    /// Growth of `places` that removals have not paid for yet. It does not shrink before that, or
+    /// a lone timer of a high slot that comes and goes would resize it every time.
     debt: usize,
 }
 
@@ -122,7 +135,13 @@ impl Wheel {
             attention: u64::MAX,
             levels: 0,
             occupied: [0; LEVELS as usize],
-            lists: vec![List { entries: Vec::new(), holes: 0 }; CURRENT as usize + 1],
+            lists: vec![
+                List {
+                    entries: Vec::new(),
+                    holes: 0
+                };
+                CURRENT as usize + 1
+            ],
             places: Vec::new(),
             len: 0,
             debt: 0,
@@ -139,7 +158,8 @@ impl Wheel {
         self.len == 0
     }
 
-    /// Lets the first `expire` whose `now` is not before `deadline` fire `slot`. The deadline may have passed already.
+    /// Lets the first `expire` whose `now` is not before `deadline` fire `slot`. The deadline may
+    /// have passed already.
     pub(crate) fn insert(&mut self, slot: Slot, deadline: u64) {
         let end = slot as usize + 1;
         if end > self.places.len() {
@@ -193,10 +213,17 @@ impl Wheel {
         trim(entries);
     }
 
-    /// The earliest pending deadline. If that is one of many in a list that is still ahead, an instant between `now` and
-    /// that list instead: to expire then hands it down and brings the answer closer, at most once per level.
+    /// The earliest pending deadline. If that is one of many in a list that is still ahead, an
+    /// instant between `now` and that list instead: to expire then hands it down and brings the
+    /// answer closer, at most once per level.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let earliest = |entries: &[Entry]| entries.iter().filter(|entry| entry.slot != HOLE).map(|entry| entry.deadline).min();
+        let earliest = |entries: &[Entry]| {
+            entries
+                .iter()
+                .filter(|entry| entry.slot != HOLE)
+                .map(|entry| entry.deadline)
+                .min()
+        };
         let current = &self.lists[CURRENT as usize].entries;
         if !current.is_empty() {
             // However long it is: the next `expire` does the same.
@@ -208,11 +235,16 @@ impl Wheel {
         let level = self.levels.trailing_zeros();
         let index = self.first_index(level, self.now)?;
         let entries = &self.lists[list_at(level, index) as usize].entries;
-        if entries.len() > SCAN_LIMIT { Some(index << shift(level)) } else { earliest(entries) }
+        if entries.len() > SCAN_LIMIT {
+            Some(index << shift(level))
+        } else {
+            earliest(entries)
+        }
     }
 
-    /// Fires every timer whose deadline is not after `now`, in order of deadline and then of insertion. `now` never
-    /// goes back. If `fire` panics, the rest of the list that it came from is forgotten.
+    /// Fires every timer whose deadline is not after `now`, in order of deadline and then of
+    /// insertion. `now` never goes back. If `fire` panics, the rest of the list that it came
+    /// from is forgotten.
     pub(crate) fn expire(&mut self, now: u64, mut fire: impl FnMut(Slot)) {
         debug_assert!(now >= self.now, "the worker's clock went back");
         let before = mem::replace(&mut self.now, now);
@@ -259,7 +291,8 @@ impl Wheel {
         });
         if !entries.is_empty() {
             self.removed(entries.len());
-            // Time-outs of one length arrive in order, and a stable sort would take memory before it noticed.
+            // Time-outs of one length arrive in order, and a stable sort would take memory before
+            // it noticed.
             if !entries.is_sorted_by_key(|entry| entry.deadline) {
                 entries.sort_by_key(|entry| entry.deadline);
             }
@@ -283,7 +316,10 @@ impl Wheel {
         };
         self.attention = self.attention.min(attention);
         let entries = &mut self.lists[list as usize].entries;
-        self.places[entry.slot as usize] = Place { list, position: entries.len() as u32 };
+        self.places[entry.slot as usize] = Place {
+            list,
+            position: entries.len() as u32,
+        };
         entries.push(entry);
     }
 
@@ -308,7 +344,8 @@ impl Wheel {
         (ahead != 0).then(|| index + u64::from(ahead.trailing_zeros()))
     }
 
-    /// Accounts for `count` timers that are no longer pending, and gives back what `places` needed for them.
+    /// Accounts for `count` timers that are no longer pending, and gives back what `places` needed
+    /// for them.
     fn removed(&mut self, count: usize) {
         self.len -= count;
         self.debt = self.debt.saturating_sub(count * REPAY);
@@ -316,7 +353,11 @@ impl Wheel {
             return;
         }
         // Whatever is popped here has been pushed before: over time this costs nothing.
-        while self.places.pop_if(|place| place.list == NOWHERE.list).is_some() {}
+        while self
+            .places
+            .pop_if(|place| place.list == NOWHERE.list)
+            .is_some()
+        {}
         let wanted = self.places.len().max(KEEP_PLACES);
         if self.places.capacity() > 4 * wanted {
             self.places.shrink_to(2 * wanted);
@@ -342,7 +383,8 @@ fn list_at(level: u32, index: u64) -> u32 {
     level * LISTS_PER_LEVEL + index as u32 % LISTS_PER_LEVEL
 }
 
-/// The instant at which a list has to be drained: at level 0 when its time comes, above when the level below reaches it.
+/// The instant at which a list has to be drained: at level 0 when its time comes, above when the
+/// level below reaches it.
 fn attention(level: u32, index: u64) -> u64 {
     let ahead = if level == 0 { 0 } else { REACH - 1 };
     (index - ahead) << shift(level)
@@ -354,8 +396,9 @@ fn position(now: u64, deadline: u64) -> Option<(u32, u64)> {
     if ticks == 0 {
         return None;
     }
-    // The lowest level with `ticks < REACH << (STEP_BITS * (level + 1))`, which is where it belongs, unless the end of
-    // that level's reach, which is rounded down to a list of the level above, has come in between.
+    // The lowest level with `ticks < REACH << (STEP_BITS * (level + 1))`, which is where it
+    // belongs, unless the end of that level's reach, which is rounded down to a list of the
+    // level above, has come in between.
     let bits = u64::BITS - ticks.leading_zeros();
     let level = bits.saturating_sub(LIST_BITS).div_ceil(STEP_BITS);
     let above = shift(level + 1);
@@ -385,10 +428,15 @@ mod tests {
             self.next() % limit
         }
 
-        /// Evenly distributed in its number of bits, at most `bits`; often round, so that it collides.
+        /// Evenly distributed in its number of bits, at most `bits`; often round, so that it
+        /// collides.
         fn duration(&mut self, bits: u64) -> u64 {
             let value = self.next() >> (64 - 1 - self.below(bits));
-            if self.below(2) == 0 { value } else { value & (u64::MAX << self.below(bits)) }
+            if self.below(2) == 0 {
+                value
+            } else {
+                value & (u64::MAX << self.below(bits))
+            }
         }
     }
 
@@ -415,7 +463,11 @@ mod tests {
 
         fn expire(&mut self, now: u64) -> Vec<Slot> {
             let mut fired = Vec::new();
-            while let Some(entry) = self.pending.first_entry().filter(|entry| entry.key().0 <= now) {
+            while let Some(entry) = self
+                .pending
+                .first_entry()
+                .filter(|entry| entry.key().0 <= now)
+            {
                 fired.push(entry.remove());
             }
             for slot in &fired {
@@ -440,12 +492,18 @@ mod tests {
         let mut pending = 0;
         for (list, List { entries, holes }) in timers.lists.iter().enumerate() {
             let list = list as u32;
-            let timers_here = entries.iter().enumerate().filter(|(_, entry)| entry.slot != HOLE);
+            let timers_here = entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| entry.slot != HOLE);
             for (at, entry) in timers_here.clone() {
                 let place = timers.places[entry.slot as usize];
                 assert_eq!((place.list, place.position), (list, at as u32));
                 let position = position(timers.now, entry.deadline);
-                assert_eq!(position.map_or(CURRENT, |(level, index)| list_at(level, index)), list);
+                assert_eq!(
+                    position.map_or(CURRENT, |(level, index)| list_at(level, index)),
+                    list
+                );
                 assert!(position.is_none_or(|(level, _)| level < LEVELS));
                 let due = position.map_or(entry.deadline, |(level, index)| attention(level, index));
                 assert!(timers.attention <= due, "a list would be missed");
@@ -462,7 +520,14 @@ mod tests {
             assert_eq!(timers.levels >> level & 1 == 1, *occupied != 0);
         }
         assert_eq!(timers.len(), pending);
-        assert_eq!(timers.places.iter().filter(|place| place.list != NOWHERE.list).count(), pending);
+        assert_eq!(
+            timers
+                .places
+                .iter()
+                .filter(|place| place.list != NOWHERE.list)
+                .count(),
+            pending
+        );
     }
 
     /// `slots` decides how full it is, `bits` how far apart deadlines are.
@@ -478,7 +543,8 @@ mod tests {
                     let deadline = match random.below(16) {
                         0 => u64::MAX - random.below(2),
                         1 => now.saturating_sub(random.duration(bits)),
-                        // A deadline that is taken already: a tie, perhaps of timers inserted long after one another.
+                        // A deadline that is taken already: a tie, perhaps of timers inserted long
+                        // after one another.
                         2..=6 => match model.by_slot.range(slot..).next() {
                             Some((_, key)) => key.0,
                             None => model.earliest().unwrap_or(now),
@@ -503,14 +569,24 @@ mod tests {
                     if now >= u64::MAX / 2 && step < steps * 9 / 10 {
                         now = last;
                     }
-                    assert_eq!(expire(&mut timers, now), model.expire(now), "seed {seed}, step {step}");
+                    assert_eq!(
+                        expire(&mut timers, now),
+                        model.expire(now),
+                        "seed {seed}, step {step}"
+                    );
                 }
             }
             assert_eq!(timers.len(), model.pending.len());
             match (timers.next_deadline(), model.earliest()) {
                 (Some(next), Some(earliest)) => {
-                    assert!(next <= earliest, "seed {seed}, step {step}: would oversleep");
-                    assert!(next == earliest || next > now, "seed {seed}, step {step}: would spin");
+                    assert!(
+                        next <= earliest,
+                        "seed {seed}, step {step}: would oversleep"
+                    );
+                    assert!(
+                        next == earliest || next > now,
+                        "seed {seed}, step {step}: would spin"
+                    );
                 }
                 (next, earliest) => assert_eq!(next, earliest),
             }
@@ -518,7 +594,8 @@ mod tests {
                 check(&timers);
             }
         }
-        // Sleeping until the next deadline must fire everything, in a bounded number of wake-ups for nothing.
+        // Sleeping until the next deadline must fire everything, in a bounded number of wake-ups
+        // for nothing.
         let mut idle = 0;
         while let Some(next) = timers.next_deadline() {
             now = now.max(next);
@@ -534,7 +611,15 @@ mod tests {
     #[test]
     fn does_what_the_model_does() {
         for seed in 0..60 {
-            for (slots, bits) in [(1, 60), (8, 12), (50, 30), (300, 42), (300, 63), (3000, 20), (3000, 36)] {
+            for (slots, bits) in [
+                (1, 60),
+                (8, 12),
+                (50, 30),
+                (300, 42),
+                (300, 63),
+                (3000, 20),
+                (3000, 36),
+            ] {
                 compare_with_model(seed, slots, bits, 3000);
             }
         }
@@ -551,7 +636,9 @@ mod tests {
             timers.insert(slot, deadline);
         }
         slots.retain(|&slot| slot % 3 != 0);
-        (0..20_011).filter(|slot| slot % 3 == 0).for_each(|slot| timers.cancel(slot));
+        (0..20_011)
+            .filter(|slot| slot % 3 == 0)
+            .for_each(|slot| timers.cancel(slot));
         assert_eq!(expire(&mut timers, deadline), slots);
     }
 
@@ -563,14 +650,24 @@ mod tests {
             timers.insert(slot, deadline);
             model.insert(slot, deadline);
         }
-        assert_eq!(expire(&mut timers, 3601 * SECOND), model.expire(3601 * SECOND));
+        assert_eq!(
+            expire(&mut timers, 3601 * SECOND),
+            model.expire(3601 * SECOND)
+        );
     }
 
     #[test]
     fn overdue_timers_fire_in_order_too_and_at_once() {
         let mut timers = Wheel::new();
         assert!(expire(&mut timers, SECOND).is_empty());
-        for (slot, deadline) in [(0, SECOND), (1, 7), (2, SECOND - 1), (3, 7), (4, SECOND + 1), (5, 0)] {
+        for (slot, deadline) in [
+            (0, SECOND),
+            (1, 7),
+            (2, SECOND - 1),
+            (3, 7),
+            (4, SECOND + 1),
+            (5, 0),
+        ] {
             timers.insert(slot, deadline);
         }
         assert_eq!(timers.next_deadline(), Some(0));
@@ -610,7 +707,13 @@ mod tests {
             expire(&mut timers, now);
             if round % 10_000 == 0 {
                 check(&timers);
-                most = most.max(timers.lists.iter().map(|list| list.entries.capacity()).sum());
+                most = most.max(
+                    timers
+                        .lists
+                        .iter()
+                        .map(|list| list.entries.capacity())
+                        .sum(),
+                );
             }
         }
         assert_eq!(timers.len(), 10_000);
@@ -625,12 +728,26 @@ mod tests {
             for same in [false, true] {
                 let (mut timers, mut random) = (Wheel::new(), Random(7));
                 for slot in 0..200_000 {
-                    timers.insert(slot, if same { SECOND } else { 1 + random.below(SECOND) });
+                    timers.insert(
+                        slot,
+                        if same {
+                            SECOND
+                        } else {
+                            1 + random.below(SECOND)
+                        },
+                    );
                 }
                 end(&mut timers);
                 check(&timers);
-                let entries: usize = timers.lists.iter().map(|list| list.entries.capacity()).sum();
-                assert!(entries <= timers.lists.len() * 2 * KEEP_ENTRIES, "room for {entries} entries");
+                let entries: usize = timers
+                    .lists
+                    .iter()
+                    .map(|list| list.entries.capacity())
+                    .sum();
+                assert!(
+                    entries <= timers.lists.len() * 2 * KEEP_ENTRIES,
+                    "room for {entries} entries"
+                );
                 assert!(timers.places.capacity() <= 4 * KEEP_PLACES);
             }
         }

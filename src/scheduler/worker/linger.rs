@@ -1,9 +1,11 @@
 //! [`Linger`]: whether a worker that has nothing to run looks out for mail for a while before it sleeps, and for how long.
 //!
-//! To wake a processor that sleeps takes tens of microseconds, and whoever sends the mail pays a system call for it. Between green threads of
-//! two workers that wait for each other in turn that would be all the time there is. So a worker whose last idle time was short, and ended
-//! by mail, stays awake for about as long as that journey takes (which costs twice the better choice at most). Each time that was in
-//! vain, it is half as long the next time; where mail comes late, or never, it sleeps at once.
+//! To wake a processor that sleeps takes tens of microseconds, and whoever sends the mail pays a
+//! system call for it. Between green threads of two workers that wait for each other in turn that
+//! would be all the time there is. So a worker whose last idle time was short, and ended
+//! by mail, stays awake for about as long as that journey takes (which costs twice the better
+//! choice at most). Each time that was in vain, it is half as long the next time; where mail comes
+//! late, or never, it sleeps at once.
 //!
 //! Go's idle threads look around for work in the same way before they sleep.
 
@@ -13,7 +15,8 @@ use crate::scheduler::clock::Nanos;
 const MOST: Nanos = 32_000;
 /// How long at least, if it does at all.
 const LEAST: Nanos = 1_000;
-/// Mail that came sooner than this after the worker had become idle would perhaps have come to one that looked out.
+/// Mail that came sooner than this after the worker had become idle would perhaps have come to one
+/// that looked out.
 const SOON: Nanos = 100_000;
 
 /// See the module.
@@ -26,7 +29,10 @@ pub(super) struct Linger {
 
 impl Linger {
     pub(super) fn new() -> Linger {
-        Linger { time: MOST, expects_mail: false }
+        Linger {
+            time: MOST,
+            expects_mail: false,
+        }
     }
 
     /// How long to look out for mail now; `None`: sleep at once.
@@ -36,7 +42,11 @@ impl Linger {
 
     /// Notes how an attempt has ended.
     pub(super) fn note_attempt(&mut self, came: bool) {
-        self.time = if came { MOST } else { (self.time / 2).max(LEAST) };
+        self.time = if came {
+            MOST
+        } else {
+            (self.time / 2).max(LEAST)
+        };
     }
 
     /// Notes how long the worker has been idle, and whether it was mail that has ended that.
@@ -70,7 +80,10 @@ mod tests {
             linger.note_idle(SOON, true);
             times.extend(linger.time());
         }
-        assert_eq!(times, [16_000, 8_000, 4_000, 2_000, 1_000, 1_000, 1_000, 1_000]);
+        assert_eq!(
+            times,
+            [16_000, 8_000, 4_000, 2_000, 1_000, 1_000, 1_000, 1_000]
+        );
         linger.note_attempt(true);
         assert_eq!(linger.time(), Some(MOST));
     }

@@ -1,8 +1,9 @@
 //! [`Local`]: what code on a green thread reaches of its worker, and how it finds it.
 //!
-//! A thread-local of the OS thread leads to it, while the loop runs; and it leads to the entry of the worker's table whose coroutine is
-//! being resumed. Both references are lent to a closure that does not suspend, for the entry may have moved when it is resumed: so no
-//! code of the user's may run in there, not a destructor either.
+//! A thread-local of the OS thread leads to it, while the loop runs; and it leads to the entry of
+//! the worker's table whose coroutine is being resumed. Both references are lent to a closure that
+//! does not suspend, for the entry may have moved when it is resumed: so no code of the user's may
+//! run in there, not a destructor either.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -32,9 +33,11 @@ use crate::report::say;
 use crate::stack::{self, Stack};
 use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, message};
 
-/// What operations that succeed without parking may cost before their thread has to let the others run.
+/// What operations that succeed without parking may cost before their thread has to let the others
+/// run.
 pub(super) const BUDGET: u32 = 128;
-/// What an operation costs that is a system call. So a busy connection holds the others up for some tens of microseconds.
+/// What an operation costs that is a system call. So a busy connection holds the others up for some
+/// tens of microseconds.
 pub(crate) const SYSTEM_CALL: u32 = 4;
 
 /// Why a green thread gives its worker back.
@@ -61,12 +64,15 @@ pub(crate) struct Local {
     pub(super) shared: Arc<Shared>,
     pub(super) timers: RefCell<Timers>,
     pub(super) local_starts: RefCell<VecDeque<LocalStart>>,
-    /// What the only worker of a runtime has not started; with several they stand where the others can take them.
+    /// What the only worker of a runtime has not started; with several they stand where the others
+    /// can take them.
     pub(super) unstarted: RefCell<VecDeque<Unstarted>>,
-    /// The green thread that is being resumed: an entry of the worker's table, which stands still meanwhile.
+    /// The green thread that is being resumed: an entry of the worker's table, which stands still
+    /// meanwhile.
     pub(super) running: Cell<Option<NonNull<TaskRef>>>,
     pub(super) slot: Cell<Slot>,
-    /// What green threads keep in thread-locals, by slot; as long as the highest slot that ever kept something.
+    /// What green threads keep in thread-locals, by slot; as long as the highest slot that ever
+    /// kept something.
     locals: RefCell<Vec<Option<Box<Locals>>>>,
     /// How many of those there are.
     keepers: Cell<usize>,
@@ -88,7 +94,8 @@ thread_local! {
     static LOCAL: Cell<Option<NonNull<Local>>> = const { Cell::new(None) };
 }
 
-/// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS thread.
+/// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS
+/// thread.
 ///
 /// Neither reference may be kept across a suspension; `f` cannot return them, and must not suspend.
 #[inline]
@@ -97,7 +104,8 @@ pub(crate) fn with<T>(f: impl FnOnce(&Local, &TaskRef) -> T) -> Option<T> {
     // SAFETY: the `Entered` that has set it holds the `Local`, and clears it before it goes.
     let local = unsafe { local.as_ref() };
     let task = local.running.get()?;
-    // SAFETY: set around the resume that we are inside of; the table does not change before that returns (law 2).
+    // SAFETY: set around the resume that we are inside of; the table does not change before that
+    // returns (law 2).
     let task = unsafe { task.as_ref() };
     Some(f(local, task))
 }
@@ -108,7 +116,8 @@ pub(crate) fn is_green() -> bool {
     with(|_, _| ()).is_some()
 }
 
-/// Whether this OS thread is a worker: the caller runs on a green thread, or in a destructor that the worker itself has to run.
+/// Whether this OS thread is a worker: the caller runs on a green thread, or in a destructor that
+/// the worker itself has to run.
 pub(crate) fn is_worker() -> bool {
     LOCAL.get().is_some()
 }
@@ -116,14 +125,19 @@ pub(crate) fn is_worker() -> bool {
 /// Gives the worker back. The caller must be on a green thread.
 #[inline(always)]
 pub(crate) fn suspend(why: Suspend) {
-    if is_unwinding() { suspend_unwinding(why) } else { switch(why) }
+    if is_unwinding() {
+        suspend_unwinding(why)
+    } else {
+        switch(why)
+    }
 }
 
 #[inline(always)]
 fn switch(why: Suspend) {
     let suspender = with(|local, _| local.suspender.get()).flatten();
     let suspender = suspender.expect("only a green thread suspends");
-    // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and the suspender is its own.
+    // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and
+    // the suspender is its own.
     unsafe { suspender.suspend(why) }
 }
 
@@ -135,11 +149,12 @@ fn suspend_unwinding(why: Suspend) {
     count.give_back();
 }
 
-/// Destroys the thread-locals of the running green thread, last initialised first. A destructor that panics is reported, and the others run
-/// all the same.
+/// Destroys the thread-locals of the running green thread, last initialised first. A destructor
+/// that panics is reported, and the others run all the same.
 ///
-/// The destructor of one may use the others; what it initialises is destroyed after it. A key whose value has been destroyed stays so until
-/// the last one has been: no destructor can bring its own key back, so this ends.
+/// The destructor of one may use the others; what it initialises is destroyed after it. A key whose
+/// value has been destroyed stays so until the last one has been: no destructor can bring its own
+/// key back, so this ends.
 #[inline]
 pub(crate) fn destroy_locals() {
     if with(|local, _| local.keepers.get() > 0) == Some(true) {
@@ -149,12 +164,19 @@ pub(crate) fn destroy_locals() {
 
 #[cold]
 fn destroy_each_local() {
-    while let Some(value) = with(|local, _| local.with_locals(Locals::pop)).flatten().flatten() {
+    while let Some(value) = with(|local, _| local.with_locals(Locals::pop))
+        .flatten()
+        .flatten()
+    {
         if let Err(payload) = drop_quietly(value) {
-            // A cancel point in a destructor has unwound out of it: that is how the thread ends, not a fault.
+            // A cancel point in a destructor has unwound out of it: that is how the thread ends,
+            // not a fault.
             if !payload.is::<CancelUnwind>() {
                 let who = with(|_, task| task.to_string()).unwrap_or_default();
-                say(format_args!("the destructor of a thread-local panicked in {who}: {}", message(&*payload)));
+                say(format_args!(
+                    "the destructor of a thread-local panicked in {who}: {}",
+                    message(&*payload)
+                ));
             }
             discard(payload);
         }
@@ -170,7 +192,8 @@ pub(crate) fn cancel(task: &TaskRef, at: &'static Location<'static>) {
     }
 }
 
-/// Tells the worker of a started green thread that this has been cancelled, or a scope that it is in.
+/// Tells the worker of a started green thread that this has been cancelled, or a scope that it is
+/// in.
 pub(crate) fn tell_cancelled(task: &TaskRef) {
     let Some(home) = task.home() else { return };
     if !run_queue::is_at(home) {
@@ -181,8 +204,8 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
-/// Counts one operation that may not have to park; `true` if the running green thread has spent its [`BUDGET`] since it was resumed, and
-/// the others should get their turn first.
+/// Counts one operation that may not have to park; `true` if the running green thread has spent its
+/// [`BUDGET`] since it was resumed, and the others should get their turn first.
 #[inline]
 pub(crate) fn is_budget_spent() -> bool {
     spend(1)
@@ -253,7 +276,9 @@ impl Local {
         let previous = LOCAL.replace(Some(NonNull::from(&**self)));
         assert!(previous.is_none(), "an OS thread is one worker at a time");
         LocalQueue::with(|queue| queue.set_worker(Some(self.post().inbox.worker())));
-        Entered { _local: self.clone() }
+        Entered {
+            _local: self.clone(),
+        }
     }
 
     #[inline]
@@ -271,7 +296,11 @@ impl Local {
     /// # Errors
     /// Stacks are running out, and there is none for it.
     pub(crate) fn reserve(&self, task: &TaskRef) -> io::Result<Option<Stack>> {
-        if stack::needs_reservation() { self.stack_for(task).map(Some) } else { Ok(None) }
+        if stack::needs_reservation() {
+            self.stack_for(task).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The clock as read at the last turn.
@@ -307,7 +336,8 @@ impl Local {
         self.timers.borrow_mut().cancel(self.slot.get());
     }
 
-    /// Runs `f` with the cancel scopes of the green thread in `slot`, and brings up to date what its record says of them.
+    /// Runs `f` with the cancel scopes of the green thread in `slot`, and brings up to date what
+    /// its record says of them.
     fn with_scopes<T>(&self, task: &Task, slot: Slot, f: impl FnOnce(&mut Scopes, bool) -> T) -> T {
         let slot = slot as usize;
         let mut all = self.scopes.borrow_mut();
@@ -334,8 +364,8 @@ impl Local {
         id
     }
 
-    /// Leaves a cancel scope of the running green thread. `None` if it was another thread that entered it: a generator has carried it
-    /// over. Then that one is not in it any more.
+    /// Leaves a cancel scope of the running green thread. `None` if it was another thread that
+    /// entered it: a generator has carried it over. Then that one is not in it any more.
     pub(crate) fn leave_scope(&self, task: &Task, id: u64) -> Option<Left> {
         let left = self.with_scopes(task, self.slot.get(), |scopes, root| scopes.leave(id, root));
         if left.is_some_and(|left| !left.pending) {
@@ -358,7 +388,8 @@ impl Local {
         self.scopes.borrow()[self.slot.get() as usize].deadline()
     }
 
-    /// Notes that time has come for those cancel scopes of the running green thread whose deadline is not after `now`.
+    /// Notes that time has come for those cancel scopes of the running green thread whose deadline
+    /// is not after `now`.
     #[cold]
     pub(crate) fn expire_scopes(&self, task: &Task, now: Instant) {
         self.with_scopes(task, self.slot.get(), |scopes, _| scopes.expire(now));
@@ -367,7 +398,11 @@ impl Local {
     /// Whether the running green thread is cancelled at the time at which the clock was read last.
     #[cold]
     pub(crate) fn is_cancelled_by_now(&self, task: &TaskRef) -> bool {
-        if self.oracle.as_ref().is_some_and(|oracle| oracle.comes_to(Way::Arriving, task)) {
+        if self
+            .oracle
+            .as_ref()
+            .is_some_and(|oracle| oracle.comes_to(Way::Arriving, task))
+        {
             self.cancel_for_audit(task);
         }
         if let Some(deadline) = self.scope_deadline(task) {
@@ -379,7 +414,8 @@ impl Local {
         task.is_cancelled()
     }
 
-    /// Whether the running green thread is cancelled at `now`, though this worker may not have been told yet.
+    /// Whether the running green thread is cancelled at `now`, though this worker may not have been
+    /// told yet.
     pub(crate) fn is_cancelled_at(&self, task: &Task, now: Instant) -> bool {
         if task.is_scoped() {
             self.expire_scopes(task, now);
@@ -387,7 +423,8 @@ impl Local {
         self.look_anew(task, self.slot.get())
     }
 
-    /// Brings up to date what the record of a green thread of this worker says of its cancellation, and returns it.
+    /// Brings up to date what the record of a green thread of this worker says of its cancellation,
+    /// and returns it.
     fn look_anew(&self, task: &Task, slot: Slot) -> bool {
         if task.is_scoped() {
             return self.with_scopes(task, slot, |scopes, root| scopes.is_cancelled(root));
@@ -396,7 +433,8 @@ impl Local {
         task.is_cancelled()
     }
 
-    /// Has a green thread of this worker look at its cancellation anew: wakes it if it is parked where it can be cancelled.
+    /// Has a green thread of this worker look at its cancellation anew: wakes it if it is parked
+    /// where it can be cancelled.
     pub(super) fn deliver_cancellation(&self, task: &TaskRef, slot: Slot) {
         if self.look_anew(task, slot) && !task.is_shielded() {
             end_wait(task, slot, Wake::Cancelled);
@@ -426,7 +464,11 @@ impl Local {
 
     /// Takes the thread-locals from the running green thread.
     pub(crate) fn take_locals(&self) -> Option<Box<Locals>> {
-        let locals = self.locals.borrow_mut().get_mut(self.slot.get() as usize)?.take()?;
+        let locals = self
+            .locals
+            .borrow_mut()
+            .get_mut(self.slot.get() as usize)?
+            .take()?;
         self.keepers.set(self.keepers.get() - 1);
         Some(locals)
     }
@@ -434,8 +476,18 @@ impl Local {
     /// Cancels a green thread of a simulation, as [`cancel`] would.
     #[cold]
     pub(super) fn cancel_for_audit(&self, task: &TaskRef) {
-        let Some((oracle, attempt)) = self.oracle.as_ref().and_then(|oracle| Some((oracle, oracle.attempt()?))) else { return };
-        oracle.write(format_args!("{} cancels {}", Seconds(self.now()), oracle.who(task)));
+        let Some((oracle, attempt)) = self
+            .oracle
+            .as_ref()
+            .and_then(|oracle| Some((oracle, oracle.attempt()?)))
+        else {
+            return;
+        };
+        oracle.write(format_args!(
+            "{} cancels {}",
+            Seconds(self.now()),
+            oracle.who(task)
+        ));
         if let Some(home) = task.request_cancel(Some(attempt.location())) {
             self.deliver_cancellation(task, home.slot);
         }
@@ -453,20 +505,28 @@ impl Local {
         }
     }
 
-    /// Takes over what was left from outside to the only worker of a runtime; of several each starts what stands at its own post.
+    /// Takes over what was left from outside to the only worker of a runtime; of several each
+    /// starts what stands at its own post.
     #[inline]
     pub(super) fn take_posted(&self) {
         let post = self.post();
         if self.worker_count() == 1 && post.unstarted_len.load(Ordering::Relaxed) > 0 {
             let mut posted = post.unstarted.lock();
-            posted.iter().for_each(|unstarted| self.note_spawn(&unstarted.task));
+            posted
+                .iter()
+                .for_each(|unstarted| self.note_spawn(&unstarted.task));
             self.unstarted.borrow_mut().extend(posted.drain(..));
             post.unstarted_len.store(0, Ordering::Relaxed);
         }
     }
 
     /// Leaves an unstarted green thread to this worker. `body` runs instead of the task's own.
-    pub(crate) fn spawn_local(&self, task: TaskRef, stack: Option<Stack>, body: Box<dyn FnOnce(Start)>) {
+    pub(crate) fn spawn_local(
+        &self,
+        task: TaskRef,
+        stack: Option<Stack>,
+        body: Box<dyn FnOnce(Start)>,
+    ) {
         self.note_spawn(&task);
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);

@@ -35,12 +35,15 @@ pub(crate) struct Shared {
     pub(super) may_linger: bool,
     /// What green threads get to end if the runtime fails.
     pub(super) shutdown_timeout: Duration,
-    /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks there afterwards.
+    /// With [`Post::unstarted`]: whoever pushes looks here afterwards, whoever goes to sleep looks
+    /// there afterwards.
     pub(super) sleepers: Sleepers,
     pub(super) standstill: Standstill,
-    /// Where everything stands still: how many workers have said who is stuck there, and who that is.
+    /// Where everything stands still: how many workers have said who is stuck there, and who that
+    /// is.
     pub(super) stuck: Lock<(usize, Vec<Stuck>)>,
-    /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse a second one.
+    /// A worker has been roused to look for unstarted threads and has not looked yet: do not rouse
+    /// a second one.
     pub(super) searching: AtomicBool,
     /// The root has finished: cancel and end everything.
     stopping: AtomicBool,
@@ -48,14 +51,16 @@ pub(crate) struct Shared {
     pub(super) grace_ends: Lock<Option<Instant>>,
     /// What this runtime simulates, if it does.
     pub(super) plan: Option<Plan>,
-    /// Why the runtime has failed, if not because its root has panicked; and whether that was before it was stopping.
+    /// Why the runtime has failed, if not because its root has panicked; and whether that was
+    /// before it was stopping.
     failure: Lock<Option<(String, bool)>>,
     /// Who does not end is said on standard error, too; set before `stopping`.
     pub(super) says_who: AtomicBool,
     pub(crate) ending: Ending,
     /// The worker that the next green thread from outside goes to.
     next: AtomicUsize,
-    /// The runtime that this is a session of, for its green threads to ask for; what it is is known above.
+    /// The runtime that this is a session of, for its green threads to ask for; what it is is
+    /// known above.
     pub(super) runtime: Arc<dyn Any + Send + Sync>,
 }
 
@@ -78,7 +83,10 @@ pub(super) struct Unstarted {
 impl Unstarted {
     #[inline]
     pub(super) fn new(task: TaskRef, stack: Option<Stack>) -> Unstarted {
-        Unstarted { task, stack: stack.map(Box::new) }
+        Unstarted {
+            task,
+            stack: stack.map(Box::new),
+        }
     }
 }
 
@@ -150,7 +158,11 @@ impl Shared {
         });
         Ok(Arc::new(Shared {
             posts: posts.collect::<io::Result<_>>()?,
-            clock: if plan.is_some() { Clock::new_virtual() } else { Clock::new() },
+            clock: if plan.is_some() {
+                Clock::new_virtual()
+            } else {
+                Clock::new()
+            },
             stack_size,
             may_linger: plan.is_none() && workers > 1 && workers <= processors(),
             shutdown_timeout,
@@ -169,8 +181,8 @@ impl Shared {
         }))
     }
 
-    /// Leaves a green thread that does not come from one of the workers to one of them, with the stack that was reserved for it. Somebody
-    /// is to be roused for it afterwards.
+    /// Leaves a green thread that does not come from one of the workers to one of them, with the
+    /// stack that was reserved for it. Somebody is to be roused for it afterwards.
     pub(crate) fn push(&self, task: TaskRef, stack: Option<Stack>) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.posts.len();
         self.posts[next].push_unstarted([Unstarted::new(task, stack)]);
@@ -189,7 +201,11 @@ impl Shared {
         if !self.sleepers.any() || self.searching.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut others = self.posts.iter().enumerate().filter(|(index, _)| Some(*index) != but);
+        let mut others = self
+            .posts
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| Some(*index) != but);
         if !others.any(|(_, post)| post.inbox.rouse()) {
             self.searching.store(false, Ordering::Release);
         }
@@ -197,10 +213,15 @@ impl Shared {
 
     /// Begins the end: every green thread is cancelled, and given until `grace` from now to unwind.
     pub(crate) fn stop(&self, grace: Duration) {
-        let grace = if self.standstill.is_found() { grace.max(LAST_CHANCE) } else { grace };
+        let grace = if self.standstill.is_found() {
+            grace.max(LAST_CHANCE)
+        } else {
+            grace
+        };
         *self.grace_ends.lock() = self.clock.read().checked_add(grace);
         self.stopping.store(true, Ordering::SeqCst);
-        // A worker that goes to sleep looks at `stopping` after it has said so; we look the other way round.
+        // A worker that goes to sleep looks at `stopping` after it has said so; we look the other
+        // way round.
         fence(Ordering::SeqCst);
         for post in &self.posts {
             post.inbox.rouse();
@@ -231,7 +252,8 @@ impl Shared {
         }
     }
 
-    /// Takes what has failed apart from the root; `true`: before the root has ended, so that its end may be due to it.
+    /// Takes what has failed apart from the root; `true`: before the root has ended, so that its
+    /// end may be due to it.
     pub(crate) fn take_failure(&self) -> Option<(String, bool)> {
         self.failure.lock().take()
     }

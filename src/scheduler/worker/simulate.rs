@@ -1,4 +1,5 @@
-//! What the worker of a simulation does otherwise: one step at a time, and time that passes only while everybody waits.
+//! What the worker of a simulation does otherwise: one step at a time, and time that passes only
+//! while everybody waits.
 //!
 //! ```text
 //!   somebody is runnable -----> the oracle picks one of all that are: woken, yielded or unstarted
@@ -6,9 +7,10 @@
 //!   nobody is, none sleeps ---> a deadlock: the run fails with a report of who waits for what
 //! ```
 //!
-//! A thread that waits by yielding in a loop is always runnable, and would make time stand still. So when nothing has come of
-//! [`PATIENCE`] resumes in a row but yields, time passes as if everybody were parked; and where there is no deadline, more and more
-//! of it, as somebody may be looking at the clock. At some point that counts as a deadlock, too.
+//! A thread that waits by yielding in a loop is always runnable, and would make time stand still.
+//! So when nothing has come of [`PATIENCE`] resumes in a row but yields, time passes as if
+//! everybody were parked; and where there is no deadline, more and more of it, as somebody may be
+//! looking at the clock. At some point that counts as a deadlock, too.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -40,7 +42,11 @@ impl Worker {
             return;
         }
         self.cancel_parked();
-        let (woken, kept, unstarted) = (queue.len(), local.local_starts.borrow().len(), local.unstarted.borrow().len());
+        let (woken, kept, unstarted) = (
+            queue.len(),
+            local.local_starts.borrow().len(),
+            local.unstarted.borrow().len(),
+        );
         let ready = woken + kept + unstarted;
         let mut pick = oracle.pick(ready);
         self.quota = 1;
@@ -86,12 +92,21 @@ impl Worker {
 
     /// Cancels a parked thread, if an audit wants that now.
     fn cancel_parked(&self) -> bool {
-        let task = self.local.oracle.as_ref().and_then(|oracle| oracle.attempt()?.takes_parked());
-        task.inspect(|task| self.local.cancel_for_audit(task)).is_some()
+        let task = self
+            .local
+            .oracle
+            .as_ref()
+            .and_then(|oracle| oracle.attempt()?.takes_parked());
+        task.inspect(|task| self.local.cancel_for_audit(task))
+            .is_some()
     }
 
     fn after(&self, task: &TaskRef) -> After {
-        let lives = |slot: Slot| self.table.get(slot as usize).is_some_and(|entry| Arc::ptr_eq(&entry.task, task));
+        let lives = |slot: Slot| {
+            self.table
+                .get(slot as usize)
+                .is_some_and(|entry| Arc::ptr_eq(&entry.task, task))
+        };
         match task.reason() {
             _ if !task.home().is_some_and(|home| lives(home.slot)) => After::Ends,
             Reason::Running => After::Yields,
@@ -120,7 +135,10 @@ impl Worker {
     fn lose_patience(&mut self, times: u64) {
         let tick = (TICK << times.min(32)).min(LONGEST_TICK);
         let deadline = self.local.timers.borrow().next_deadline();
-        self.local.shared.clock.advance_to(deadline.unwrap_or(self.local.now().saturating_add(tick)));
+        self.local
+            .shared
+            .clock
+            .advance_to(deadline.unwrap_or(self.local.now().saturating_add(tick)));
         if deadline.is_none() && times.is_multiple_of(HOPELESS) {
             self.give_up("live-lock: nothing happens but yields");
         }

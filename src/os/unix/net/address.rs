@@ -33,12 +33,16 @@ pub(super) fn kernel_addr(addr: &SocketAddr) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new_unnamed())
 }
 
-/// The system's address as std has it. A path that is too long for std, as a peer may have one, counts as no name: it must not be
-/// an error that a server meets.
+/// The system's address as std has it. A path that is too long for std, as a peer may have one,
+/// counts as no name: it must not be an error that a server meets.
 ///
-/// Not through rustix's type for it: that confuses no name with an empty one, and panics at the longest path (version 1.1).
+/// Not through rustix's type for it: that confuses no name with an empty one, and panics at the
+/// longest path (version 1.1).
 pub(super) fn std_addr(addr: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let name = addr.as_ref().and_then(|addr| bytes(addr).get(NAME..)).unwrap_or_default();
+    let name = addr
+        .as_ref()
+        .and_then(|addr| bytes(addr).get(NAME..))
+        .unwrap_or_default();
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let [0, name @ ..] = name {
         return SocketAddr::from_abstract_name(name);
@@ -48,7 +52,8 @@ pub(super) fn std_addr(addr: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
 }
 
 fn bytes(addr: &SocketAddrAny) -> &[u8] {
-    // SAFETY: rustix keeps as many bytes of the address initialised, in the value itself, as it says that it is long.
+    // SAFETY: rustix keeps as many bytes of the address initialised, in the value itself, as it
+    // says that it is long.
     unsafe { slice::from_raw_parts(addr.as_ptr().cast(), addr.addr_len() as usize) }
 }
 

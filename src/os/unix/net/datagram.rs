@@ -14,12 +14,14 @@ use crate::io::{Io, conversions, settings, socket, socket_pair, timeouts};
 
 /// A datagram socket of the Unix domain, as [`std::os::unix::net::UnixDatagram`].
 ///
-/// Unlike UDP it loses nothing: who sends to a full queue waits. Sending and receiving park the green thread that calls; on an OS
-/// thread they block it. Any number of threads may use one socket at a time; each datagram goes to one of them. The descriptor is in
-/// non-blocking mode: who takes it with `as_raw_fd` must reckon with that.
+/// Unlike UDP it loses nothing: who sends to a full queue waits. Sending and receiving park the
+/// green thread that calls; on an OS thread they block it. Any number of threads may use one socket
+/// at a time; each datagram goes to one of them. The descriptor is in non-blocking mode: who takes
+/// it with `as_raw_fd` must reckon with that.
 ///
 /// # Cancellation
-/// Whatever may wait is a cancel point. A datagram that has been received when a cancellation comes is returned first.
+/// Whatever may wait is a cancel point. A datagram that has been received when a cancellation comes
+/// is returned first.
 ///
 /// ```
 /// use hebra::os::unix::net::UnixDatagram;
@@ -62,7 +64,11 @@ impl UnixDatagram {
 
     /// Makes a socket that has no address: it can send, and receive from where it is connected to.
     pub fn unbound() -> io::Result<UnixDatagram> {
-        Ok(UnixDatagram(Io::new(socket(AddressFamily::UNIX, SocketType::DGRAM, None)?)))
+        Ok(UnixDatagram(Io::new(socket(
+            AddressFamily::UNIX,
+            SocketType::DGRAM,
+            None,
+        )?)))
     }
 
     /// Makes two sockets that are connected to each other.
@@ -71,7 +77,8 @@ impl UnixDatagram {
         Ok((UnixDatagram(one), UnixDatagram(other)))
     }
 
-    /// Sets the path that [`send`](UnixDatagram::send) sends to and [`recv`](UnixDatagram::recv) receives from.
+    /// Sets the path that [`send`](UnixDatagram::send) sends to and [`recv`](UnixDatagram::recv)
+    /// receives from.
     ///
     /// # Errors
     /// As [`std::os::unix::net::UnixDatagram::connect`].
@@ -79,7 +86,8 @@ impl UnixDatagram {
         Ok(rustix::net::connect(&self.0, &path_addr(path.as_ref())?)?)
     }
 
-    /// Sets the address that [`send`](UnixDatagram::send) sends to and [`recv`](UnixDatagram::recv) receives from.
+    /// Sets the address that [`send`](UnixDatagram::send) sends to and [`recv`](UnixDatagram::recv)
+    /// receives from.
     ///
     /// # Errors
     /// As [`connect`](UnixDatagram::connect).
@@ -97,7 +105,8 @@ impl UnixDatagram {
         peer_addr(&self.0)
     }
 
-    /// Receives a datagram, and returns its length and where it comes from. What does not fit into `buf` is lost.
+    /// Receives a datagram, and returns its length and where it comes from. What does not fit into
+    /// `buf` is lost.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -110,20 +119,22 @@ impl UnixDatagram {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.recv_from_with(buf, RecvFlags::empty()).map(|(len, _)| len)
+        self.recv_from_with(buf, RecvFlags::empty())
+            .map(|(len, _)| len)
     }
 
-    /// Receives as [`recv`](UnixDatagram::recv) does without consuming: the next receive finds the same datagram. In std this is
-    /// unstable.
+    /// Receives as [`recv`](UnixDatagram::recv) does without consuming: the next receive finds the
+    /// same datagram. In std this is unstable.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.recv_from_with(buf, RecvFlags::PEEK).map(|(len, _)| len)
+        self.recv_from_with(buf, RecvFlags::PEEK)
+            .map(|(len, _)| len)
     }
 
-    /// Receives as [`recv_from`](UnixDatagram::recv_from) does without consuming: the next receive finds the same datagram. In std this
-    /// is unstable.
+    /// Receives as [`recv_from`](UnixDatagram::recv_from) does without consuming: the next receive
+    /// finds the same datagram. In std this is unstable.
     ///
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
@@ -136,7 +147,8 @@ impl UnixDatagram {
         Ok((len, std_addr(addr)?))
     }
 
-    /// Sends a datagram to `path`, and returns its length. While the receiver's queue is full this waits; see [the module](super).
+    /// Sends a datagram to `path`, and returns its length. While the receiver's queue is full this
+    /// waits; see [the module](super).
     ///
     /// # Cancellation
     /// Parks the current thread while the queue is full; this is a cancel point.
@@ -169,8 +181,8 @@ impl UnixDatagram {
         self.0.send(buf)
     }
 
-    /// Shuts down the reading half, the writing half or both. Threads that wait in it return; who receives is told of an empty
-    /// datagram.
+    /// Shuts down the reading half, the writing half or both. Threads that wait in it return; who
+    /// receives is told of an empty datagram.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.shutdown(how)
     }

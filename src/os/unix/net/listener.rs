@@ -14,8 +14,8 @@ use crate::io::{Io, accept_steadily, conversions, settings, socket};
 
 /// A socket of the Unix domain that takes connections, as [`std::os::unix::net::UnixListener`].
 ///
-/// Any number of threads may [`accept`](UnixListener::accept) from one listener; each connection goes to one of them. Dropping it
-/// leaves the path where it is, as in std.
+/// Any number of threads may [`accept`](UnixListener::accept) from one listener; each connection
+/// goes to one of them. Dropping it leaves the path where it is, as in std.
 ///
 /// ```
 /// use hebra::os::linux::net::SocketAddrExt;
@@ -66,22 +66,27 @@ impl UnixListener {
     /// Parks the current thread; this is a cancel point.
     ///
     /// # Errors
-    /// As [`std::os::unix::net::UnixListener::accept`]: among them "too many open files". The listener is none the worse for it: a
-    /// later call goes on. [`connections`](UnixListener::connections) gets over it by itself.
+    /// As [`std::os::unix::net::UnixListener::accept`]: among them "too many open files". The
+    /// listener is none the worse for it: a later call goes on.
+    /// [`connections`](UnixListener::connections) gets over it by itself.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (io, addr) = self.0.accept()?;
         Ok((UnixStream(io), std_addr(addr)?))
     }
 
-    /// Returns an iterator over the connections to come that suffers no failure which will pass: the loop of a server.
+    /// Returns an iterator over the connections to come that suffers no failure which will pass:
+    /// the loop of a server.
     ///
-    /// When descriptors or memory have run out, those who want to connect wait in the backlog, and it looks again after pauses of 5 to
-    /// 200 milliseconds. An error that it does return is for good, and it ends after it.
+    /// When descriptors or memory have run out, those who want to connect wait in the backlog, and
+    /// it looks again after pauses of 5 to 200 milliseconds. An error that it does return is
+    /// for good, and it ends after it.
     ///
     /// # Cancellation
     /// Its `next` parks the current thread; this is a cancel point.
     pub fn connections(&self) -> Connections<'_> {
-        Connections { listener: Some(self) }
+        Connections {
+            listener: Some(self),
+        }
     }
 
     /// Returns an iterator over the connections to come; it never ends.

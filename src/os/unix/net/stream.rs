@@ -10,16 +10,20 @@ use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType};
 
 use super::SocketAddr;
 use super::address::{kernel_addr, local_addr, path_addr, peer_addr};
-use crate::io::{Interest, Io, Limit, by_reference, conversions, settings, socket, socket_pair, timeouts};
+use crate::io::{
+    Interest, Io, Limit, by_reference, conversions, settings, socket, socket_pair, timeouts,
+};
 use crate::scheduler::task::Reason;
 
 /// A connection of the Unix domain, as [`std::os::unix::net::UnixStream`].
 ///
-/// Reading and writing park the green thread that calls; on an OS thread they block it. Any number of threads may use one stream at
-/// a time, through `&UnixStream`. The descriptor is in non-blocking mode: who takes it with `as_raw_fd` must reckon with that.
+/// Reading and writing park the green thread that calls; on an OS thread they block it. Any number
+/// of threads may use one stream at a time, through `&UnixStream`. The descriptor is in
+/// non-blocking mode: who takes it with `as_raw_fd` must reckon with that.
 ///
 /// # Cancellation
-/// Whatever may wait is a cancel point. What has been read or written when a cancellation comes is returned first.
+/// Whatever may wait is a cancel point. What has been read or written when a cancellation comes is
+/// returned first.
 ///
 /// ```
 /// use hebra::os::unix::net::UnixStream;
@@ -35,11 +39,13 @@ use crate::scheduler::task::Reason;
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-// Its reads do not trust in a short one: the kernel cuts at a message that carries descriptors or credentials, and there may be more.
+// Its reads do not trust in a short one: the kernel cuts at a message that carries descriptors or
+// credentials, and there may be more.
 pub struct UnixStream(pub(super) Io);
 
 impl UnixStream {
-    /// Connects to the socket at `path`. While its backlog is full, the system refuses and this waits; see [the module](super).
+    /// Connects to the socket at `path`. While its backlog is full, the system refuses and this
+    /// waits; see [the module](super).
     ///
     /// # Cancellation
     /// Parks the current thread while the backlog is full; this is a cancel point.
@@ -64,7 +70,12 @@ impl UnixStream {
     fn connect_to(addr: &SocketAddrUnix) -> io::Result<UnixStream> {
         let io = Io::new(socket(AddressFamily::UNIX, SocketType::STREAM, None)?);
         let connect = |fd: std::os::fd::BorrowedFd<'_>| rustix::net::connect(fd, addr);
-        io.retry_in_pauses(Limit::Deadline(None), Interest::Write, Reason::Connect, connect)?;
+        io.retry_in_pauses(
+            Limit::Deadline(None),
+            Interest::Write,
+            Reason::Connect,
+            connect,
+        )?;
         Ok(UnixStream(io))
     }
 
