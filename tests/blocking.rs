@@ -1,5 +1,7 @@
 //! The blocking pool, and name resolution on it.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::panic::{self, AssertUnwindSafe};

@@ -1,5 +1,7 @@
 //! `channel::broadcast`: everybody gets everything, or is told how much was missed.
 
+#![cfg(feature = "runtime")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;

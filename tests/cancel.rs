@@ -1,6 +1,8 @@
 //! Cancelling: `JoinHandle::cancel`, `timeout`, `shield`. What was cancelled did not happen, and
 //! who was cancelled does not linger.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::panic::{self, AssertUnwindSafe};

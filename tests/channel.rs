@@ -1,6 +1,8 @@
 //! Channels: one set of laws, kept by crossbeam's and by ours alike: ours on OS threads, on one
 //! worker and on two.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 /// Where the laws are tried: how a test runs, and what its threads are.

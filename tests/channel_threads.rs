@@ -1,6 +1,8 @@
 //! Channels between green threads: cancellation, crowds, fairness, mixtures with OS threads; and
 //! many simulated schedules, with a ledger that accounts for every message.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,6 +1,8 @@
 //! Runs the examples that use the scheduler as processes, and talks to the servers among them as
 //! their clients would.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,7 @@
 //! Files and directories.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, BufWriter, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};

@@ -1,6 +1,8 @@
 //! Futures, both ways: threads wait for futures, and futures for green threads; no wake is lost,
 //! and nobody spins.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
 use std::io::{Read, Write};

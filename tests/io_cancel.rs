@@ -5,6 +5,8 @@
 //! It is [`sim::cancel_everywhere`](hebra::sim::cancel_everywhere) for what no simulation has: the
 //! world outside. So the moments are not the same from run to run, but there are many of them.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::panic;
 use std::process::Stdio;

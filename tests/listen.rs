@@ -1,6 +1,8 @@
 //! What a server is built of: how sockets are bound, those that a service manager passes on, and
 //! accepting in spite of it all.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -1,6 +1,8 @@
 //! Thread-locals: one value a thread, green or OS; made once, destroyed at its end, whatever that
 //! end is.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;

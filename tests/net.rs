@@ -1,6 +1,8 @@
 //! `hebra::net` is `std::net` for TCP: from plain OS threads, and on green threads of one worker
 //! and of two.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};

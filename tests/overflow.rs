@@ -1,6 +1,8 @@
 //! A green thread that overflows its stack ends the process, and says which it was and what to do.
 //! Nothing else is taken for that.
 
+#![cfg(feature = "runtime")]
+
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};

@@ -1,6 +1,8 @@
 //! `hebra::io::Pollable` waits for any descriptor: from plain OS threads, and on green threads of
 //! one worker and of two.
 
+#![cfg(feature = "runtime")]
+
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::net::Shutdown;

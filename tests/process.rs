@@ -1,5 +1,7 @@
 //! Child processes.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;

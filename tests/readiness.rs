@@ -1,6 +1,8 @@
 //! `channel::readable` and `channel::writable`: a `select!` waits for sockets, and for whatever
 //! else it waits for.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};

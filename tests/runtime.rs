@@ -1,6 +1,8 @@
 //! A runtime as an object: spawned onto from anywhere, run or started, and shut down with a word
 //! about who does not end.
 
+#![cfg(feature = "runtime")]
+
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};

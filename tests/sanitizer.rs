@@ -1,6 +1,8 @@
 //! Memory on a coroutine's stack and off it, for AddressSanitizer to look at. Built with `--cfg
 //! hebra_planted_error` it contains the error that shows whether the sanitizer looks.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 use support::on_workers;
 

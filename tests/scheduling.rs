@@ -1,6 +1,8 @@
 //! The laws of the scheduler, seen from outside: nobody starves, nothing is lost, the started stay,
 //! the unstarted cost nothing.
 
+#![cfg(feature = "runtime")]
+
 use std::hint::spin_loop;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

@@ -1,5 +1,7 @@
 //! Threads that somebody waits for as a whole: `scope`, `try_scope`, `race`, `JoinSet`.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};

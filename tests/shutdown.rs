@@ -1,6 +1,8 @@
 //! The end of `run`: whoever is left is cancelled, unwinds, and leaves nothing behind; who will not
 //! end is named.
 
+#![cfg(feature = "runtime")]
+
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::panic;

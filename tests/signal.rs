@@ -1,5 +1,7 @@
 //! Signals. Each test runs in a process of its own, as signals are the process's.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;

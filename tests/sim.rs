@@ -1,5 +1,7 @@
 //! Simulation: one seed, one schedule; time that costs nothing; failures that can be repeated.
 
+#![cfg(feature = "runtime")]
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::ErrorKind;

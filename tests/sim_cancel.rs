@@ -1,6 +1,8 @@
 //! The audit of cancellation: it finds what is broken, passes what is right, and what hebra itself
 //! has goes through it.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

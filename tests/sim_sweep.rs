@@ -1,6 +1,8 @@
 //! One body, ten thousand schedules: scopes, cancellation, time-outs and what threads share, all at
 //! once.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

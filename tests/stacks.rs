@@ -1,5 +1,6 @@
 //! What stacks cost while their threads are parked.
 
+#![cfg(feature = "runtime")]
 #![cfg(target_os = "linux")]
 
 use std::fs::File;

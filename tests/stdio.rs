@@ -1,5 +1,7 @@
 //! Standard input, output and error. Each test talks to itself in a process of its own.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

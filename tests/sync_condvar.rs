@@ -1,5 +1,7 @@
 //! `hebra::sync::Condvar`: std's contract, order, time-outs and cancellation.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,7 @@
 //! `hebra::sync::Event`.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::sync::Arc;

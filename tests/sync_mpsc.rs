@@ -1,6 +1,8 @@
 //! `hebra::sync::mpsc`: std's contract, item by item, on green threads and OS threads. What its
 //! channels do otherwise is tested where they come from, in `tests/channel.rs`.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! `hebra::sync::Mutex`: std's contract, fairness, time-outs and cancellation.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};

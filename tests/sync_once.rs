@@ -1,5 +1,7 @@
 //! `hebra::sync::{Once, OnceLock, LazyLock}`: std's contract, panics and cancellation.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::cell::Cell;

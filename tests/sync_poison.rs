@@ -1,6 +1,8 @@
 //! Poisoning and the panic count, while a neighbour on the same worker is parked in the middle of
 //! its unwinding.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,7 @@
 //! `hebra::sync::{Semaphore, WaitGroup}`.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::sync::Arc;

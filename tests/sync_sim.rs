@@ -1,6 +1,8 @@
 //! `hebra::sync` under a thousand simulated schedules; with everybody cancelled at any point; and
 //! what its deadlocks look like.
 
+#![cfg(feature = "runtime")]
+
 mod support;
 
 use std::cell::Cell;

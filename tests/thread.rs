@@ -1,6 +1,8 @@
 //! `hebra::thread` is `std::thread`, for green threads: what each call promises, on one worker, on
 //! two, and from OS threads.
 
+#![cfg(feature = "runtime")]
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

@@ -1,5 +1,7 @@
 //! `hebra::time`: std's `Instant` on the thread's own clock, and intervals.
 
+#![cfg(feature = "runtime")]
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! `hebra::net::UdpSocket` is std's: from plain OS threads, and on green threads of one worker and
 //! of two.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};

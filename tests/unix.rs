@@ -1,6 +1,8 @@
 //! `hebra::os::unix::net` is std's: from plain OS threads, and on green threads of one worker and
 //! of two.
 
+#![cfg(feature = "runtime")]
+
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;

@@ -1,5 +1,7 @@
 //! `channel::watch`: the latest value, and who waits for it to change.
 
+#![cfg(feature = "runtime")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
