@@ -81,6 +81,21 @@ pub mod signal;
 #[cfg(feature = "runtime")]
 pub mod sim;
 
+/// Longer pages: how to come from elsewhere, and what hebra's speed is.
+#[cfg(all(feature = "runtime", any(doc, doctest)))]
+pub mod guide {
+    #[doc = include_str!("../docs/from-std.md")]
+    pub mod from_std {}
+    #[doc = include_str!("../docs/from-tokio.md")]
+    pub mod from_tokio {}
+    #[doc = include_str!("../docs/from-go.md")]
+    pub mod from_go {}
+    #[doc = include_str!("../docs/from-asyncio.md")]
+    pub mod from_asyncio {}
+    #[doc = include_str!("../docs/performance.md")]
+    pub mod performance {}
+}
+
 pub use generator::{Generator, GeneratorState, Yielder};
 #[cfg(feature = "runtime")]
 pub use runtime::{Config, Handle, Runtime, Straggler, Unfinished, run};

@@ -26,7 +26,7 @@ struct Options {
     keep: Option<PathBuf>,
     from: Option<PathBuf>,
     budget: Option<Duration>,
-    readme: bool,
+    page: bool,
     /// Workloads or beginnings of cases; none is all.
     words: Vec<String>,
 }
@@ -40,7 +40,7 @@ impl Options {
             keep: None,
             from: None,
             budget: None,
-            readme: false,
+            page: false,
             words: Vec::new(),
         };
         let mut words = words.iter();
@@ -56,7 +56,7 @@ impl Options {
                     let seconds = value()?.parse().map_err(|_| "--budget needs seconds".to_owned())?;
                     options.budget = Some(Duration::from_secs(seconds));
                 }
-                "--readme" => options.readme = true,
+                "--page" => options.page = true,
                 unknown if unknown.starts_with('-') => return Err(format!("{unknown} is no option\n\n{HELP}")),
                 _ => options.words.push(word.clone()),
             }
@@ -107,7 +107,7 @@ fn run(words: &[String]) -> Result<ExitCode, String> {
         return Ok(ExitCode::from(TO_BE_CONTINUED));
     }
     report::table::print(&cases, &results);
-    if options.readme {
+    if options.page {
         report::write(&cases, &results).map_err(|error| error.to_string())?;
     }
     Ok(ExitCode::SUCCESS)

@@ -41,7 +41,7 @@ Measures hebra and its peers. WORKLOAD is a workload (`yield`) or the beginning 
   --keep FILE       writes every measurement to FILE at once, and does not repeat those that are there
   --budget SECONDS  stops, with status 75, before a measurement that may not end in time; for pieces, with --keep
   --from FILE       measures nothing: reports what --keep has collected
-  --readme          writes the table into README.md, and the charts
+  --page            writes the tables into docs/performance.md, and the charts
 ";
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The tables of the README: between two markers of its *Performance* section, the rest of which is written by hand.
+//! The tables of `docs/performance.md`: between two markers, the rest of which is written by hand.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,17 +13,17 @@ use crate::support::stats::figure;
 const BEGIN: &str = "<!-- compare: begin -->";
 const END: &str = "<!-- compare: end -->";
 
-/// Writes the tables into `readme`, in the place of those that are there.
+/// Writes the tables into `page`, in the place of those that are there.
 ///
 /// # Errors
 /// When the file cannot be read or written, or has no markers.
-pub fn write(readme: &Path, charts: &[String], cases: &[Case], results: &Results) -> io::Result<()> {
-    let text = fs::read_to_string(readme)?;
-    let missing = || io::Error::other(format!("{} has no lines `{BEGIN}` and `{END}`", readme.display()));
+pub fn write(page: &Path, charts: &[String], cases: &[Case], results: &Results) -> io::Result<()> {
+    let text = fs::read_to_string(page)?;
+    let missing = || io::Error::other(format!("{} has no lines `{BEGIN}` and `{END}`", page.display()));
     let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
     let tables = tables(charts, cases, results);
-    fs::write(readme, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
+    fs::write(page, format!("{before}{BEGIN}\n{tables}\n{END}{after}"))
 }
 
 fn tables(charts: &[String], cases: &[Case], results: &Results) -> String {
@@ -40,7 +40,7 @@ fn tables(charts: &[String], cases: &[Case], results: &Results) -> String {
         text += &format!("\nWho fails, and how: {}.\n", reasons.collect::<Vec<_>>().join("; "));
     }
     text += &format!("\nWhat is compared: {}.\n", NOTES.join("; "));
-    let links: Vec<_> = charts.iter().map(|name| format!("[{name}](benches/compare/charts/{name}.svg)")).collect();
+    let links: Vec<_> = charts.iter().map(|name| format!("[{name}](../benches/compare/charts/{name}.svg)")).collect();
     text + &format!("\nCharts: {}.", links.join(", "))
 }
 
