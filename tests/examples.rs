@@ -11,86 +11,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use support::bounded;
+use support::program::{Server, example};
 
 mod support;
 
 const ANY_PORT: &str = "127.0.0.1:0";
-
-/// The command that runs an example. Cargo puts them next to the directory of the test binaries.
-fn example(name: &str) -> Command {
-    let mut path = std::env::current_exe().expect("a test binary");
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    assert!(
-        path.exists(),
-        "there is no {}; `cargo test` builds it, as does `cargo build --examples`",
-        path.display()
-    );
-    Command::new(path)
-}
-
-/// A server in a process of its own, which ends when this is dropped.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts it, and returns when it has said where it listens.
-    fn start(command: &mut Command) -> Server {
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .and_then(|address| address.parse().ok());
-        let Some(address) = address else {
-            let _ = process.kill();
-            panic!("{command:?} has printed {line:?}: {:?}", process.wait());
-        };
-        Server { process, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-    }
-
-    fn open_descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))
-            .unwrap()
-            .count()
-    }
-
-    /// Lets it open `more` descriptors, and no further ones.
-    fn limit_descriptors(&self, more: usize) -> usize {
-        let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
-        let limit = self.open_descriptors() + more;
-        let limits = Rlimit {
-            current: Some(limit as u64),
-            maximum: Some(limit as u64),
-        };
-        rustix::process::prlimit(Some(pid), Resource::Nofile, limits).unwrap();
-        limit
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Reads as much as `expected` is, which it must be.
 #[track_caller]
@@ -668,61 +593,6 @@ fn a_server_says_so_if_it_cannot_listen() {
         Ok(())
     })
     .unwrap();
-}
-
-// Other people's protocols
-
-#[test]
-fn tls_echo_shakes_hands_with_every_client() {
-    let output = bounded(|| example("tls_echo").arg("300").output().unwrap());
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "300 of 300 connections had their message echoed\n"
-    );
-    assert_eq!(support::stderr(&output), "");
-}
-
-#[test]
-fn websocket_sends_every_message_back() {
-    bounded(|| {
-        let server = Server::start(example("websocket").arg(ANY_PORT));
-        let clients = [(); 20].map(|()| {
-            let url = format!("ws://{}/", server.address);
-            tungstenite::client(url, server.connect()).unwrap().0
-        });
-        for mut client in clients {
-            for message in ["short".to_owned(), String::new(), "long".repeat(50_000)] {
-                client
-                    .send(tungstenite::Message::text(message.as_str()))
-                    .unwrap();
-                assert_eq!(client.read().unwrap().to_text().unwrap(), message);
-            }
-            client.close(None).unwrap();
-            assert!(matches!(client.read(), Ok(tungstenite::Message::Close(_))));
-            assert!(matches!(
-                client.read(),
-                Err(tungstenite::Error::ConnectionClosed)
-            ));
-        }
-    });
-}
-
-#[test]
-fn http_client_fetches_a_page_many_times_at_once() {
-    bounded(|| {
-        let server = http_server("1");
-        let url = format!("http://localhost:{}/plaintext", server.address.port());
-        let output = example("http_client").args([&url, "200"]).output().unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "200 pages, 2600 bytes\n"
-        );
-        let nobody = example("http_client")
-            .arg("http://no.such.host.invalid/")
-            .output()
-            .unwrap();
-        assert!(!nobody.status.success());
-    });
 }
 
 // graceful

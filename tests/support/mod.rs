@@ -11,6 +11,7 @@ use std::time::Duration;
 use hebra::{Config, Runtime};
 
 pub mod place;
+pub mod program;
 
 /// How long a test may take before it counts as hung. Far beyond what any needs: it is a bound, not
 /// a measurement.

@@ -11,6 +11,7 @@
 //! and what the handshake and the echo cost the two ends together. No session is resumed.
 
 #[allow(dead_code, reason = "each bench uses its part of the shared code")]
+#[path = "../../../benches/support/mod.rs"]
 mod support;
 
 use std::io::{self, Read, Write};
