@@ -11,17 +11,9 @@ compile_error!("hebra is written for Unix");
 
 // L1: memory and switching
 #[cfg(feature = "runtime")]
-mod asymmetric;
-#[cfg(feature = "runtime")]
 mod atomic;
-#[cfg(feature = "runtime")]
-#[allow(unsafe_code)]
-mod biased;
 #[allow(unsafe_code)]
 mod coroutine;
-#[cfg(feature = "runtime")]
-#[allow(unsafe_code)]
-mod guarded;
 #[cfg(feature = "runtime")]
 mod lock;
 #[cfg(feature = "runtime")]
@@ -55,8 +47,6 @@ pub mod future;
 pub mod io;
 #[cfg(feature = "runtime")]
 mod runtime;
-#[cfg(feature = "runtime")]
-mod stdio;
 #[cfg(feature = "runtime")]
 pub mod sync;
 #[cfg(feature = "runtime")]

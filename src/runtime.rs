@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::asymmetric;
 use crate::lock::Lock;
+use crate::lock::membarrier;
 use crate::park::{self, CancelUnwind, Mode, Wait, deadline_after};
 use crate::report::say;
 use crate::scheduler::claim::Wake;
@@ -180,7 +180,7 @@ impl Runtime {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         crate::stack::check_size(config.stack_size)?;
-        asymmetric::prepare();
+        membarrier::prepare();
         Ok(Runtime {
             core: Arc::new(Core {
                 config,

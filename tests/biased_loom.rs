@@ -27,11 +27,11 @@ macro_rules! thread_local {
 }
 
 #[allow(unsafe_code)]
-#[path = "../src/biased.rs"]
+#[path = "../src/lock/biased.rs"]
 mod biased;
 #[allow(unsafe_code)]
-#[path = "../src/guarded.rs"]
-mod guarded;
+#[path = "../src/lock/sync_cell.rs"]
+mod sync_cell;
 
 use biased::BiasedLock;
 
@@ -48,7 +48,7 @@ fn lacks(what: u8) -> bool {
     WEAKENED.load(SeqCst) == what
 }
 
-mod asymmetric {
+mod membarrier {
     use std::cell::Cell;
 
     use loom::sync::atomic::{Ordering, fence};
@@ -143,8 +143,10 @@ mod atomic {
     }
 }
 
-/// loom's mutex in place of that of `src/lock.rs`.
+/// loom's mutex in place of that of `src/lock/mod.rs`.
 mod lock {
+    pub(crate) use super::{membarrier, sync_cell};
+
     use std::sync::OnceLock;
 
     pub(crate) use loom::sync::MutexGuard as LockGuard;
@@ -184,7 +186,7 @@ static SLEPT: AtomicUsize = AtomicUsize::new(0);
 /// The first thread, to which the lock is biased by now, takes it `own` times more, and meanwhile
 /// each of the others as often as it says.
 fn takers(own: usize, others: &'static [usize]) {
-    asymmetric::WAITED.set(false);
+    membarrier::WAITED.set(false);
     let lock = Arc::new(BiasedLock::new(Counter(UnsafeCell::new(0))));
     let take =
         |lock: &BiasedLock<Counter>, times: usize| (0..times).for_each(|_| lock.lock().add_one());
@@ -212,7 +214,7 @@ fn takers(own: usize, others: &'static [usize]) {
             "all have counted"
         );
     });
-    if asymmetric::WAITED.get() {
+    if membarrier::WAITED.get() {
         SLEPT.fetch_add(1, SeqCst);
     }
 }

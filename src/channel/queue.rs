@@ -25,7 +25,7 @@ use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySen
 
 use super::entries::{Fate, Key};
 use super::state::{Received, State};
-use crate::biased::{BiasedGuard, BiasedLock};
+use crate::lock::biased::{BiasedGuard, BiasedLock};
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;

@@ -12,18 +12,17 @@ mod face;
 mod pollable;
 mod readiness;
 mod socket;
+mod stdio;
 
 pub(crate) use self::readiness::always;
 pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use socket::{accept_steadily, socket, socket_pair};
 
-pub use crate::stdio::{
-    Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,
-};
 pub use pollable::Pollable;
 pub use std::io::{
     BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError,
     IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink,
     Split, Take, Write, copy, empty, read_to_string, repeat, sink,
 };
+pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};

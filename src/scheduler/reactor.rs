@@ -52,9 +52,9 @@ use super::clock::Nanos;
 use super::inbox::Bell;
 use super::wait_list::WaitList;
 use super::waiter::Wait;
-use crate::biased::BiasedLock;
 use crate::coroutine::prefetch;
 use crate::lock::Lock;
+use crate::lock::biased::BiasedLock;
 
 /// What a wait on a source is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
 use super::patience::{End, Patience};
-use crate::biased::BiasedLock;
+use crate::lock::biased::BiasedLock;
 use crate::park::{self, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;

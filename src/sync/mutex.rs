@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::baton::Baton;
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
-use crate::guarded::Guarded;
+use crate::lock::sync_cell::SyncCell;
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green
@@ -42,7 +42,7 @@ use crate::park::{deadline_after, thread_id};
 pub struct Mutex<T: ?Sized> {
     baton: Baton,
     poison: Poison,
-    value: Guarded<false, T>,
+    value: SyncCell<false, T>,
 }
 
 impl<T> Mutex<T> {
@@ -51,7 +51,7 @@ impl<T> Mutex<T> {
         Mutex {
             baton: Baton::new(),
             poison: Poison::new(),
-            value: Guarded::new(value),
+            value: SyncCell::new(value),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::gate::{Access, Gate};
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
-use crate::guarded::Guarded;
+use crate::lock::sync_cell::SyncCell;
 use crate::park::{deadline_after, thread_id};
 
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for
@@ -37,7 +37,7 @@ use crate::park::{deadline_after, thread_id};
 pub struct RwLock<T: ?Sized> {
     gate: Gate,
     poison: Poison,
-    value: Guarded<true, T>,
+    value: SyncCell<true, T>,
 }
 
 impl<T> RwLock<T> {
@@ -46,7 +46,7 @@ impl<T> RwLock<T> {
         RwLock {
             gate: Gate::new(),
             poison: Poison::new(),
-            value: Guarded::new(value),
+            value: SyncCell::new(value),
         }
     }
 

@@ -4,7 +4,7 @@
 //! section while somebody else comes to it, and a lock only has to notice that another OS thread
 //! has come after all. So a lock that has been taken many times by the same OS thread becomes
 //! *biased*: it has that one for its owner, who enters and leaves by writing a word of its own.
-//! Whoever else comes *revokes* the bias, by an [asymmetric fence](crate::asymmetric), and it is a
+//! Whoever else comes *revokes* the bias, by an [asymmetric fence](crate::lock::membarrier), and it is a
 //! plain lock from then on, until one OS thread has had it many more times in a row.
 //!
 //! ```text
@@ -31,9 +31,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::asymmetric::{announce, heavy_fence, is_available, light_fence, wait_until};
 use crate::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::guarded::Guarded;
+use crate::lock::membarrier::{announce, heavy_fence, is_available, light_fence, wait_until};
+use crate::lock::sync_cell::SyncCell;
 use crate::lock::{Lock, LockGuard};
 
 /// No OS thread has this number.
@@ -62,7 +62,7 @@ pub(crate) struct BiasedLock<T> {
     /// For each bias: its owner is in the critical section, or about to find out that it is the
     /// owner no more.
     inside: [AtomicBool; BIASES as usize],
-    value: Guarded<false, T>,
+    value: SyncCell<false, T>,
     plain: Lock<History>,
 }
 
@@ -88,7 +88,7 @@ impl<T> BiasedLock<T> {
                 enough: ENOUGH,
                 revoked: 0,
             }),
-            value: Guarded::new(value),
+            value: SyncCell::new(value),
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::asymmetric;
+    use crate::lock::membarrier;
 
     fn owner<T>(lock: &BiasedLock<T>) -> u32 {
         let owner = lock.owner.load(Ordering::Relaxed);
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn who_has_it_often_enough_becomes_the_owner_and_whoever_comes_revokes_that() {
-        asymmetric::prepare();
+        membarrier::prepare();
         if !is_available() {
             return; // There are no biased locks then.
         }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn it_is_biased_a_number_of_times_and_then_never_again() {
-        asymmetric::prepare();
+        membarrier::prepare();
         if !is_available() {
             return; // It never is.
         }
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn it_is_not_biased_to_one_of_two_who_take_turns() {
-        asymmetric::prepare();
+        membarrier::prepare();
         let lock = BiasedLock::new(0);
         for _ in 0..100 {
             *lock.lock() += 1;
@@ -317,7 +317,7 @@ mod tests {
     /// Several owners in turn, and others who come while they are inside.
     #[test]
     fn nobody_is_inside_with_another() {
-        asymmetric::prepare();
+        membarrier::prepare();
         let rounds = 10_000;
         for _ in 0..rounds {
             let (lock, inside, biased) = (

@@ -11,6 +11,12 @@
 //! other gets dozens of operations done. (Anderson, *The Performance of Spin Lock Alternatives*,
 //! 1990.)
 
+#[allow(unsafe_code)]
+pub(crate) mod biased;
+pub(crate) mod membarrier;
+#[allow(unsafe_code)]
+pub(crate) mod sync_cell;
+
 use std::fmt;
 use std::hint::spin_loop;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
