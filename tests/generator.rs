@@ -504,8 +504,27 @@ fn stack_is_used_again_after_a_return_a_panic_a_close_and_a_drop() {
         /// Where the body's stack is; that is not where its locals are under a sanitizer.
         fn stack(y: &Yielder<(), usize>) -> usize {
             let frame: usize;
-            // SAFETY: reads a register.
-            unsafe { std::arch::asm!("mov {}, rsp", out(reg) frame) };
+            // SAFETY: each reads a register.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                std::arch::asm!("mov {}, rsp", out(reg) frame)
+            };
+            #[cfg(target_arch = "x86")]
+            unsafe {
+                std::arch::asm!("mov {}, esp", out(reg) frame)
+            };
+            #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+            unsafe {
+                std::arch::asm!("mov {}, sp", out(reg) frame)
+            };
+            #[cfg(target_arch = "riscv64")]
+            unsafe {
+                std::arch::asm!("mv {}, sp", out(reg) frame)
+            };
+            #[cfg(target_arch = "loongarch64")]
+            unsafe {
+                std::arch::asm!("move {}, $sp", out(reg) frame)
+            };
             y.yield_(frame);
             frame
         }
