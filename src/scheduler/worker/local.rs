@@ -22,7 +22,7 @@ use super::super::clock::{Clock, Nanos};
 use super::super::locals::Locals;
 use super::super::oracle::{Oracle, Seconds};
 use super::super::reactor::Reactor;
-use super::super::run_queue::{self, LocalQueue, Slot};
+use super::super::run_queue::{self, LocalQueue, START, START_LOCAL, Slot};
 use super::super::scopes::{Kind, Left, Scopes};
 use super::super::task::{Start, Task, TaskRef, forget_current_id};
 use super::super::timers::Timers;
@@ -67,6 +67,9 @@ pub(crate) struct Local {
     /// What the only worker of a runtime has not started; with several they stand where the others
     /// can take them.
     pub(super) unstarted: RefCell<VecDeque<Unstarted>>,
+    /// How many [`START`] the run queue holds: at least one for each unstarted thread that was
+    /// here at the last turn, and more after other workers have taken some.
+    pub(super) announced: Cell<usize>,
     /// The green thread that is being resumed: an entry of the worker's table, which stands still
     /// meanwhile.
     pub(super) running: Cell<Option<NonNull<TaskRef>>>,
@@ -259,6 +262,7 @@ impl Local {
             timers: RefCell::new(timers),
             local_starts: RefCell::default(),
             unstarted: RefCell::default(),
+            announced: Cell::new(0),
             running: Cell::new(None),
             slot: Cell::new(0),
             locals: RefCell::default(),
@@ -503,6 +507,34 @@ impl Local {
             self.post().push_unstarted([unstarted]);
             self.shared.rouse_one(Some(self.index));
         }
+        self.announced.set(self.announced.get() + 1);
+        self.announce(START);
+    }
+
+    /// Gives an unstarted thread its place among those that can run: `start` stands for it.
+    #[inline]
+    pub(super) fn announce(&self, start: Slot) {
+        // A simulation looks at the unstarted threads themselves.
+        if self.oracle.is_none() {
+            run_queue::push_start(start);
+        }
+    }
+
+    /// Gives a place to each unstarted thread that was left here by others.
+    #[inline]
+    pub(super) fn announce_posted(&self, queue: &LocalQueue) {
+        queue.forget_burst();
+        self.take_posted();
+        let unstarted = if self.worker_count() == 1 {
+            self.unstarted.borrow().len()
+        } else {
+            self.post().unstarted_len.load(Ordering::Relaxed)
+        };
+        let announced = self.announced.get();
+        if unstarted > announced {
+            self.announced.set(unstarted);
+            queue.extend(std::iter::repeat_n(START, unstarted - announced));
+        }
     }
 
     /// Takes over what was left from outside to the only worker of a runtime; of several each
@@ -530,6 +562,7 @@ impl Local {
         self.note_spawn(&task);
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);
+        self.announce(START_LOCAL);
     }
 
     #[inline]
