@@ -66,10 +66,10 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{BUDGET, Local, LocalStart, end_wait};
+use local::{Local, LocalStart, end_wait};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
-    is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
+    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_green, is_worker,
+    note_system_call, random, refill, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -303,7 +303,7 @@ impl Worker {
         local.running.set(Some(NonNull::from(&entry.task)));
         local.slot.set(slot);
         local.suspender.set(entry.suspender);
-        local.budget.set(BUDGET);
+        refill();
         forget_current_id();
         let resumed = entry.coroutine.resume(());
         local.running.set(None);

@@ -35,10 +35,10 @@ use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, messag
 
 /// What operations that succeed without parking may cost before their thread has to let the others
 /// run.
-pub(super) const BUDGET: u32 = 128;
+pub(super) const BUDGET: i64 = 128;
 /// What an operation costs that is a system call. So a busy connection holds the others up for some
 /// tens of microseconds.
-pub(crate) const SYSTEM_CALL: u32 = 4;
+pub(crate) const SYSTEM_CALL: i64 = 4;
 
 /// Why a green thread gives its worker back.
 #[derive(Clone, Copy)]
@@ -82,8 +82,6 @@ pub(crate) struct Local {
     pub(super) suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     pub(super) scopes: RefCell<Vec<Scopes>>,
-    /// What is left of the running thread's [`BUDGET`].
-    pub(super) budget: Cell<u32>,
     /// System calls in this turn, of those that are counted.
     pub(super) system_calls: Cell<u32>,
     /// The clock as read at the last turn.
@@ -95,6 +93,10 @@ pub(crate) struct Local {
 thread_local! {
     /// The worker that this OS thread is. Set and cleared by an `Entered`, which keeps it alive.
     static LOCAL: Cell<Option<NonNull<Local>>> = const { Cell::new(None) };
+    /// What is left of the running thread's [`BUDGET`]. The loop sets it at each resume, the
+    /// thread's operations count it down: below zero is the debt of those that cannot wait. Apart
+    /// from `LOCAL`, so that locking a mutex need not find out whether the caller is green.
+    static LEFT: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS
@@ -207,24 +209,26 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
-/// Counts one operation that may not have to park; `true` if the running green thread has spent its
-/// [`BUDGET`] since it was resumed, and the others should get their turn first.
-#[inline]
-pub(crate) fn is_budget_spent() -> bool {
-    spend(1)
+/// Takes the cost of an operation from the calling thread's [`BUDGET`], and returns what was left
+/// before: zero or less if the thread has spent it since it was resumed. On a plain OS thread the
+/// budget counts from the last [`refill`].
+#[inline(always)]
+pub(crate) fn spend(cost: i64) -> i64 {
+    let left = LEFT.get();
+    // One operation a nanosecond takes centuries to get below the least number.
+    LEFT.set(left - cost);
+    left
 }
 
-/// As [`is_budget_spent`], for an operation that costs so much.
+/// Gives the calling thread a fresh [`BUDGET`].
+pub(crate) fn refill() {
+    LEFT.set(BUDGET);
+}
+
+/// Counts a system call of the running green thread, if the caller is one, for the turn's sake.
 #[inline]
-pub(crate) fn spend(cost: u32) -> bool {
-    with(|local, _| {
-        let left = local.budget.get();
-        local.budget.set(left.saturating_sub(cost));
-        if cost >= SYSTEM_CALL {
-            local.system_calls.set(local.system_calls.get() + 1);
-        }
-        left == 0
-    }) == Some(true)
+pub(crate) fn note_system_call() {
+    with(|local, _| local.system_calls.set(local.system_calls.get() + 1));
 }
 
 /// A value from the seed of the simulation that the caller runs in, if it does.
@@ -269,7 +273,6 @@ impl Local {
             keepers: Cell::new(0),
             suspender: Cell::new(None),
             scopes: RefCell::default(),
-            budget: Cell::new(0),
             system_calls: Cell::new(0),
             now: Cell::new(now),
         }
