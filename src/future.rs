@@ -61,9 +61,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     let waker = Waker::from(signal.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future.into_future());
-    if worker::is_budget_spent() {
-        park::pause();
-    }
+    park::charge_or_yield();
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;

@@ -305,25 +305,64 @@ fn pause_as(why: Suspend) -> bool {
     is_cancelled() && raise(unwinding)
 }
 
-/// Counts a system call that is about to be made and does not wait, and lets the others run if the
-/// calling green thread has done many of them in a row. Then it is a cancel point, and `true` says
-/// that the thread is cancelled, but is unwinding already.
+// The budget
+//
+// Law 5: a call that cannot wait never switches threads and is no cancel point; it only adds to its
+// thread's debt (`charge`). A call that may wait adds to it, too, and when the thread has spent its
+// budget lets the others run first, as if it had had to wait (`charge_or_yield`). So it is a cancel
+// point even where it does not wait, and a loop of such calls keeps nobody from running.
+
+/// Adds an operation that cannot wait to the calling thread's debt. Never switches.
 #[inline(always)]
-pub(crate) fn count_system_call() -> bool {
-    worker::spend(worker::SYSTEM_CALL) && pause_as(Suspend::Spent)
+pub(crate) fn charge() {
+    worker::spend(1);
 }
 
-/// Counts an operation that may not have to park, and lets the others run if the calling green
-/// thread has done many of them in a row. Then it is a cancel point.
+/// Adds a system call that cannot wait, as its descriptor is non-blocking for the user, too.
 #[inline(always)]
-pub(crate) fn count_operation() {
-    #[cold]
-    #[inline(never)]
-    fn let_others_run() {
-        pause();
+pub(crate) fn charge_system_call() {
+    worker::note_system_call();
+    worker::spend(worker::SYSTEM_CALL);
+}
+
+/// Counts an operation that may have to wait, and lets the others run first if the calling thread
+/// has spent its budget. Then it is a cancel point. Nothing may have been done yet.
+#[inline(always)]
+pub(crate) fn charge_or_yield() {
+    charge_or_yield_beyond(0);
+}
+
+/// As [`charge_or_yield`], for an operation that lets the others run only when the thread is
+/// further in debt than `allowance`.
+#[inline(always)]
+pub(crate) fn charge_or_yield_beyond(allowance: i64) {
+    if worker::spend(1) <= -allowance {
+        pay();
     }
-    if worker::is_budget_spent() {
-        let_others_run();
+}
+
+/// Counts a system call that is about to be made and may have to wait; as [`charge_or_yield`].
+/// `true` says that the thread is cancelled, but is unwinding already.
+#[inline(always)]
+pub(crate) fn charge_system_call_or_yield() -> bool {
+    worker::note_system_call();
+    worker::spend(worker::SYSTEM_CALL) <= 0 && pay_as(Suspend::Spent)
+}
+
+#[cold]
+#[inline(never)]
+fn pay() {
+    pay_as(Suspend::Yield);
+}
+
+/// Lets the others run. On a plain OS thread the system sees to that; a cancel point all the same.
+#[inline(always)]
+fn pay_as(why: Suspend) -> bool {
+    if worker::is_green() {
+        pause_as(why)
+    } else {
+        worker::refill();
+        cancel_point()
     }
 }
 

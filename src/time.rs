@@ -218,6 +218,7 @@ impl Interval {
     /// Parks the current thread; this is a cancel point, and the tick is not taken. In a destructor
     /// of a thread that is being cancelled it returns at once.
     pub fn tick(&mut self) -> Instant {
+        park::charge_or_yield();
         loop {
             let now = Instant::now();
             if let Some(due) = self.next

@@ -3,8 +3,11 @@
 
 #![cfg(feature = "runtime")]
 
+
+use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;
 use std::io::{self, Read, Write};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -217,6 +220,134 @@ fn threads_that_yield_for_ever_do_not_keep_others_from_starting() {
             }
             done.store(true, SeqCst);
         });
+    }
+}
+
+#[test]
+fn yield_now_runs_every_fresh_local_thread_once() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            for fresh in (1..40).chain([1_000]) {
+                let ran = Rc::new(Cell::new(0));
+                for _ in 0..fresh {
+                    let ran = ran.clone();
+                    thread::spawn_local(move || ran.set(ran.get() + 1));
+                }
+                thread::yield_now();
+                assert_eq!(ran.get(), fresh, "{workers} workers");
+            }
+        });
+    }
+}
+
+#[test]
+fn yield_now_runs_every_fresh_thread_once() {
+    on_workers(1, || {
+        for fresh in (1..40).chain([1_000]) {
+            let ran = Arc::new(AtomicUsize::new(0));
+            for _ in 0..fresh {
+                let ran = ran.clone();
+                thread::spawn(move || ran.fetch_add(1, SeqCst));
+            }
+            thread::yield_now();
+            assert_eq!(ran.load(SeqCst), fresh);
+        }
+    });
+}
+
+#[test]
+fn ready_and_unstarted_threads_run_in_order() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            // With two workers the other one may take what is not local.
+            let shared = workers == 1;
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let note = |n: usize| {
+                let order = order.clone();
+                move || order.lock().unwrap().push(n)
+            };
+            let parked = [1, 4].map(|n| {
+                let note = note(n);
+                thread::spawn_local(move || {
+                    thread::park();
+                    note();
+                })
+            });
+            thread::yield_now();
+            for round in 0..2 {
+                if shared {
+                    thread::spawn(note(10 * round));
+                }
+                if round == 0 {
+                    parked[0].thread().unpark();
+                }
+                thread::spawn_local(note(10 * round + 2));
+                if shared {
+                    thread::spawn(note(10 * round + 3));
+                }
+                if round == 0 {
+                    parked[1].thread().unpark();
+                }
+                thread::spawn_local(note(10 * round + 5));
+            }
+            thread::yield_now();
+            let expected: &[usize] = if shared {
+                &[0, 1, 2, 3, 4, 5, 10, 12, 13, 15]
+            } else {
+                &[1, 2, 4, 5, 12, 15]
+            };
+            assert_eq!(*order.lock().unwrap(), expected);
+        });
+    }
+}
+
+#[test]
+fn fresh_threads_and_their_heirs_let_each_other_run() {
+    // Each starts its successor: that comes after all that could run before.
+    fn heirs(left: usize, order: Rc<RefCell<Vec<usize>>>) {
+        if left > 0 {
+            order.borrow_mut().push(left);
+            thread::spawn_local(move || heirs(left - 1, order));
+        }
+    }
+    on_workers(1, || {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..3 {
+            let order = order.clone();
+            thread::spawn_local(move || heirs(50, order));
+        }
+        (0..50).for_each(|_| thread::yield_now());
+        let expected: Vec<usize> = (1..=50).rev().flat_map(|n| [n; 3]).collect();
+        assert_eq!(*order.borrow(), expected);
+    });
+}
+
+#[test]
+fn threads_from_outside_start_beside_busy_ones() {
+    for workers in [1, 2] {
+        let runtime = hebra::Runtime::new(hebra::Config::default().workers(workers)).unwrap();
+        let handle = runtime.handle();
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let started = Arc::new(AtomicUsize::new(0));
+        let count = started.clone();
+        let outside = std::thread::spawn(move || {
+            for _ in asked {
+                let count = count.clone();
+                handle.spawn(move || count.fetch_add(1, SeqCst));
+            }
+        });
+        bounded(|| {
+            runtime.run(|| {
+                for _ in 0..70 {
+                    let started = started.clone();
+                    thread::spawn(move || wait_until(|| started.load(SeqCst) >= 100));
+                }
+                (0..100).for_each(|_| ask.send(()).unwrap());
+                wait_until(|| started.load(SeqCst) >= 100);
+                drop(ask);
+            })
+        });
+        outside.join().unwrap();
     }
 }
 

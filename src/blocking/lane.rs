@@ -36,6 +36,7 @@ impl<T> Lane<T> {
     /// Waits for the turn. A cancel point; in a destructor of a thread that is being cancelled it
     /// waits all the same.
     pub(crate) fn enter(self: &Arc<Self>) -> Turn<T> {
+        park::charge_or_yield();
         loop {
             if let Some(turn) = self.try_enter() {
                 return turn;
@@ -49,6 +50,7 @@ impl<T> Lane<T> {
     /// # Errors
     /// The thread is cancelled and unwinds already.
     pub(crate) fn enter_unless_cancelled(self: &Arc<Self>) -> io::Result<Turn<T>> {
+        park::charge_or_yield();
         loop {
             if let Some(turn) = self.try_enter() {
                 return Ok(turn);

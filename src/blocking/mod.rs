@@ -67,6 +67,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    park::charge_or_yield();
     if is_inline() {
         return f();
     }

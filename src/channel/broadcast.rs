@@ -266,7 +266,7 @@ impl<T> Sender<T> {
     /// assert_eq!((receiver.recv(), receiver.recv()), (Ok(3), Ok(4)));
     /// ```
     pub fn send(&self, value: T) -> Result<usize, SendError<T>> {
-        park::count_operation();
+        park::charge();
         let mut state = self.state.lock();
         if state.receivers == 0 {
             return Err(SendError(value));
@@ -309,6 +309,7 @@ impl<T> Sender<T> {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn closed(&self) {
+        park::charge_or_yield();
         while self.receiver_count() > 0 {
             let ended = wait(&self.state, List::Senders, None, |state| {
                 state.receivers == 0
@@ -400,7 +401,11 @@ impl<T: Clone> Receiver<T> {
     /// # Errors
     /// See [`TryRecvError`].
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        park::count_operation();
+        park::charge();
+        self.receive_now()
+    }
+
+    fn receive_now(&mut self) -> Result<T, TryRecvError> {
         let message = self.state.lock().receive(&mut self.next)?;
         Ok(Arc::unwrap_or_clone(message))
     }
@@ -450,7 +455,8 @@ impl<T: Clone> Receiver<T> {
         let mut until = None;
         let mut deadline = Some(deadline);
         loop {
-            match self.try_recv() {
+            park::charge_or_yield();
+            match self.receive_now() {
                 Ok(message) => return Ok(message),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Closed) => return Err(RecvTimeoutError::Closed),

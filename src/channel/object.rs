@@ -48,7 +48,11 @@ pub(crate) enum Look {
 }
 
 pub(super) fn try_recv<T>(object: &dyn Object<T>) -> Result<T, TryRecvError> {
-    park::count_operation();
+    park::charge();
+    take(object)
+}
+
+fn take<T>(object: &dyn Object<T>) -> Result<T, TryRecvError> {
     match object.take() {
         (Look::Ready, due) => Ok(object.message(due)),
         (Look::NotReady, _) => Err(TryRecvError::Empty),
@@ -63,7 +67,8 @@ pub(super) fn recv<T>(
     let has_passed = || deadline.is_some_and(|deadline| deadline <= park::now());
     let mut waited = false;
     loop {
-        match try_recv(object) {
+        park::charge_or_yield();
+        match take(object) {
             Ok(message) => return Ok(message),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             // A cancel point in any case.

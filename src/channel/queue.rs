@@ -33,6 +33,13 @@ use crate::scheduler::task::Reason;
 const SENDABLE: u8 = 1;
 const RECEIVABLE: u8 = 2;
 
+/// How many operations in a row a thread may make, at least, before a `send` to a bounded channel
+/// that has room lets the others run. More than its capacity, up to [`MOST_ROOM`], it does not send
+/// before it has to wait, unless another worker receives meanwhile. A send that cannot wait (to an
+/// unbounded channel) never does.
+const ROOMY: i64 = 2048;
+const MOST_ROOM: usize = 1 << 16;
+
 /// See the module.
 pub(super) struct Queue<T> {
     state: BiasedLock<State<T>>,
@@ -43,6 +50,8 @@ pub(super) struct Queue<T> {
     senders: AtomicUsize,
     receivers: AtomicUsize,
     capacity: Option<usize>,
+    /// The debt beyond which a send that has room lets the others run; see [`ROOMY`].
+    allowance: i64,
 }
 
 impl<T> Queue<T> {
@@ -57,6 +66,12 @@ impl<T> Queue<T> {
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             capacity,
+            allowance: match capacity {
+                None => i64::MAX,
+                Some(capacity) => {
+                    i64::try_from(capacity.min(MOST_ROOM)).map_or(0, |n| n.max(ROOMY))
+                }
+            },
         }
     }
 
@@ -100,7 +115,12 @@ impl<T> Queue<T> {
 
     #[inline(always)]
     pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        park::count_operation();
+        park::charge();
+        self.send_now(message)
+    }
+
+    #[inline(always)]
+    fn send_now(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut state = self.lock();
         match state.send_at_once(message) {
             Ok(()) => Ok(()),
@@ -115,8 +135,10 @@ impl<T> Queue<T> {
         mut message: T,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        if self.may_send() {
-            match self.try_send(message) {
+        park::charge_or_yield_beyond(self.allowance);
+        // The hint may be old; where there is always room nobody waits because of it.
+        if self.may_send() || self.capacity.is_none() {
+            match self.send_now(message) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Full(back)) => message = back,
                 Err(TrySendError::Disconnected(back)) => {
@@ -166,7 +188,8 @@ impl<T> Queue<T> {
 
     #[inline(never)]
     fn send_again(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.try_send(message)
+        park::charge_or_yield();
+        self.send_now(message)
     }
 
     /// The message of a sender that has been woken, if that was because the receivers have gone.
@@ -182,7 +205,12 @@ impl<T> Queue<T> {
 
     #[inline(always)]
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
-        park::count_operation();
+        park::charge();
+        self.receive_now()
+    }
+
+    #[inline(always)]
+    fn receive_now(&self) -> Result<T, TryRecvError> {
         let mut state = self.lock();
         match state.receive_at_once() {
             Some(message) => Ok(message),
@@ -196,8 +224,9 @@ impl<T> Queue<T> {
         &self,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<T, RecvTimeoutError> {
+        park::charge_or_yield();
         if self.may_receive() {
-            match self.try_recv() {
+            match self.receive_now() {
                 Ok(message) => return Ok(message),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
@@ -248,7 +277,8 @@ impl<T> Queue<T> {
 
     #[inline(never)]
     fn recv_again(&self) -> Result<T, TryRecvError> {
-        self.try_recv()
+        park::charge_or_yield();
+        self.receive_now()
     }
 
     /// Receives a message if there is one, or a sender, whose message it waits for.

@@ -329,6 +329,15 @@ enum Limit {
 }
 
 impl Limit {
+    /// Counts the operation. One that cannot wait never switches threads (law 5).
+    #[inline]
+    fn charge(self) {
+        match self {
+            Limit::Now => park::charge(),
+            Limit::At(_) => park::charge_or_yield(),
+        }
+    }
+
     fn has_passed(self) -> bool {
         match self {
             Limit::Now => true,
@@ -350,7 +359,7 @@ enum Ended {
 }
 
 fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<SelectedOperation<'a>> {
-    park::count_operation();
+    limit.charge();
     if !biased {
         shuffle(cases);
     }
@@ -370,7 +379,7 @@ fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<Selecte
 }
 
 fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize> {
-    park::count_operation();
+    limit.charge();
     if !biased {
         shuffle(cases);
     }

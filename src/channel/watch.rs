@@ -59,6 +59,8 @@ struct Shared<T>(Lock<State<T>>);
 struct State<T> {
     /// `None` while a sender changes it.
     value: Option<Arc<T>>,
+    /// What was sent meanwhile: it takes the place of the value as soon as that is back.
+    sent: Option<Arc<T>>,
     /// Counts the changes.
     version: u64,
     senders: usize,
@@ -148,8 +150,12 @@ impl<T> Shared<T> {
 
     /// Puts a value where none is, and says whether it is another one.
     fn put(&self, value: T, changed: bool) {
+        let mut value = Arc::new(value);
         let mut state = self.0.lock();
-        state.value = Some(Arc::new(value));
+        let sent = state.sent.take();
+        let changed = changed || sent.is_some();
+        let overtaken = sent.map(|sent| std::mem::replace(&mut value, sent));
+        state.value = Some(value);
         let mut claimed = state.entries.dismiss_all(RETURN);
         if changed {
             state.version += 1;
@@ -157,6 +163,7 @@ impl<T> Shared<T> {
         }
         drop(state);
         drop(claimed);
+        drop(overtaken);
     }
 }
 
@@ -179,6 +186,7 @@ impl<T> Sender<T> {
         let value = Some(Arc::new(init));
         let state = State {
             value,
+            sent: None,
             version: 0,
             senders: 1,
             receivers: 0,
@@ -189,7 +197,8 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a value, in place of the one that is there, and tells the receivers.
+    /// Sends a value, in place of the one that is there, and tells the receivers. Never waits: while
+    /// another sender is in [`send_modify`](Sender::send_modify), the value follows that change.
     ///
     /// # Errors
     /// There are no receivers. The value comes back, and the channel holds the one it held;
@@ -267,26 +276,31 @@ impl<T> Sender<T> {
     /// has borrowed it.
     fn exchange(&self, value: T) {
         let value = Arc::new(value);
-        loop {
-            let mut state = self.shared.0.lock();
-            if state.value.is_some() {
-                let old = state.value.replace(value);
-                state.version += 1;
-                let mut claimed = state.entries.dismiss_all(CHANGE);
-                // Nobody has a share of the new one.
-                claimed.extend(state.entries.dismiss_all(SHARES));
-                drop(state);
-                drop(claimed);
-                drop(old);
-                return;
-            }
+        let mut state = self.shared.0.lock();
+        let old = if state.value.is_some() {
+            let old = state.value.replace(value);
+            state.version += 1;
+            let mut claimed = state.entries.dismiss_all(CHANGE);
+            // Nobody has a share of the new one.
+            claimed.extend(state.entries.dismiss_all(SHARES));
             drop(state);
-            self.shared
-                .wait_insistently(RETURN, |state| state.value.is_some());
-        }
+            drop(claimed);
+            old
+        } else {
+            // A send never waits (law 5): `put` lets it follow the value that is out.
+            let old = state.sent.replace(value);
+            drop(state);
+            old
+        };
+        // User code, perhaps: not under the lock.
+        drop(old);
     }
 
     /// Borrows the value.
+    ///
+    /// # Cancellation
+    /// Parks the current thread while a sender is in [`send_modify`](Sender::send_modify); that is a
+    /// cancel point. Otherwise it does not wait, and is none.
     pub fn borrow(&self) -> Ref<'_, T> {
         let (value, _) = self.shared.share();
         Ref {
@@ -321,6 +335,7 @@ impl<T> Sender<T> {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn closed(&self) {
+        park::charge_or_yield();
         while !self.is_closed() {
             if self.shared.wait(END, None, |state| state.receivers == 0) == Wake::Cancelled {
                 return;
@@ -372,6 +387,9 @@ pub struct Receiver<T> {
 
 impl<T> Receiver<T> {
     /// Borrows the value. It does not count as seen.
+    ///
+    /// # Cancellation
+    /// As [`Sender::borrow`].
     pub fn borrow(&self) -> Ref<'_, T> {
         let (value, version) = self.shared.share();
         Ref {
@@ -382,6 +400,9 @@ impl<T> Receiver<T> {
     }
 
     /// Borrows the value, which counts as seen from now on.
+    ///
+    /// # Cancellation
+    /// As [`Sender::borrow`].
     pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
         let (value, version) = self.shared.share();
         let changed = version != std::mem::replace(&mut self.seen, version);
@@ -456,7 +477,7 @@ impl<T> Receiver<T> {
         &mut self,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<(), RecvTimeoutError> {
-        park::count_operation();
+        park::charge_or_yield();
         let mut until = None;
         let mut deadline = Some(deadline);
         loop {

@@ -184,7 +184,7 @@ fn read_at_once(_: &std::fs::File, _: &mut [u8], _: Option<u64>) -> rustix::io::
 /// Lets the others run now and then, where nobody has to wait.
 fn take_turns() {
     // It may tell that the thread is cancelled and unwinds: then it reads all the same.
-    park::count_system_call();
+    park::charge_system_call_or_yield();
 }
 
 impl Buffers {

@@ -295,7 +295,10 @@ impl Io {
         op: &mut impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
     ) -> io::Result<Option<T>> {
         // Before the operation: what it has done could not be taken back.
-        if park::count_system_call() {
+        if self.is_nonblocking() {
+            // It cannot wait: law 5.
+            park::charge_system_call();
+        } else if park::charge_system_call_or_yield() {
             return Err(cancelled());
         }
         loop {

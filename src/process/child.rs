@@ -18,6 +18,7 @@ use super::{ChildStderr, ChildStdin, ChildStdout};
 use crate::blocking::{self, Lane, Pending, try_unblock};
 use crate::channel::{Readiness, Receiver, never};
 use crate::io::{Interest, Io, always};
+use crate::park;
 use crate::scheduler::task::Reason;
 use crate::scheduler::worker;
 use crate::thread;
@@ -119,6 +120,9 @@ impl Child {
     /// # Errors
     /// As [`std::process::Child::wait`].
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        if !self.killed {
+            park::charge_or_yield();
+        }
         drop(self.stdin.take());
         if let Some(status) = self.try_wait()? {
             return Ok(status);

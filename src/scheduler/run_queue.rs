@@ -17,6 +17,15 @@ use crate::lock::Lock;
 
 pub(crate) use super::inbox::Slot;
 
+/// In a run queue: the place of an unstarted green thread, which this worker or another one starts.
+/// No slot has this number, as no worker has so many threads.
+pub(crate) const START: Slot = Slot::MAX;
+/// In a run queue: the place of an unstarted green thread that only this worker may start.
+pub(crate) const START_LOCAL: Slot = Slot::MAX - 1;
+
+/// Places in a run queue that are kept when it is empty.
+const BURST: usize = 1 << 18;
+
 /// Where a started green thread lives: its worker's process-wide number, and its slot there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Home {
@@ -89,6 +98,7 @@ const NOBODY: u32 = u32::MAX;
 pub(crate) struct LocalQueue {
     /// Whose queue this is.
     worker: Cell<u32>,
+    /// The slots of ready threads, and [`START`] and [`START_LOCAL`] for unstarted ones.
     ready: RefCell<VecDeque<Slot>>,
 }
 
@@ -136,6 +146,15 @@ impl LocalQueue {
         self.ready.borrow().get(ahead).copied()
     }
 
+    /// Gives back the memory of a queue that was once very long, when it is empty.
+    #[inline]
+    pub(crate) fn forget_burst(&self) {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() && ready.capacity() > BURST {
+            *ready = VecDeque::new();
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.ready.borrow().len()
     }
@@ -143,6 +162,13 @@ impl LocalQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.ready.borrow().is_empty()
     }
+}
+
+/// Gives an unstarted thread of this OS thread's worker its place: `start` is [`START`] or
+/// [`START_LOCAL`]. Where thread-locals are being torn down nothing starts any more.
+#[inline]
+pub(crate) fn push_start(start: Slot) {
+    let _ = LOCAL.try_with(|local| local.push(start));
 }
 
 /// Whether this OS thread can be a worker: not while its thread-locals are being destroyed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::patience::{End, Patience};
 use crate::lock::Lock;
-use crate::park::{Wait, deadline_after};
+use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
@@ -104,6 +104,7 @@ impl Barrier {
     }
 
     fn wait_for(&self, patience: Patience) -> Option<BarrierWaitResult> {
+        charge_or_yield();
         loop {
             let joined = Cell::new(0);
             let mut released = None;

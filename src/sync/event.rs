@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::patience::Patience;
 use crate::lock::Lock;
-use crate::park::{Wait, deadline_after};
+use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
@@ -87,7 +87,7 @@ impl Event {
     /// As [`wait`](Event::wait), but in a destructor of a thread that is being cancelled it does
     /// not wait.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.is_set() || self.wait_for(Patience::Until(deadline_after(timeout)))
+        self.wait_for(Patience::Until(deadline_after(timeout)))
     }
 
     /// Waits until the event is set, until `deadline` at most; see
@@ -97,6 +97,7 @@ impl Event {
     }
 
     fn wait_for(&self, patience: Patience) -> bool {
+        charge_or_yield();
         let enter = |wait: &Wait<'_>| {
             let mut waiters = self.waiters.lock();
             let waits = !self.is_set();

@@ -12,7 +12,8 @@ use super::baton::Baton;
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
 use crate::lock::sync_cell::SyncCell;
-use crate::park::{deadline_after, thread_id};
+
+use crate::park::{charge_or_yield, deadline_after, thread_id};
 
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green
 /// threads and OS threads alike.
@@ -83,6 +84,7 @@ impl<T: ?Sized> Mutex<T> {
     /// It is poisoned; the guard is in the error.
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        charge_or_yield();
         let me = thread_id();
         self.baton.take(me, Patience::Endless);
         self.poison.judge(self.guard(me))
@@ -135,6 +137,7 @@ impl<T: ?Sized> Mutex<T> {
         &self,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> TryLockResult<MutexGuard<'_, T>> {
+        charge_or_yield();
         let me = thread_id();
         self.outcome(
             me,

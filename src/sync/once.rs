@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::patience::Patience;
 use crate::lock::Lock;
-use crate::park::{Wait, is_cancelling, thread_id};
+use crate::park::{Wait, charge_or_yield, is_cancelling, thread_id};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
@@ -200,6 +200,7 @@ impl Once {
 
     /// Waits as long as `holds` of the state; returns whether it is complete then.
     fn wait_for(&self, holds: impl Fn(State) -> bool) -> bool {
+        charge_or_yield();
         while !self.is_completed() {
             let mut waits = false;
             let enter = |wait: &Wait<'_>| {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::patience::Patience;
 use crate::lock::Lock;
-use crate::park::{Wait, deadline_after};
+use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::Waiter;
@@ -162,6 +162,7 @@ impl<T> Receiver<T> {
         self,
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> Result<T, RecvTimeoutError<T>> {
+        charge_or_yield();
         if let Some(received) = self.take() {
             return received.map_err(|RecvError| RecvTimeoutError::Disconnected);
         }

@@ -12,7 +12,8 @@ use super::gate::{Access, Gate};
 use super::patience::Patience;
 use super::poison::{Holder, Poison};
 use crate::lock::sync_cell::SyncCell;
-use crate::park::{deadline_after, thread_id};
+
+use crate::park::{charge_or_yield, deadline_after, thread_id};
 
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for
 /// green threads and OS threads alike.
@@ -70,6 +71,7 @@ impl<T: ?Sized> RwLock<T> {
     /// It is poisoned; the guard is in the error.
     #[inline]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        charge_or_yield();
         self.gate.enter(Access::Read, Patience::Endless);
         self.poison.judge(self.reader())
     }
@@ -116,6 +118,7 @@ impl<T: ?Sized> RwLock<T> {
     /// It is poisoned; the guard is in the error.
     #[inline]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        charge_or_yield();
         let me = thread_id();
         self.gate.enter(Access::Write(me), Patience::Endless);
         self.poison.judge(self.writer(me))
@@ -175,6 +178,7 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     fn enter_until(&self, access: Access, deadline: impl FnOnce() -> Option<Instant>) -> bool {
+        charge_or_yield();
         self.gate.try_enter(access) || self.gate.enter(access, Patience::Until(deadline()))
     }
 

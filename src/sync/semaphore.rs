@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::patience::Patience;
 use crate::lock::Lock;
-use crate::park::{Wait, deadline_after};
+use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::waiter::{Claimed, Waiter};
@@ -318,6 +318,7 @@ impl Semaphore {
     }
 
     fn take(&self, wanted: usize, patience: impl FnOnce() -> Patience) -> Result<(), Refusal> {
+        charge_or_yield();
         match self.0.lock().try_take(wanted) {
             Err(Refusal::NotNow) => {}
             result => return result,

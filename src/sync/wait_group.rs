@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::patience::Patience;
 use crate::lock::Lock;
-use crate::park::{Wait, deadline_after};
+use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
 
@@ -104,6 +104,7 @@ impl WaitGroup {
     }
 
     fn wait_for(&mut self, patience: Patience) -> bool {
+        charge_or_yield();
         self.give_back();
         let enter = |wait: &Wait<'_>| {
             let mut state = self.state.lock();

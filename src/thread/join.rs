@@ -174,6 +174,7 @@ impl<T> JoinHandle<T> {
     /// If the thread panicked, the payload of the panic; if it was cancelled, a [`Cancelled`]; if
     /// there was no memory for its stack, the [`io::Error`](std::io::Error) that says so.
     pub fn join(mut self) -> Result<T> {
+        park::charge_or_yield();
         let joinable = self.joinable();
         let result = wait_for(joinable.end(), || joinable.id());
         self.0 = None;

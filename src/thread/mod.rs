@@ -359,6 +359,7 @@ pub fn park_timeout(duration: Duration) {
 }
 
 fn park_to(deadline: Option<Instant>) {
+    park::charge_or_yield();
     let mut announced = false;
     let wake = park::park(Reason::Park, deadline, Mode::CancelPoint, |wait| {
         announced = wait.token().announce(wait.epoch());

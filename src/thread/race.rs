@@ -55,6 +55,7 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
+    park::charge_or_yield();
     let at = Location::caller();
     let race = Race {
         family: Arc::default(),

@@ -113,6 +113,8 @@ pub fn scope<'env, F, T>(f: F) -> T
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
+    // Before there is anything to wait for: an empty scope does not park.
+    park::charge_or_yield();
     let at = Location::caller();
     let scope = Scope {
         family: Arc::default(),
@@ -210,6 +212,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Errors
     /// As [`JoinHandle::join`](super::JoinHandle::join).
     pub fn join(self) -> Result<T> {
+        park::charge_or_yield();
         let result = wait_for(&*self.outcome, || self.task.id_word());
         if result
             .as_ref()

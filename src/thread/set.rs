@@ -87,6 +87,7 @@ impl<T> JoinSet<T> {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point. No result is lost.
     pub fn join_next(&mut self) -> Option<Result<T>> {
+        park::charge_or_yield();
         while !self.is_empty() {
             let result = self.try_join_next();
             if result.is_some() {

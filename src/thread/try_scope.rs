@@ -127,6 +127,8 @@ pub fn try_scope<'env, F, T, E>(f: F) -> Result<T, ScopeError<E>>
 where
     F: for<'scope> FnOnce(&'scope TryScope<'scope, 'env, E>) -> Result<T, E>,
 {
+    // As in `scope`.
+    park::charge_or_yield();
     let at = Location::caller();
     let shared = Arc::new(Shared {
         family: Arc::default(),
@@ -248,6 +250,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// # Errors
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
+        park::charge_or_yield();
         wait_for(&*self.outcome, || self.task.id_word()).map_err(|payload| {
             // Word of the failure may be on its way from another worker.
             park::learn_cancellation();

@@ -22,7 +22,7 @@ use super::super::clock::{Clock, Nanos};
 use super::super::locals::Locals;
 use super::super::oracle::{Oracle, Seconds};
 use super::super::reactor::Reactor;
-use super::super::run_queue::{self, LocalQueue, Slot};
+use super::super::run_queue::{self, LocalQueue, START, START_LOCAL, Slot};
 use super::super::scopes::{Kind, Left, Scopes};
 use super::super::task::{Start, Task, TaskRef, forget_current_id};
 use super::super::timers::Timers;
@@ -35,10 +35,10 @@ use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, messag
 
 /// What operations that succeed without parking may cost before their thread has to let the others
 /// run.
-pub(super) const BUDGET: u32 = 128;
+pub(super) const BUDGET: i64 = 128;
 /// What an operation costs that is a system call. So a busy connection holds the others up for some
 /// tens of microseconds.
-pub(crate) const SYSTEM_CALL: u32 = 4;
+pub(crate) const SYSTEM_CALL: i64 = 4;
 
 /// Why a green thread gives its worker back.
 #[derive(Clone, Copy)]
@@ -67,6 +67,9 @@ pub(crate) struct Local {
     /// What the only worker of a runtime has not started; with several they stand where the others
     /// can take them.
     pub(super) unstarted: RefCell<VecDeque<Unstarted>>,
+    /// How many [`START`] the run queue holds: at least one for each unstarted thread that was
+    /// here at the last turn, and more after other workers have taken some.
+    pub(super) announced: Cell<usize>,
     /// The green thread that is being resumed: an entry of the worker's table, which stands still
     /// meanwhile.
     pub(super) running: Cell<Option<NonNull<TaskRef>>>,
@@ -79,8 +82,6 @@ pub(crate) struct Local {
     pub(super) suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     pub(super) scopes: RefCell<Vec<Scopes>>,
-    /// What is left of the running thread's [`BUDGET`].
-    pub(super) budget: Cell<u32>,
     /// System calls in this turn, of those that are counted.
     pub(super) system_calls: Cell<u32>,
     /// The clock as read at the last turn.
@@ -92,6 +93,10 @@ pub(crate) struct Local {
 thread_local! {
     /// The worker that this OS thread is. Set and cleared by an `Entered`, which keeps it alive.
     static LOCAL: Cell<Option<NonNull<Local>>> = const { Cell::new(None) };
+    /// What is left of the running thread's [`BUDGET`]. The loop sets it at each resume, the
+    /// thread's operations count it down: below zero is the debt of those that cannot wait. Apart
+    /// from `LOCAL`, so that locking a mutex need not find out whether the caller is green.
+    static LEFT: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS
@@ -204,24 +209,26 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
-/// Counts one operation that may not have to park; `true` if the running green thread has spent its
-/// [`BUDGET`] since it was resumed, and the others should get their turn first.
-#[inline]
-pub(crate) fn is_budget_spent() -> bool {
-    spend(1)
+/// Takes the cost of an operation from the calling thread's [`BUDGET`], and returns what was left
+/// before: zero or less if the thread has spent it since it was resumed. On a plain OS thread the
+/// budget counts from the last [`refill`].
+#[inline(always)]
+pub(crate) fn spend(cost: i64) -> i64 {
+    let left = LEFT.get();
+    // One operation a nanosecond takes centuries to get below the least number.
+    LEFT.set(left - cost);
+    left
 }
 
-/// As [`is_budget_spent`], for an operation that costs so much.
+/// Gives the calling thread a fresh [`BUDGET`].
+pub(crate) fn refill() {
+    LEFT.set(BUDGET);
+}
+
+/// Counts a system call of the running green thread, if the caller is one, for the turn's sake.
 #[inline]
-pub(crate) fn spend(cost: u32) -> bool {
-    with(|local, _| {
-        let left = local.budget.get();
-        local.budget.set(left.saturating_sub(cost));
-        if cost >= SYSTEM_CALL {
-            local.system_calls.set(local.system_calls.get() + 1);
-        }
-        left == 0
-    }) == Some(true)
+pub(crate) fn note_system_call() {
+    with(|local, _| local.system_calls.set(local.system_calls.get() + 1));
 }
 
 /// A value from the seed of the simulation that the caller runs in, if it does.
@@ -259,13 +266,13 @@ impl Local {
             timers: RefCell::new(timers),
             local_starts: RefCell::default(),
             unstarted: RefCell::default(),
+            announced: Cell::new(0),
             running: Cell::new(None),
             slot: Cell::new(0),
             locals: RefCell::default(),
             keepers: Cell::new(0),
             suspender: Cell::new(None),
             scopes: RefCell::default(),
-            budget: Cell::new(0),
             system_calls: Cell::new(0),
             now: Cell::new(now),
         }
@@ -503,6 +510,34 @@ impl Local {
             self.post().push_unstarted([unstarted]);
             self.shared.rouse_one(Some(self.index));
         }
+        self.announced.set(self.announced.get() + 1);
+        self.announce(START);
+    }
+
+    /// Gives an unstarted thread its place among those that can run: `start` stands for it.
+    #[inline]
+    pub(super) fn announce(&self, start: Slot) {
+        // A simulation looks at the unstarted threads themselves.
+        if self.oracle.is_none() {
+            run_queue::push_start(start);
+        }
+    }
+
+    /// Gives a place to each unstarted thread that was left here by others.
+    #[inline]
+    pub(super) fn announce_posted(&self, queue: &LocalQueue) {
+        queue.forget_burst();
+        self.take_posted();
+        let unstarted = if self.worker_count() == 1 {
+            self.unstarted.borrow().len()
+        } else {
+            self.post().unstarted_len.load(Ordering::Relaxed)
+        };
+        let announced = self.announced.get();
+        if unstarted > announced {
+            self.announced.set(unstarted);
+            queue.extend(std::iter::repeat_n(START, unstarted - announced));
+        }
     }
 
     /// Takes over what was left from outside to the only worker of a runtime; of several each
@@ -530,6 +565,7 @@ impl Local {
         self.note_spawn(&task);
         let start = LocalStart { task, stack, body };
         self.local_starts.borrow_mut().push_back(start);
+        self.announce(START_LOCAL);
     }
 
     #[inline]

@@ -20,9 +20,11 @@
 //!
 //! # One turn of the loop
 //!
-//! Resume what is ready and start what is unstarted, up to a quota that shrinks when green threads
-//! run long, and no further once they have made [`TURN_CALLS`] system calls; then look at the
-//! inbox, the timers and, if the last look is [`POLL_INTERVAL`] old, at I/O. With nothing
+//! Resume what is ready and start what is unstarted, in the order in which they became runnable, up
+//! to a quota that shrinks when green threads run long, and no further once they have made
+//! [`TURN_CALLS`] system calls; then look at the inbox, the timers and, if the last look is
+//! [`POLL_INTERVAL`] old, at I/O. The run queue keeps that order: it holds the slots of started
+//! threads, and for each unstarted thread a [`START`] or a [`START_LOCAL`] in its place. With nothing
 //! to run: take unstarted threads from other workers, else announce sleep, look once more, and wait
 //! for I/O, the next deadline or the bell.
 //!
@@ -49,7 +51,7 @@ use super::clock::Nanos;
 use super::ending::{Answer, Straggler};
 use super::inbox::Mail;
 use super::reactor::Events;
-use super::run_queue::{Home, LocalQueue, Slot};
+use super::run_queue::{Home, LocalQueue, START, START_LOCAL, Slot};
 use super::sweep::Sweep;
 use super::task::{Body, Start, Task, TaskRef, forget_current_id};
 use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
@@ -64,10 +66,10 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{BUDGET, Local, LocalStart, end_wait};
+use local::{Local, LocalStart, end_wait};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
-    is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
+    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_green, is_worker,
+    note_system_call, random, refill, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -210,10 +212,14 @@ impl Worker {
         let abort = AbortOnUnwind;
         let _here = self.local.enter();
         LocalQueue::with(|queue| {
+            // The root was left here before this OS thread became a worker.
+            if !self.local.local_starts.borrow().is_empty() {
+                self.local.announce(START_LOCAL);
+            }
             loop {
                 if self.local.oracle.is_none() {
-                    self.resume_ready(queue);
-                    self.start_unstarted(queue);
+                    self.local.announce_posted(queue);
+                    self.run_ready(queue);
                 } else {
                     self.step(queue);
                 }
@@ -242,18 +248,26 @@ impl Worker {
         mem::forget(abort);
     }
 
-    fn resume_ready(&mut self, queue: &LocalQueue) {
+    /// Resumes ready threads and starts unstarted ones, in the order in which they became runnable.
+    fn run_ready(&mut self, queue: &LocalQueue) {
         let mut left = self.quota;
         while left > 0 {
             let Some(slot) = queue.pop() else { break };
             left -= 1;
-            self.sweep.set_active();
             self.brought = self.brought.saturating_sub(1);
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
             }
-            if self.resume(slot, queue) == Turn::Over {
+            let turn = match slot {
+                START_LOCAL => self.start_local(queue),
+                START => self.start_unstarted(queue),
+                slot => {
+                    self.sweep.set_active();
+                    self.resume(slot, queue)
+                }
+            };
+            if turn == Turn::Over {
                 break;
             }
         }
@@ -289,7 +303,7 @@ impl Worker {
         local.running.set(Some(NonNull::from(&entry.task)));
         local.slot.set(slot);
         local.suspender.set(entry.suspender);
-        local.budget.set(BUDGET);
+        refill();
         forget_current_id();
         let resumed = entry.coroutine.resume(());
         local.running.set(None);
@@ -311,33 +325,33 @@ impl Worker {
         }
     }
 
-    fn start_unstarted(&mut self, queue: &LocalQueue) {
-        self.local.take_posted();
-        // Those who are ready, and always as busy, do not use up what these may do.
-        self.local.system_calls.set(0);
-        let mut left = self.quota;
-        while left > 0 && self.local.system_calls.get() < TURN_CALLS {
-            let local = self.local.local_starts.borrow_mut().pop_front();
-            if let Some(LocalStart { task, stack, body }) = local {
-                left -= 1;
-                self.start(task, stack, body, queue);
-                continue;
-            }
-            let Some(Unstarted { task, stack }) = self.next_unstarted() else {
-                break;
-            };
-            left -= 1;
-            // The table keeps the record alive as long as the coroutine; a reference of its own
-            // would be two atomics.
-            let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
-            let body = move |start| {
-                // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3); or
-                // in `start`, which holds it.
-                unsafe { record.as_ref() }.body.run(start);
-            };
-            self.start(task, stack.map(|stack| *stack), body, queue);
+    /// Starts the oldest of the threads that only this worker may start.
+    fn start_local(&mut self, queue: &LocalQueue) -> Turn {
+        let first = self.local.local_starts.borrow_mut().pop_front();
+        match first {
+            Some(LocalStart { task, stack, body }) => self.start(task, stack, body, queue),
+            None => Turn::GoesOn,
         }
-        self.resumed = self.resumed.max(self.quota - left);
+    }
+
+    /// Starts the oldest of the other unstarted threads of this worker, unless other workers have
+    /// taken all of them.
+    fn start_unstarted(&mut self, queue: &LocalQueue) -> Turn {
+        let starts = &self.local.announced;
+        // In a simulation nothing is announced.
+        starts.set(starts.get().saturating_sub(1));
+        let Some(Unstarted { task, stack }) = self.next_unstarted() else {
+            return Turn::GoesOn;
+        };
+        // The table keeps the record alive as long as the coroutine; a reference of its own
+        // would be two atomics.
+        let record: NonNull<Task<dyn Body>> = NonNull::from(&*task);
+        let body = move |start| {
+            // SAFETY: this runs on the coroutine of the entry that holds the `Arc` (law 3); or
+            // in `start`, which holds it.
+            unsafe { record.as_ref() }.body.run(start);
+        };
+        self.start(task, stack.map(|stack| *stack), body, queue)
     }
 
     fn next_unstarted(&self) -> Option<Unstarted> {
@@ -357,14 +371,15 @@ impl Worker {
         stack: Option<Stack>,
         body: impl FnOnce(Start) + 'static,
         queue: &LocalQueue,
-    ) {
+    ) -> Turn {
         self.sweep.set_active();
         let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
             Ok(stack) => stack,
             Err(error) => {
                 // The destructor of its closure runs here, in nobody's name.
                 forget_current_id();
-                return body(Start::NoStack(error));
+                body(Start::NoStack(error));
+                return Turn::GoesOn;
             }
         };
         let label = Label {
@@ -404,7 +419,7 @@ impl Worker {
             task,
             suspender: None,
         });
-        self.resume(slot, queue);
+        self.resume(slot, queue)
     }
 
     fn read_clock(&mut self) {
@@ -504,9 +519,9 @@ impl Worker {
     fn let_another_look(&self) {
         let shared = &self.local.shared;
         shared.searching.swap(false, Ordering::AcqRel);
-        // The first of its own it starts itself, if nobody comes before that.
-        let at_once =
-            LocalQueue::with(LocalQueue::is_empty) && self.local.local_starts.borrow().is_empty();
+        // It starts the first of its own itself, if that is what it runs next.
+        let next = LocalQueue::with(|queue| queue.peek(0));
+        let at_once = next.is_none_or(|next| next == START);
         let own = |index| usize::from(at_once && index == self.local.index);
         let has_unstarted =
             |(index, post): (usize, &Post)| post.unstarted_len.load(Ordering::Relaxed) > own(index);

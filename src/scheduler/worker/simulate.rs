@@ -12,8 +12,6 @@
 //! everybody were parked; and where there is no deadline, more and more of it, as somebody may be
 //! looking at the clock. At some point that counts as a deadlock, too.
 
-use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use super::super::audit::Way;
@@ -57,27 +55,26 @@ impl Worker {
             if matches!(before, Before::Parked(..)) && oracle.comes_to(Way::Woken, &task) {
                 local.cancel_for_audit(&task);
             }
-            self.resume_ready(queue);
+            self.run_ready(queue);
             (task, before)
         } else {
             pick -= woken;
-            let mut put_off = VecDeque::new();
-            let task = if pick < kept {
+            let is_kept = pick < kept;
+            let task = if is_kept {
                 local.local_starts.borrow_mut().swap(0, pick);
                 local.local_starts.borrow()[0].task.clone()
             } else {
-                // Those come first.
-                mem::swap(&mut put_off, &mut local.local_starts.borrow_mut());
                 local.unstarted.borrow_mut().swap(0, pick - kept);
                 local.unstarted.borrow()[0].task.clone()
             };
             if oracle.comes_to(Way::Starting, &task) {
                 local.cancel_for_audit(&task);
             }
-            self.start_unstarted(queue);
-            let mut kept = local.local_starts.borrow_mut();
-            put_off.append(&mut kept);
-            *kept = put_off;
+            if is_kept {
+                self.start_local(queue);
+            } else {
+                self.start_unstarted(queue);
+            }
             (task, Before::Unstarted)
         };
         let after = self.after(&task);
