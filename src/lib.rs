@@ -22,9 +22,7 @@ mod coroutine;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 mod guarded;
-#[cfg(feature = "runtime")]
 mod lock;
-#[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 mod panic_count;
 mod report;

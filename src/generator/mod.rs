@@ -58,14 +58,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::thread;
 
 use body::{Body, Taken};
 use footing::Footing;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Label, What};
-use crate::unwinding::is_unwinding;
+use crate::unwinding::{is_unwinding, set_in_destructor};
 
 mod body;
 mod footing;
@@ -305,7 +307,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[inline(always)]
     fn try_continue(&mut self, input: Input) -> Result<Resumed<Yield, Ended<Return>>, Input> {
         match &mut self.state {
-            State::Started(coroutine, _) => Ok(coroutine.resume(MaybeUninit::new(input))),
+            State::Started(coroutine, yielder) => Ok(if thread::panicking() {
+                in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
+            } else {
+                coroutine.resume(MaybeUninit::new(input))
+            }),
             _ => Err(input),
         }
     }
@@ -344,7 +350,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return Err(order);
         };
         yielder.within(yielder).command(order);
-        Ok(coroutine.resume(MaybeUninit::uninit()))
+        Ok(if thread::panicking() {
+            in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::uninit()))
+        } else {
+            coroutine.resume(MaybeUninit::uninit())
+        })
     }
 
     /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that
@@ -394,7 +404,14 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         // below. What the body borrows is `'static`, for `new` asks for that, or `scoped`
         // ends the generator, or the process, before it ends.
         let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
-        let resumed = coroutine.resume(MaybeUninit::uninit());
+        // A delegate runs in the name of its delegator: if that unwinds, neither may yield.
+        let resumed = if delegator.is_none() && thread::panicking() {
+            in_destructor(None::<Standing<Input, Yield>>, || {
+                coroutine.resume(MaybeUninit::uninit())
+            })
+        } else {
+            coroutine.resume(MaybeUninit::uninit())
+        };
         let state = match resumed {
             Resumed::Suspended(_) => State::Started(
                 coroutine,
@@ -512,6 +529,38 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     pub fn take_return(&mut self) -> Option<Return> {
         self.returned.take()
     }
+}
+
+/// Runs a body for a resumer that unwinds: in a destructor. The resumer's panic count is taken from
+/// the OS thread meanwhile, so that `panicking` tells whether the body itself unwinds.
+///
+/// `yielder` is that of the resumed generator, if it has started.
+#[cold]
+#[inline(never)]
+fn in_destructor<Input, Yield, T>(
+    yielder: Option<Standing<Input, Yield>>,
+    resume: impl FnOnce() -> T,
+) -> T {
+    struct Flag(bool);
+
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            set_in_destructor(self.0);
+        }
+    }
+
+    if !is_unwinding() {
+        return resume();
+    }
+    let _count = panic_count::take();
+    if is_unwinding()
+        && let Some(yielder) = yielder
+    {
+        // The system has refused the means. Then the body has to know whose unwinding it sees.
+        yielder.within(&yielder).look();
+    }
+    let _flag = Flag(set_in_destructor(true));
+    resume()
 }
 
 #[cold]

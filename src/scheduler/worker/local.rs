@@ -31,7 +31,9 @@ use crate::coroutine::Suspender;
 use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Stack};
-use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, message};
+use crate::unwinding::{
+    CancelUnwind, discard, drop_quietly, is_unwinding, message, use_green_flag,
+};
 
 /// What operations that succeed without parking may cost before their thread has to let the others
 /// run.
@@ -275,6 +277,7 @@ impl Local {
     pub(super) fn enter(self: &Rc<Local>) -> Entered {
         let previous = LOCAL.replace(Some(NonNull::from(&**self)));
         assert!(previous.is_none(), "an OS thread is one worker at a time");
+        use_green_flag(|value| with(|_, task| task.set_in_destructor(value)));
         LocalQueue::with(|queue| queue.set_worker(Some(self.post().inbox.worker())));
         Entered {
             _local: self.clone(),
