@@ -9,7 +9,6 @@
 #[cfg(feature = "runtime")]
 use std::any::Any;
 use std::cell::Cell;
-#[cfg(feature = "runtime")]
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
 use std::thread;
@@ -96,14 +95,12 @@ impl Drop for CancelUnwind {
 }
 
 /// Drops a value of the user's; a panic in its destructor is the `Err`.
-#[cfg(feature = "runtime")]
 pub(crate) fn drop_quietly<V>(value: V) -> thread::Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
 }
 
 /// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One
 /// that does so for ever is forgotten.
-#[cfg(feature = "runtime")]
 pub(crate) fn discard<V>(value: V) {
     let mut dropped = drop_quietly(value);
     for _ in 0..8 {

@@ -16,9 +16,12 @@
 //! | `throw` before the first resume, or after the end | runs nothing, returns the payload | the same |
 //! | [`close`](Generator::close) | unwinds from the yield, destructors innermost first; returns what the body returns after all | the same (3.13) |
 //! | a yield during `close` | unwinds again at once; in the end `close` panics, a body that will not go is abandoned | `RuntimeError` |
-//! | a panic during `close` | continues in the closer; from a drop too, unless the thread is panicking already | *differs:* a drop prints it |
-//! | drop while suspended | `close` | the same |
+//! | a panic during `close` | continues in the closer; from a drop too, unless the thread unwinds already | *differs:* a drop prints it |
+//! | a panic in a destructor while the body unwinds | the end of the process, as everywhere in Rust | no such case |
+//! | drop while suspended | `close`, but yields during it are reported only if the body is abandoned | the same |
+//! | resume, `throw`, `close` and drop in a destructor while the thread unwinds | as at any time: the body has a panic count of its own | no such case |
 //! | [`yield_from`](Yielder::yield_from) | inputs, `throw` and `close` go straight to the innermost, at a cost that does not grow with the depth | the same, O(depth) |
+//! | `yield_from` of a generator that is done | a panic: what it returned is gone | *differs:* returns `None` at once |
 //! | iteration | with `Input = ()`: [`iter`](Generator::iter) and `IntoIterator`, fused; then [`take_return`](Generator::take_return) | the value is lost |
 //! | a yield in a destructor while the body unwinds | a panic, and with it the end of the process: the panic would leak into the resumer | allowed |
 //! | a yielder used on another stack | a panic | – |
@@ -67,7 +70,7 @@ use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Label, What};
-use crate::unwinding::{is_unwinding, set_in_destructor};
+use crate::unwinding::{discard, is_unwinding, set_in_destructor};
 
 mod body;
 mod footing;
@@ -276,9 +279,12 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             Ok(Resumed::Finished(ended)) => self.complete(ended),
             Err(input) => match self.begin(input) {
                 Ok(state) => state,
-                Err(Finished(_)) => panic!(
-                    "resume of a generator that has finished; ask is_done, or use try_resume"
-                ),
+                Err(Finished(input)) => {
+                    drop(input); // Its destructor may panic: not while this panic unwinds.
+                    panic!(
+                        "resume of a generator that has finished; ask is_done, or use try_resume"
+                    )
+                }
             },
         }
     }
@@ -474,7 +480,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// # Panics
     /// A panic in the body meanwhile continues here. Panics if the body has yielded again: each
     /// such yield unwinds at once, and a body that goes on all the same is abandoned, with its
-    /// stack and without its remaining destructors.
+    /// stack and without its remaining destructors. A body that asks
+    /// [`is_closing`](Yielder::is_closing) need not try.
     #[track_caller]
     pub fn close(&mut self) -> Option<Return> {
         match self.unwind() {
@@ -588,8 +595,13 @@ enum Unwound<Return> {
 }
 
 impl<Input, Yield, Return> Drop for Generator<Input, Yield, Return> {
-    /// Closes the generator. What `close` would panic with continues here, unless the thread is
-    /// panicking already.
+    /// Closes the generator, and drops what the body returns. A panic of the body continues here, and
+    /// a body that goes on yielding until it is abandoned is reported by a panic; unless the thread
+    /// unwinds already: then both are dropped. A body that has yielded again but is unwound, at
+    /// which `close` panics, is not reported.
+    ///
+    /// A generator that other code has delegated to and forgotten is abandoned, and so is one that is
+    /// dropped when the thread-locals of an ending OS thread are gone.
     #[inline]
     fn drop(&mut self) {
         if matches!(self.state, State::Started(..)) {
@@ -611,7 +623,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return self.abandon();
         }
         match self.unwind() {
-            _ if is_unwinding() => {}
+            unwound if is_unwinding() => discard(unwound),
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Abandoned => panic!("{IGNORED}"),
             Unwound::Clean(_) | Unwound::Ignored => {}

@@ -238,23 +238,41 @@ impl<Input, Yield> Yielder<Input, Yield> {
                 self.suspend(value);
                 unreachable!("an abandoned generator is not resumed");
             }
+            drop(value); // Its destructor may panic: not while this unwinds.
             panic::resume_unwind(Box::new(CloseUnwind));
         }
         assert!(
             !unwinds,
             "a generator has yielded in a destructor while its body unwinds"
         );
-        assert!(
-            !self.footing.is_held(),
-            "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
-             meanwhile in its place (PEP 789 tells why)"
-        );
+        if self.footing.is_held() {
+            drop(value); // As above.
+            panic!(
+                "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
+                 meanwhile in its place (PEP 789 tells why)"
+            );
+        }
         // Whether the next resumer panics is for `obey` to find out.
         root.set_flags(0);
         self.suspend(value)
     }
 
-    fn is_closing(&self) -> bool {
+    /// Returns whether the generator is being closed, or one that delegates to it: then a yield
+    /// unwinds at once instead of yielding. For bodies that catch unwinding, and for destructors.
+    ///
+    /// ```
+    /// use hebra::Generator;
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    ///
+    /// // Retries an item that was refused by `throw`; ends when it is closed.
+    /// let mut g = Generator::new(|y, ()| {
+    ///     while catch_unwind(AssertUnwindSafe(|| y.yield_("item"))).is_err() && !y.is_closing() {}
+    /// });
+    /// g.resume(());
+    /// assert!(g.throw(Box::new("again")).is_ok());
+    /// assert_eq!(g.close(), Some(()));
+    /// ```
+    pub fn is_closing(&self) -> bool {
         self.root().flags.get() & CLOSING != 0
     }
 
