@@ -309,15 +309,14 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// Resumes a suspended body; any other gives the input back.
+    /// Resumes a suspended body. Any other gives the input back, and so does one whose resumer
+    /// unwinds.
     #[inline(always)]
     fn try_continue(&mut self, input: Input) -> Result<Resumed<Yield, Ended<Return>>, Input> {
         match &mut self.state {
-            State::Started(coroutine, yielder) => Ok(if thread::panicking() {
-                in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
-            } else {
-                coroutine.resume(MaybeUninit::new(input))
-            }),
+            State::Started(coroutine, _) if !thread::panicking() => {
+                Ok(coroutine.resume(MaybeUninit::new(input)))
+            }
             _ => Err(input),
         }
     }
@@ -331,13 +330,17 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// The first resume, or one after the end.
+    /// The first resume, one after the end, or one in a destructor.
     #[inline(never)]
     fn begin(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        if self.is_done() {
-            return Err(Finished(input));
-        }
-        match self.start(input, None) {
+        let resumed = match &mut self.state {
+            State::Created(_) => self.start(input, None),
+            State::Started(coroutine, yielder) => {
+                in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
+            }
+            State::Done => return Err(Finished(input)),
+        };
+        match resumed {
             Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
             Resumed::Finished(ended) => match self.finish(ended) {
                 Ok(value) => Ok(GeneratorState::Complete(value)),
