@@ -334,6 +334,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[inline(never)]
     fn begin(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
         let resumed = match &mut self.state {
+            // Not for a delegate: it runs in the name of its delegator, and if that unwinds, neither
+            // may yield.
+            State::Created(_) if thread::panicking() => {
+                in_destructor(None::<Standing<Input, Yield>>, || self.start(input, None))
+            }
             State::Created(_) => self.start(input, None),
             State::Started(coroutine, yielder) => {
                 in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
@@ -413,14 +418,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         // below. What the body borrows is `'static`, for `new` asks for that, or `scoped`
         // ends the generator, or the process, before it ends.
         let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
-        // A delegate runs in the name of its delegator: if that unwinds, neither may yield.
-        let resumed = if delegator.is_none() && thread::panicking() {
-            in_destructor(None::<Standing<Input, Yield>>, || {
-                coroutine.resume(MaybeUninit::uninit())
-            })
-        } else {
-            coroutine.resume(MaybeUninit::uninit())
-        };
+        let resumed = coroutine.resume(MaybeUninit::uninit());
         let state = match resumed {
             Resumed::Suspended(_) => State::Started(
                 coroutine,

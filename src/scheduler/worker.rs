@@ -67,7 +67,7 @@ use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
-    is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
+    is_green, is_worker, random, reset_float_control, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -398,6 +398,7 @@ impl Worker {
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
             destroy_locals();
+            reset_float_control();
         });
         vacant.insert(Entry {
             coroutine,

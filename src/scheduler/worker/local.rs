@@ -27,7 +27,7 @@ use super::super::scopes::{Kind, Left, Scopes};
 use super::super::task::{Start, Task, TaskRef, forget_current_id};
 use super::super::timers::Timers;
 use super::shared::{Post, Shared, Unstarted};
-use crate::coroutine::Suspender;
+use crate::coroutine::{FloatControl, Suspender};
 use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Stack};
@@ -83,6 +83,8 @@ pub(crate) struct Local {
     pub(super) scopes: RefCell<Vec<Scopes>>,
     /// What is left of the running thread's [`BUDGET`].
     pub(super) budget: Cell<u32>,
+    /// The mode in which the worker runs, and with it each green thread until it sets another.
+    float_control: FloatControl,
     /// System calls in this turn, of those that are counted.
     pub(super) system_calls: Cell<u32>,
     /// The clock as read at the last turn.
@@ -136,11 +138,41 @@ pub(crate) fn suspend(why: Suspend) {
 
 #[inline(always)]
 fn switch(why: Suspend) {
-    let suspender = with(|local, _| local.suspender.get()).flatten();
-    let suspender = suspender.expect("only a green thread suspends");
+    let mode = FloatControl::current();
+    match with(|local, _| (local.suspender.get(), local.float_control)) {
+        Some((Some(suspender), common)) if mode == common => {
+            // SAFETY: `with` has found a running green thread on this OS thread, so this is its
+            // code, and the suspender is its own.
+            unsafe { suspender.suspend(why) }
+        }
+        _ => switch_with_mode(why, mode),
+    }
+}
+
+/// As [`switch`], for a green thread that has set another floating-point mode than its worker's.
+#[cold]
+#[inline(never)]
+fn switch_with_mode(why: Suspend, mode: FloatControl) {
+    let suspender = with(|local, _| {
+        local.float_control.set();
+        local.suspender.get()
+    });
+    let suspender = suspender.flatten().expect("only a green thread suspends");
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and
     // the suspender is its own.
-    unsafe { suspender.suspend(why) }
+    unsafe { suspender.suspend(why) };
+    mode.set();
+}
+
+/// Sets the worker's floating-point mode, when a green thread ends.
+#[inline]
+pub(crate) fn reset_float_control() {
+    let mode = FloatControl::current();
+    if let Some(common) = with(|local, _| local.float_control)
+        && mode != common
+    {
+        common.set();
+    }
 }
 
 /// As [`suspend`], in the middle of an unwinding: the panic count goes along.
@@ -270,6 +302,7 @@ impl Local {
             budget: Cell::new(0),
             system_calls: Cell::new(0),
             now: Cell::new(now),
+            float_control: FloatControl::current(),
         }
     }
 
