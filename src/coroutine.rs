@@ -167,6 +167,62 @@ pub(crate) fn stack_pointer() -> usize {
     }
 }
 
+/// The control bits of the floating-point units: rounding, precision, masked exceptions, and how
+/// denormals are treated. The psABI has functions keep them, a switch does not.
+#[cfg(feature = "runtime")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FloatControl {
+    /// SSE's, without the exceptions that have occurred.
+    #[cfg(target_arch = "x86_64")]
+    mxcsr: u32,
+    #[cfg(target_arch = "x86_64")]
+    x87: u16,
+}
+
+#[cfg(feature = "runtime")]
+impl FloatControl {
+    /// Those of the calling thread.
+    #[inline(always)]
+    pub(crate) fn current() -> FloatControl {
+        #[cfg(target_arch = "x86_64")]
+        {
+            const EXCEPTIONS: u32 = 0x3f;
+            let (mut mxcsr, mut x87) = (0_u32, 0_u16);
+            // SAFETY: writes two registers to two variables of their size.
+            unsafe {
+                std::arch::asm!(
+                    "stmxcsr [{}]",
+                    "fnstcw [{}]",
+                    in(reg) &raw mut mxcsr,
+                    in(reg) &raw mut x87,
+                    options(nostack, preserves_flags)
+                )
+            };
+            let mxcsr = mxcsr & !EXCEPTIONS;
+            FloatControl { mxcsr, x87 }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        FloatControl {}
+    }
+
+    /// Makes them the calling thread's.
+    #[cold]
+    pub(crate) fn set(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: both were read from these registers. Code that was compiled for the default mode
+        // is run in another only if the caller of `current` was, by its own doing.
+        unsafe {
+            std::arch::asm!(
+                "ldmxcsr [{}]",
+                "fldcw [{}]",
+                in(reg) &raw const self.mxcsr,
+                in(reg) &raw const self.x87,
+                options(nostack, preserves_flags)
+            )
+        };
+    }
+}
+
 /// Asks for the `N` cache lines from `address` on. Any address will do.
 #[cfg(feature = "runtime")]
 #[inline(always)]

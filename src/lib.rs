@@ -14,9 +14,7 @@ compile_error!("hebra is written for Unix");
 mod atomic;
 #[allow(unsafe_code)]
 mod coroutine;
-#[cfg(feature = "runtime")]
 mod lock;
-#[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 mod panic_count;
 mod report;

@@ -1,12 +1,17 @@
-//! The panic count of a green thread: std's, taken along when the thread parks in the middle of its
-//! unwinding.
+//! The panic count of a green thread and of a generator's body: std's, taken from the OS thread
+//! while other code runs there.
 //!
 //! std counts panics per OS thread. A green thread that parks in a destructor while it unwinds
 //! would leave its count behind, and to its neighbours it would look as if they panicked: their
 //! guards would poison std's locks and ours where nothing is wrong, and not poison them where
-//! something is. So whoever suspends while it unwinds has its count taken away from the OS thread,
-//! and gets it back when it is resumed. Then `std::thread::panicking` is exact for every green
-//! thread.
+//! something is. So a green thread that suspends while it unwinds has its count taken away from the
+//! OS thread, and gets it back when it is resumed. Then `std::thread::panicking` is exact for every
+//! green thread.
+//!
+//! The same holds for code that an unwinding thread calls and that has a stack of its own: the body
+//! of a generator that a destructor resumes or drops, and a runtime that a destructor runs. The
+//! caller's count is [taken](take) while they run. Only so can a body's own unwinding be told from
+//! its resumer's, which decides whether it may yield.
 //!
 //! std has no way to set the count: a panic adds one where it begins, and takes one away where it
 //! is caught. A [`Weight`] is a closure on a stack of its own that does both for ever, and stops in
@@ -38,6 +43,7 @@
 //! behind when it enters a destructor. C++'s stack of caught exceptions is not in use.
 
 use std::convert::Infallible;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
@@ -59,7 +65,8 @@ unsafe impl Send for Weight {}
 /// suspended must not be.
 static HEAVY: Lock<Vec<Weight>> = Lock::new(Vec::new());
 
-/// The count of a green thread that is suspended: as many light weights.
+/// A count that was taken: as many light weights. Its drop gives the count back, and belongs to the
+/// OS thread on which it was taken.
 pub(crate) struct Taken(Vec<Weight>);
 
 /// Stops in the middle of an unwinding.
@@ -118,11 +125,14 @@ impl Weight {
 }
 
 /// Takes the calling thread's panic count from the OS thread. If the system lacks the means it
-/// stays, and the neighbours see it.
+/// stays: then [`is_unwinding`] is true afterwards, and the neighbours see it.
 #[cold]
+#[inline(never)]
 pub(crate) fn take() -> Taken {
     let mut taken = Vec::new();
-    while is_unwinding() {
+    // Where a panic aborts, only a panic hook runs while `panicking` is true, and no weight can be
+    // raised.
+    while cfg!(panic = "unwind") && is_unwinding() {
         let heavy = HEAVY.lock().pop();
         let Some(mut weight) = heavy.or_else(Weight::heavy) else {
             break;
@@ -136,8 +146,18 @@ pub(crate) fn take() -> Taken {
 impl Taken {
     /// Gives the count back to the OS thread on which it was taken.
     #[cold]
-    pub(crate) fn give_back(self) {
-        for mut weight in self.0 {
+    #[cfg(feature = "runtime")]
+    pub(crate) fn give_back(self) {}
+
+    /// Keeps the count from the OS thread for good: what it belongs to is never run again.
+    pub(crate) fn keep(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        for mut weight in self.0.drain(..) {
             weight.swing();
             HEAVY.lock().push(weight);
         }

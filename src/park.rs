@@ -40,7 +40,7 @@ use crate::scheduler::os_thread::OsThread;
 use crate::scheduler::scopes::{Kind, Left, Scopes};
 use crate::scheduler::task::{Reason, current_id};
 use crate::scheduler::worker::{self, Suspend};
-use crate::unwinding::{is_stuck, is_unwinding};
+use crate::unwinding::{is_os_in_destructor, is_stuck, is_unwinding};
 
 pub(crate) use crate::scheduler::waiter::Wait;
 pub(crate) use crate::unwinding::CancelUnwind;
@@ -406,6 +406,7 @@ fn is_os_cancelled() -> bool {
 #[cold]
 fn raise(unwinding: bool) -> bool {
     let raised = is_raised();
+    let unwinding = unwinding || is_in_destructor();
     // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs
     // because of the first unwinding, a cancelled thread can only be told, again and again,
     // that its waits fail.
@@ -430,6 +431,12 @@ fn raise(unwinding: bool) -> bool {
 /// been left.
 pub(crate) fn is_raised() -> bool {
     worker::with(|_, task| task.is_raised()).unwrap_or_else(|| OS_RAISED.get())
+}
+
+/// Whether the calling thread runs the body of a generator that its unwinding has resumed. The body
+/// has a panic count of its own, but may not be unwound into the destructor that waits for it.
+fn is_in_destructor() -> bool {
+    worker::with(|_, task| task.is_in_destructor()).unwrap_or_else(is_os_in_destructor)
 }
 
 fn set_raised(raised: bool) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::lock::Lock;
 use crate::lock::membarrier;
+use crate::panic_count;
 use crate::park::{self, CancelUnwind, Mode, Wait, deadline_after};
 use crate::report::say;
 use crate::scheduler::claim::Wake;
@@ -237,13 +238,17 @@ impl Runtime {
         );
         let location = Location::caller();
         let core = &self.core;
+        // An unwinding that has led here, by a destructor, is none of the green threads': they may
+        // be cancelled, and poison. Declared first, so that it is given back last.
+        let unwinding = is_unwinding();
+        let _count = unwinding.then(panic_count::take);
         let _taken = core.take().unwrap_or_else(|| panic!("{RUNNING}"));
         let shared = core
             .session()
             .expect("a worker needs three file descriptors");
         let first = Worker::new(shared.clone(), 0);
         // Who unwinds already cannot unwind because of it.
-        let limit = if core.config.plan.is_some() || is_unwinding() {
+        let limit = if core.config.plan.is_some() || unwinding {
             None
         } else {
             park::scope_deadline()

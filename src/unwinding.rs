@@ -2,19 +2,48 @@
 //! nobody's.
 //!
 //! std counts panics per OS thread. A generator's body that is abandoned in the middle of its
-//! unwinding never counts down again, and std has no way to do it for it. From then on
-//! `std::thread::panicking` is always true on that OS thread and says nothing: then we go by
-//! the rule that hardly ever is anybody unwinding.
+//! unwinding never counts down again: its count is taken away (see `panic_count`). Where the system
+//! refuses the means for that, `std::thread::panicking` is always true on that OS thread from then
+//! on and says nothing: then we assume that nothing unwinds.
 
 #[cfg(feature = "runtime")]
 use std::any::Any;
 use std::cell::Cell;
-#[cfg(feature = "runtime")]
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::OnceLock;
 use std::thread;
 
 thread_local! {
     static STUCK: Cell<bool> = const { Cell::new(false) };
+    /// Of the OS thread's own code; a green thread has one in its record.
+    static IN_DESTRUCTOR: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Exchanges the flag of the calling thread if that is a green one. Set before the first green
+/// thread runs.
+static GREEN_FLAG: OnceLock<fn(bool) -> Option<bool>> = OnceLock::new();
+
+/// Says how to reach the flag of [`set_in_destructor`] of a green thread.
+#[cfg(feature = "runtime")]
+pub(crate) fn use_green_flag(exchange: fn(bool) -> Option<bool>) {
+    GREEN_FLAG.get_or_init(|| exchange);
+}
+
+/// Notes whether the calling thread runs the body of a generator that its unwinding has resumed, and
+/// returns what was noted before.
+///
+/// The body does not unwind, and its panic count is 0. But a cancellation that unwound it would
+/// come out of a destructor, which aborts: a cancel point there must report it instead.
+#[cold]
+pub(crate) fn set_in_destructor(value: bool) -> bool {
+    let green = GREEN_FLAG.get().and_then(|exchange| exchange(value));
+    green.unwrap_or_else(|| IN_DESTRUCTOR.replace(value))
+}
+
+/// What [`set_in_destructor`] has noted of the calling OS thread's own code.
+#[cfg(feature = "runtime")]
+pub(crate) fn is_os_in_destructor() -> bool {
+    IN_DESTRUCTOR.get()
 }
 
 /// Whether the calling thread unwinds. See `panic_count` for its neighbours.
@@ -66,14 +95,12 @@ impl Drop for CancelUnwind {
 }
 
 /// Drops a value of the user's; a panic in its destructor is the `Err`.
-#[cfg(feature = "runtime")]
 pub(crate) fn drop_quietly<V>(value: V) -> thread::Result<()> {
     panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
 }
 
 /// Drops a value of the user's whatever its destructor does: a payload may panic in its turn. One
 /// that does so for ever is forgotten.
-#[cfg(feature = "runtime")]
 pub(crate) fn discard<V>(value: V) {
     let mut dropped = drop_quietly(value);
     for _ in 0..8 {

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::iter;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
 use std::rc::Rc;
@@ -870,6 +870,109 @@ fn panic_in_a_destructor_during_close_is_rusts_own_abort() {
         "{}",
         stderr(&output)
     );
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic::panic_any(Thrown(13));
+    }
+}
+
+#[test]
+fn refused_value_that_panics_when_dropped_does_not_abort() {
+    bounded(|| {
+        let mut g = Generator::<(), Bomb, ()>::new(|y, ()| {
+            panics(|| y.yield_(Bomb));
+            y.yield_(Bomb);
+        });
+        mem::forget(g.resume(()));
+        assert_eq!(thrown(panics(|| g.close())), 13);
+    });
+}
+
+#[test]
+fn input_that_panics_when_dropped_does_not_abort() {
+    bounded(|| {
+        let mut g = Generator::<Bomb, (), ()>::new(|_, input| mem::forget(input));
+        g.resume(Bomb);
+        assert_eq!(thrown(panics(|| g.resume(Bomb))), 13);
+    });
+}
+
+#[test]
+fn return_that_panics_when_dropped_does_not_abort_a_panic() {
+    bounded(|| {
+        let body = |y: &Yielder<(), u8>, ()| {
+            panics(|| y.yield_(1));
+            Bomb
+        };
+        let mut g = Generator::new(body);
+        g.resume(());
+        assert_eq!(thrown(panics(|| drop(g))), 13);
+        let mut g = Generator::new(body);
+        g.resume(());
+        let payload = panics(move || {
+            let _g = g;
+            panic::panic_any(Thrown(1));
+        });
+        assert_eq!(thrown(payload), 1);
+        let payload = panics(|| {
+            Generator::scoped(body, |mut g| {
+                g.resume(());
+                panic::panic_any(Thrown(2));
+            })
+        });
+        assert_eq!(thrown(payload), 2);
+    });
+}
+
+#[test]
+fn payload_that_panics_when_dropped_does_not_abort_a_panic() {
+    bounded(|| {
+        let mut g = Generator::<(), u8, ()>::new(|y, ()| {
+            panics(|| y.yield_(1));
+            panic::panic_any(Bomb);
+        });
+        g.resume(());
+        let payload = panics(move || {
+            let _g = g;
+            panic::panic_any(Thrown(1));
+        });
+        assert_eq!(thrown(payload), 1);
+    });
+}
+
+#[test]
+fn body_can_ask_whether_it_is_closed() {
+    bounded(|| {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let noted = seen.clone();
+        let body = move |y: &Yielder<(), u8>, ()| {
+            noted.borrow_mut().push(y.is_closing());
+            let _asks = OnDrop(|| noted.borrow_mut().push(y.is_closing()));
+            panics(|| y.yield_(1));
+            noted.borrow_mut().push(y.is_closing());
+            if !y.is_closing() {
+                y.yield_(2);
+            }
+        };
+        let mut g = Generator::new(body.clone());
+        g.resume(());
+        assert_eq!(g.throw(Box::new(1)).unwrap(), Yielded(2));
+        assert_eq!(g.close(), None);
+        assert_eq!(seen.take(), [false, false, true]);
+        let mut outer = Generator::<(), u8, ()>::new(move |y, ()| {
+            let mut inner = Generator::new(body);
+            panics(|| y.yield_from(&mut inner, ()));
+            assert!(y.is_closing());
+        });
+        outer.resume(());
+        outer.close();
+        assert_eq!(seen.take(), [false, true, true]);
+    });
 }
 
 #[test]
@@ -1972,6 +2075,64 @@ fn scoped_body_that_will_not_go_ends_the_process_whatever_becomes_of_what_it_has
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn scoped_generator_can_be_delegated_to() {
+    bounded(|| {
+        let trace = Trace::default();
+        let noted = trace.clone();
+        let body = move |y: &Yielder<u32, u32>, first: u32| {
+            let values = [10, 20];
+            let guard = noted.on_drop("outer");
+            let sum = Generator::scoped(
+                |y: &Yielder<u32, u32>, first: u32| {
+                    let _guard = noted.on_drop("inner");
+                    let yields = |sum, value: &u32| sum + y.yield_(value + sum);
+                    values.iter().fold(first, yields)
+                },
+                |mut inner| y.yield_from_scoped(&mut inner, first),
+            );
+            drop(guard);
+            sum
+        };
+        let mut g = Generator::new(body.clone());
+        assert_eq!(g.resume(1), Yielded(11));
+        assert_eq!(g.resume(2), Yielded(23));
+        assert_eq!(g.resume(3), Complete(6));
+        assert_eq!(trace.take(), ["inner", "outer"]);
+        let mut g = Generator::new(body.clone());
+        g.resume(1);
+        assert_eq!(thrown(g.throw(Box::new(Thrown(1))).unwrap_err()), 1);
+        assert_eq!(trace.take(), ["inner", "outer"]);
+        let mut g = Generator::new(body.clone());
+        g.resume(1);
+        assert_eq!(g.close(), None);
+        assert_eq!(trace.take(), ["inner", "outer"]);
+        // What it borrows is on a stack that stays.
+        let mut g = Generator::new(body);
+        g.resume(1);
+        mem::forget(g);
+        assert_eq!(trace.take(), [""; 0]);
+    });
+}
+
+#[test]
+fn scoped_generator_is_whole_after_a_delegator_was_closed() {
+    bounded(|| {
+        let text = String::from("a b c");
+        Generator::scoped(
+            |y: &Yielder<(), _>, ()| text.split(' ').for_each(|word| y.yield_(word)),
+            |mut words| {
+                assert_eq!(words.resume(()), Yielded("a"));
+                Generator::scoped(
+                    |y: &Yielder<(), _>, ()| y.yield_from_scoped(&mut words, ()),
+                    |mut outer| assert_eq!(outer.resume(()), Yielded("b")),
+                );
+                assert!(words.is_done(), "it was closed with its delegator");
+            },
+        );
+    });
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 #![cfg(feature = "runtime")]
 
-
 use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;
 use std::io::{self, Read, Write};

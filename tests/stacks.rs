@@ -13,7 +13,7 @@ use std::time::Duration;
 use hebra::{Generator, thread};
 
 mod support;
-use support::on_workers;
+use support::{bounded, child, is_child, on_workers};
 
 const PAGE: usize = 4096;
 
@@ -103,5 +103,51 @@ fn a_thread_that_has_given_pages_back_can_go_deep_again() {
     dead_page_goes(|| {
         thread::park();
         black_box(go_deep());
+    });
+}
+
+// A sanitizer makes mappings of its own.
+#[cfg(not(hebra_sanitizer))]
+#[test]
+fn generators_leave_mappings_and_give_theirs_back() {
+    const TEST: &str = "generators_leave_mappings_and_give_theirs_back";
+    fn mappings() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("it is readable");
+        maps.lines().count()
+    }
+    fn all_there_are() -> Vec<Generator<(), (), ()>> {
+        let start = || {
+            let mut g = Generator::with_stack_size(16 << 10, |y, ()| y.yield_(()));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| g.resume(()))).ok()?;
+            Some(g)
+        };
+        std::iter::from_fn(start).collect()
+    }
+    bounded(|| {
+        if !is_child() {
+            let output = child(TEST, &[("HEBRA_STACK_GUARD", "mprotect")]);
+            assert!(output.status.success(), "{output:?}");
+            return;
+        }
+        std::panic::set_hook(Box::new(|_| ()));
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("readable");
+        let limit: usize = limit.trim().parse().expect("a number");
+        let mut before = 0;
+        for _ in 0..3 {
+            let all = all_there_are();
+            assert!(all.len() > limit / 2 * 9 / 10 && all.len() >= before);
+            before = all.len();
+            // There are mappings for an OS thread, with its stack and its guard.
+            let threads: Vec<_> = (0..100)
+                .map(|_| std::thread::Builder::new().spawn(std::thread::park))
+                .collect::<Result<_, _>>()
+                .expect("there is memory for a hundred OS threads");
+            for thread in threads {
+                thread.thread().unpark();
+                thread.join().unwrap();
+            }
+            drop(all);
+            assert!(mappings() < limit / 10, "{}", mappings());
+        }
     });
 }

@@ -16,9 +16,12 @@
 //! | `throw` before the first resume, or after the end | runs nothing, returns the payload | the same |
 //! | [`close`](Generator::close) | unwinds from the yield, destructors innermost first; returns what the body returns after all | the same (3.13) |
 //! | a yield during `close` | unwinds again at once; in the end `close` panics, a body that will not go is abandoned | `RuntimeError` |
-//! | a panic during `close` | continues in the closer; from a drop too, unless the thread is panicking already | *differs:* a drop prints it |
-//! | drop while suspended | `close` | the same |
+//! | a panic during `close` | continues in the closer; from a drop too, unless the thread unwinds already | *differs:* a drop prints it |
+//! | a panic in a destructor while the body unwinds | the end of the process, as everywhere in Rust | no such case |
+//! | drop while suspended | `close`, but yields during it are reported only if the body is abandoned | the same |
+//! | resume, `throw`, `close` and drop in a destructor while the thread unwinds | as at any time: the body has a panic count of its own | no such case |
 //! | [`yield_from`](Yielder::yield_from) | inputs, `throw` and `close` go straight to the innermost, at a cost that does not grow with the depth | the same, O(depth) |
+//! | `yield_from` of a generator that is done | a panic: what it returned is gone | *differs:* returns `None` at once |
 //! | iteration | with `Input = ()`: [`iter`](Generator::iter) and `IntoIterator`, fused; then [`take_return`](Generator::take_return) | the value is lost |
 //! | a yield in a destructor while the body unwinds | a panic, and with it the end of the process: the panic would leak into the resumer | allowed |
 //! | a yielder used on another stack | a panic | – |
@@ -58,14 +61,16 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{self, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::thread;
 
 use body::{Body, Taken};
 use footing::Footing;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
+use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Label, What};
-use crate::unwinding::is_unwinding;
+use crate::unwinding::{discard, is_unwinding, set_in_destructor};
 
 mod body;
 mod footing;
@@ -274,9 +279,12 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             Ok(Resumed::Finished(ended)) => self.complete(ended),
             Err(input) => match self.begin(input) {
                 Ok(state) => state,
-                Err(Finished(_)) => panic!(
-                    "resume of a generator that has finished; ask is_done, or use try_resume"
-                ),
+                Err(Finished(input)) => {
+                    drop(input); // Its destructor may panic: not while this panic unwinds.
+                    panic!(
+                        "resume of a generator that has finished; ask is_done, or use try_resume"
+                    )
+                }
             },
         }
     }
@@ -301,11 +309,14 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// Resumes a suspended body; any other gives the input back.
+    /// Resumes a suspended body. Any other gives the input back, and so does one whose resumer
+    /// unwinds.
     #[inline(always)]
     fn try_continue(&mut self, input: Input) -> Result<Resumed<Yield, Ended<Return>>, Input> {
         match &mut self.state {
-            State::Started(coroutine, _) => Ok(coroutine.resume(MaybeUninit::new(input))),
+            State::Started(coroutine, _) if !thread::panicking() => {
+                Ok(coroutine.resume(MaybeUninit::new(input)))
+            }
             _ => Err(input),
         }
     }
@@ -319,13 +330,22 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         }
     }
 
-    /// The first resume, or one after the end.
+    /// The first resume, one after the end, or one in a destructor.
     #[inline(never)]
     fn begin(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        if self.is_done() {
-            return Err(Finished(input));
-        }
-        match self.start(input, None) {
+        let resumed = match &mut self.state {
+            // Not for a delegate: it runs in the name of its delegator, and if that unwinds, neither
+            // may yield.
+            State::Created(_) if thread::panicking() => {
+                in_destructor(None::<Standing<Input, Yield>>, || self.start(input, None))
+            }
+            State::Created(_) => self.start(input, None),
+            State::Started(coroutine, yielder) => {
+                in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
+            }
+            State::Done => return Err(Finished(input)),
+        };
+        match resumed {
             Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
             Resumed::Finished(ended) => match self.finish(ended) {
                 Ok(value) => Ok(GeneratorState::Complete(value)),
@@ -344,7 +364,11 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return Err(order);
         };
         yielder.within(yielder).command(order);
-        Ok(coroutine.resume(MaybeUninit::uninit()))
+        Ok(if thread::panicking() {
+            in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::uninit()))
+        } else {
+            coroutine.resume(MaybeUninit::uninit())
+        })
     }
 
     /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that
@@ -457,7 +481,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// # Panics
     /// A panic in the body meanwhile continues here. Panics if the body has yielded again: each
     /// such yield unwinds at once, and a body that goes on all the same is abandoned, with its
-    /// stack and without its remaining destructors.
+    /// stack and without its remaining destructors. A body that asks
+    /// [`is_closing`](Yielder::is_closing) need not try.
     #[track_caller]
     pub fn close(&mut self) -> Option<Return> {
         match self.unwind() {
@@ -514,6 +539,38 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     }
 }
 
+/// Runs a body for a resumer that unwinds: in a destructor. The resumer's panic count is taken from
+/// the OS thread meanwhile, so that `panicking` tells whether the body itself unwinds.
+///
+/// `yielder` is that of the resumed generator, if it has started.
+#[cold]
+#[inline(never)]
+fn in_destructor<Input, Yield, T>(
+    yielder: Option<Standing<Input, Yield>>,
+    resume: impl FnOnce() -> T,
+) -> T {
+    struct Flag(bool);
+
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            set_in_destructor(self.0);
+        }
+    }
+
+    if !is_unwinding() {
+        return resume();
+    }
+    let _count = panic_count::take();
+    if is_unwinding()
+        && let Some(yielder) = yielder
+    {
+        // The system has refused the means. Then the body has to know whose unwinding it sees.
+        yielder.within(&yielder).look();
+    }
+    let _flag = Flag(set_in_destructor(true));
+    resume()
+}
+
 #[cold]
 fn no_stack(error: std::io::Error) -> ! {
     panic!("there is no stack for a generator: {error}");
@@ -539,8 +596,13 @@ enum Unwound<Return> {
 }
 
 impl<Input, Yield, Return> Drop for Generator<Input, Yield, Return> {
-    /// Closes the generator. What `close` would panic with continues here, unless the thread is
-    /// panicking already.
+    /// Closes the generator, and drops what the body returns. A panic of the body continues here, and
+    /// a body that goes on yielding until it is abandoned is reported by a panic; unless the thread
+    /// unwinds already: then both are dropped. A body that has yielded again but is unwound, at
+    /// which `close` panics, is not reported.
+    ///
+    /// A generator that other code has delegated to and forgotten is abandoned, and so is one that is
+    /// dropped when the thread-locals of an ending OS thread are gone.
     #[inline]
     fn drop(&mut self) {
         if matches!(self.state, State::Started(..)) {
@@ -562,7 +624,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             return self.abandon();
         }
         match self.unwind() {
-            _ if is_unwinding() => {}
+            unwound if is_unwinding() => discard(unwound),
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Abandoned => panic!("{IGNORED}"),
             Unwound::Clean(_) | Unwound::Ignored => {}

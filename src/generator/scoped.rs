@@ -11,7 +11,7 @@ use super::{
     DEFAULT_STACK_SIZE, Finished, Generator, GeneratorState, GeneratorStatus, IGNORED, Iter,
     Unwound, Yielder, end_process,
 };
-use crate::unwinding::is_unwinding;
+use crate::unwinding::{discard, is_unwinding};
 
 impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// Makes a generator whose body may borrow, and runs `scope` with it. When `scope` ends the
@@ -120,6 +120,35 @@ impl<Input, Yield, Return> ScopedGenerator<'_, Input, Yield, Return> {
     }
 }
 
+impl<Input, Yield> Yielder<Input, Yield> {
+    /// As [`yield_from`](Yielder::yield_from), for a generator that borrows.
+    ///
+    /// # Panics
+    /// As `yield_from`.
+    ///
+    /// ```
+    /// use hebra::Generator;
+    ///
+    /// let outer = Generator::new(|y, ()| {
+    ///     let words = String::from("to be");
+    ///     y.yield_(0);
+    ///     Generator::scoped(
+    ///         |y, ()| words.split(' ').for_each(|word| y.yield_(word.len())),
+    ///         |mut lengths| y.yield_from_scoped(&mut lengths, ()),
+    ///     )
+    /// });
+    /// assert_eq!(outer.into_iter().collect::<Vec<_>>(), [0, 2, 2]);
+    /// ```
+    #[track_caller]
+    pub fn yield_from_scoped<Return>(
+        &self,
+        inner: &mut ScopedGenerator<'_, Input, Yield, Return>,
+        input: Input,
+    ) -> Return {
+        self.yield_from(inner.generator, input)
+    }
+}
+
 impl<Yield, Return> ScopedGenerator<'_, (), Yield, Return> {
     /// See [`Generator::iter`].
     #[inline]
@@ -141,7 +170,7 @@ impl<Input, Yield, Return> Drop for CloseScope<Input, Yield, Return> {
     fn drop(&mut self) {
         match self.0.unwind() {
             Unwound::Abandoned => left_behind(),
-            _ if is_unwinding() => {}
+            unwound if is_unwinding() => discard(unwound),
             Unwound::Panicked(payload) => panic::resume_unwind(payload),
             Unwound::Clean(_) | Unwound::Ignored => {}
         }

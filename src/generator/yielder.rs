@@ -19,6 +19,7 @@ use std::thread;
 use super::footing::Footing;
 use super::{CloseUnwind, Generator, Order, Payload, State, end_process};
 use crate::coroutine::{Resumed, Suspender};
+use crate::panic_count;
 use crate::unwinding::{is_unwinding, set_stuck};
 
 /// Yields that a body which is being closed may try before it is abandoned.
@@ -26,7 +27,8 @@ const PATIENCE: usize = 16;
 
 /// The generator is being closed: unwind, do not suspend.
 const CLOSING: u8 = 1;
-/// The resumer was panicking when it resumed: that is not the body's own unwinding.
+/// The resumer was unwinding when it resumed, and its panic count could not be taken: what
+/// `panicking` says is not about the body.
 const RESUMER_PANICS: u8 = 2;
 
 /// The body's end of a generator: what it yields through.
@@ -41,7 +43,7 @@ pub struct Yielder<Input, Yield> {
     pub(super) footing: Footing,
     /// Suspends the coroutine of the root.
     raw: Cell<Suspender<MaybeUninit<Input>, Yield>>,
-    /// The resumer brings an order, not an input.
+    /// The resumer brings an order, or unwinds and could not have its panic count taken.
     attention: Cell<bool>,
     order: Cell<Option<Order>>,
     /// The yielder of the generator that was resumed from outside: this one, or the outermost that
@@ -127,6 +129,12 @@ impl<Input, Yield> Yielder<Input, Yield> {
         innermost.attention.set(true);
     }
 
+    /// Makes the next resume, which brings an input, look at whether the resumer unwinds.
+    pub(super) fn look(&self) {
+        let innermost = self.chain().last().expect("a chain begins with its root");
+        innermost.attention.set(true);
+    }
+
     /// This yielder, the one that it delegates to, and so on to the innermost.
     fn chain(&self) -> impl Iterator<Item = &Yielder<Input, Yield>> {
         std::iter::successors(Some(self), |&yielder| {
@@ -173,7 +181,7 @@ impl<Input, Yield> Yielder<Input, Yield> {
         // SAFETY: this is the generator's stack, and the generator the root or one that the root
         // runs on to delegate: the callers have looked.
         let input = unsafe { self.raw.get().suspend(value) };
-        if self.attention.get() || thread::panicking() {
+        if self.attention.get() {
             self.obey();
         }
         // SAFETY: whoever resumes without an input leaves an order, with which `obey` does not
@@ -222,28 +230,49 @@ impl<Input, Yield> Yielder<Input, Yield> {
                     );
                 }
                 if unwinds {
-                    set_stuck();
+                    panic_count::take().keep();
+                    if is_unwinding() {
+                        set_stuck();
+                    }
                 }
                 self.suspend(value);
                 unreachable!("an abandoned generator is not resumed");
             }
+            drop(value); // Its destructor may panic: not while this unwinds.
             panic::resume_unwind(Box::new(CloseUnwind));
         }
         assert!(
             !unwinds,
             "a generator has yielded in a destructor while its body unwinds"
         );
-        assert!(
-            !self.footing.is_held(),
-            "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
-             meanwhile in its place (PEP 789 tells why)"
-        );
+        if self.footing.is_held() {
+            drop(value); // As above.
+            panic!(
+                "a generator has yielded inside of a time-out or a cancel scope that it has opened: that would cancel whoever runs \
+                 meanwhile in its place (PEP 789 tells why)"
+            );
+        }
         // Whether the next resumer panics is for `obey` to find out.
         root.set_flags(0);
         self.suspend(value)
     }
 
-    fn is_closing(&self) -> bool {
+    /// Returns whether the generator is being closed, or one that delegates to it: then a yield
+    /// unwinds at once instead of yielding. For bodies that catch unwinding, and for destructors.
+    ///
+    /// ```
+    /// use hebra::Generator;
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    ///
+    /// // Retries an item that was refused by `throw`; ends when it is closed.
+    /// let mut g = Generator::new(|y, ()| {
+    ///     while catch_unwind(AssertUnwindSafe(|| y.yield_("item"))).is_err() && !y.is_closing() {}
+    /// });
+    /// g.resume(());
+    /// assert!(g.throw(Box::new("again")).is_ok());
+    /// assert_eq!(g.close(), Some(()));
+    /// ```
+    pub fn is_closing(&self) -> bool {
         self.root().flags.get() & CLOSING != 0
     }
 

@@ -11,9 +11,12 @@
 //! other gets dozens of operations done. (Anderson, *The Performance of Spin Lock Alternatives*,
 //! 1990.)
 
+#[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 pub(crate) mod biased;
+#[cfg(feature = "runtime")]
 pub(crate) mod membarrier;
+#[cfg(feature = "runtime")]
 #[allow(unsafe_code)]
 pub(crate) mod sync_cell;
 

@@ -150,6 +150,9 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owned: AtomicBool,
     /// The payload of a cancellation's unwinding is alive. Home worker only.
     cancelling: AtomicBool,
+    /// The thread runs the body of a generator that its unwinding has resumed; see `unwinding`. Home
+    /// worker only.
+    in_destructor: AtomicBool,
     /// When the thread parked, by its worker's last reading of the clock.
     since: AtomicU64,
     /// Where its stack ended when it parked last. For prefetching, and for giving back dead pages.
@@ -191,6 +194,7 @@ impl<B> Task<B> {
             attention: AtomicU8::new(0),
             raised: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
+            in_destructor: AtomicBool::new(false),
             since: AtomicU64::new(0),
             stack_end: AtomicUsize::new(0),
             owned: AtomicBool::new(false),
@@ -399,6 +403,18 @@ impl<B: ?Sized> Task<B> {
 
     pub(crate) fn set_cancelling(&self, cancelling: bool) {
         self.cancelling.store(cancelling, Ordering::Relaxed);
+    }
+
+    /// Whether the thread runs the body of a generator that its unwinding has resumed.
+    pub(crate) fn is_in_destructor(&self) -> bool {
+        self.in_destructor.load(Ordering::Relaxed)
+    }
+
+    /// Returns what was noted before.
+    pub(crate) fn set_in_destructor(&self, value: bool) -> bool {
+        let before = self.is_in_destructor();
+        self.in_destructor.store(value, Ordering::Relaxed);
+        before
     }
 }
 

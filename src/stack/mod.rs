@@ -35,8 +35,8 @@
 //! 2. *One owner.* A carved slot is owned by exactly one [`Stack`], or one [`Free`] in one pool. A
 //!    `Free` proves that nobody reads or writes the slot between guard and end, so its pages may be
 //!    given back to the kernel.
-//! 3. *Never unguarded.* A slot leaves its slab only after its guard page is in place; a slot whose
-//!    guard could not be made stays in the slab and is tried again by the next one who asks.
+//! 3. *Never unguarded.* A slot is handed out only with its guard page in place; a slot whose guard
+//!    could not be made stays where it is and is tried again at the next request.
 //! 4. *Dropping a stack means that nothing runs on it or points into it.* That is its owner's
 //!    promise: a `Stack` hands out nothing but addresses.
 //! 5. *A label never outlives its stack's use*: it holds a copy of the name, and the drop of the
@@ -46,9 +46,11 @@
 //! `MADV_GUARD_INSTALL` (Linux 6.13) marks the guard in the page table, so a million guarded stacks
 //! are some 30 mappings, and the guard survives `MADV_DONTNEED`. Where the kernel refuses it, or
 //! when `HEBRA_STACK_GUARD=mprotect` is in the environment (read once; any other value means
-//! automatic), each guard is an `mprotect(PROT_NONE)`: two mappings per stack,
-//! so `vm.max_map_count` (65,530) ends it at some 32,700 stacks, with an error that says so. The
-//! choice is made once per process. A guard is one page: Rust code touches every page of a large
+//! automatic), each guard is an `mprotect(PROT_NONE)`: two mappings per stack. A sixteenth of
+//! `vm.max_map_count` (65,530) is left to the rest of the process, whose OS threads and allocators
+//! need mappings, too: so there are at most some 30,700 such stacks, and the next request is an
+//! error that says why. Free stacks beyond those that stay warm lose their guard again, which gives
+//! the mappings back. The choice is made once per process. A guard is one page: Rust code touches every page of a large
 //! frame in order, C code built without `-fstack-clash-protection` may jump over it.
 //!
 //! # Outside facts
@@ -453,10 +455,14 @@ impl Guard {
     /// now, and why not all.
     fn apply(self, slots: &[Slot]) -> (usize, Option<io::Error>) {
         if self == Guard::Protect {
-            let failure = slots
-                .iter()
-                .enumerate()
-                .find_map(|(done, slot)| Some((done, protect(*slot).err()?)));
+            let failure = slots.iter().enumerate().find_map(|(done, slot)| {
+                let error = count_guard().and_then(|()| {
+                    protect(*slot, libc::PROT_NONE).inspect_err(|_| {
+                        PROTECTED.fetch_sub(1, Relaxed);
+                    })
+                });
+                Some((done, error.err()?))
+            });
             return failure.map_or((slots.len(), None), |(done, error)| (done, Some(error)));
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -471,6 +477,45 @@ impl Guard {
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         (0, Some(io::ErrorKind::Unsupported.into()))
     }
+}
+
+/// Guards made by `mprotect`, of all classes. A count only: it orders nothing.
+static PROTECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a guard that is about to be made by `mprotect`.
+///
+/// # Errors
+/// `ENOMEM`, as from the kernel, where it would take one of the mappings that are left to the rest
+/// of the process.
+fn count_guard() -> io::Result<()> {
+    /// Asked again when it is reached: it can be raised meanwhile.
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let count = PROTECTED.fetch_add(1, Relaxed) + 1;
+    if count > MOST.load(Relaxed) {
+        let Some(limit) = pool::mapping_limit() else {
+            return Ok(());
+        };
+        let most = (limit - limit / 16) / 2;
+        MOST.store(most, Relaxed);
+        if count > most {
+            PROTECTED.fetch_sub(1, Relaxed);
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the guards of free stacks away that were made by `mprotect`, in order, as far as the kernel
+/// lets it; returns of how many. Each gives two mappings back, as the pages around it were touched
+/// before the first guard of their slab was made: so the kernel takes them for one mapping.
+fn remove_guards(free: &[Free]) -> usize {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let done = free
+        .iter()
+        .take_while(|free| protect(free.0, access).is_ok());
+    let done = done.count();
+    PROTECTED.fetch_sub(done, Relaxed);
+    done
 }
 
 /// Gives pages back to the kernel, in batches; they read as zero afterwards. Guards stay.
@@ -578,11 +623,11 @@ fn map(length: usize, align: usize) -> io::Result<usize> {
     Ok(start)
 }
 
-/// Makes the guard page of a slot inaccessible.
-fn protect(slot: Slot) -> io::Result<()> {
+/// Sets how the guard page of a slot may be accessed.
+fn protect(slot: Slot, access: c_int) -> io::Result<()> {
     let page: *mut c_void = ptr::with_exposed_provenance_mut(slot.start());
     // SAFETY: a slot's guard page is never used for anything, whoever owns the slot.
-    match unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } {
+    match unsafe { libc::mprotect(page, page_size(), access) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

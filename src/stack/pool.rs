@@ -12,7 +12,8 @@
 //!   list. A quarter, because the batch stalls a worker: 256 stacks, 64 µs.
 //! - Under [`Guard::Protect`] stacks are scarce, so the threads' lists stay at capacity 0 and every
 //!   stack goes straight to the process-wide list, warm: a reservation made anywhere can be used
-//!   anywhere. That list is bounded in the same way.
+//!   anywhere. That list is bounded in the same way, and those that give their pages back lose
+//!   their guards, too, until they are handed out again.
 //! - The same road is taken while an OS thread's own list is being, or has been, torn down.
 //! - A list has room for every slot it may be given *before* it is given one: a drop never
 //!   allocates, so it cannot fail, not even when the process has run out of mappings.
@@ -20,7 +21,10 @@
 //!   million stacks take 68 slabs. Carving doubles too, from 1 to 32 slots, which bounds the page
 //!   tables made for slots that nobody uses yet.
 
-use super::{BATCH, Class, Free, Guard, PAGE_TABLE_SPAN, Slot, Stack, discard_free, map, overflow};
+use super::{
+    BATCH, Class, Free, Guard, PAGE_TABLE_SPAN, Slot, Stack, discard_free, map, overflow,
+    remove_guards,
+};
 use std::cell::RefCell;
 use std::io;
 use std::iter;
@@ -191,7 +195,7 @@ fn make_room(free: Free) {
         });
     }
     if let Some(free) = free {
-        Shared::of(class).put_warm(free, bound(class));
+        Shared::of(class).put_warm(free, bound(class), Guard::current());
     }
 }
 
@@ -201,6 +205,8 @@ struct Shared {
     free: Vec<Free>,
     /// How many at the front of `free` hold no pages.
     cold: usize,
+    /// How many of these, from the front, have no guard either. Only under [`Guard::Protect`].
+    bare: usize,
     /// Addresses of the newest slab that are not carved yet; the older slabs are carved to the
     /// end.
     uncarved: Range<usize>,
@@ -214,6 +220,7 @@ impl Shared {
         Shared {
             free: Vec::new(),
             cold: 0,
+            bare: 0,
             uncarved: 0..0,
             carved: 0,
             slabs: 0,
@@ -236,13 +243,21 @@ impl Shared {
             carved?;
         }
         let free = self.free.pop().expect("`carve` leaves at least one");
+        if self.free.len() < self.bare
+            && let (_, Some(error)) = guard.apply(&[free.0])
+        {
+            self.free.push(free); // There is room: it was just there.
+            note_growth(false);
+            return Err(cannot_guard(error, guard));
+        }
         self.cold = self.cold.min(self.free.len());
+        self.bare = self.bare.min(self.free.len());
         Ok(free)
     }
 
     /// Takes up to `count` of those that are there, the warmest last.
     fn take_more(&mut self, count: usize) -> impl Iterator<Item = Free> {
-        let keep = self.free.len().saturating_sub(count);
+        let keep = self.free.len().saturating_sub(count).max(self.bare);
         self.cold = self.cold.min(keep);
         self.free.drain(keep..)
     }
@@ -259,13 +274,16 @@ impl Shared {
     }
 
     /// Adds a stack as it is; beyond `bound` warm ones, the coldest quarter of them gives its pages
-    /// back.
-    fn put_warm(&mut self, free: Free, bound: usize) {
+    /// back, and under [`Guard::Protect`] its mappings.
+    fn put_warm(&mut self, free: Free, bound: usize, guard: Guard) {
         self.free.push(free);
         if self.free.len() - self.cold > bound {
             let cold = self.cold + bound.div_ceil(4);
             discard_free(&self.free[self.cold..cold]);
             self.cold = cold;
+            if guard == Guard::Protect {
+                self.bare += remove_guards(&self.free[self.bare..cold]);
+            }
         }
     }
 
@@ -273,6 +291,12 @@ impl Shared {
     fn carve(&mut self, class: Class, guard: Guard) -> io::Result<()> {
         if self.uncarved.is_empty() {
             self.grow(class)?;
+            if guard == Guard::Protect {
+                // Touches a page, so that the kernel keeps one record (`anon_vma`) of who shares the
+                // slab's pages: pieces with records of their own would not become one mapping again
+                // when the guard between them is removed.
+                Slot::new(self.uncarved.start, class).label().clear();
+            }
         }
         // Mappings are not spent in advance.
         let limit = if guard == Guard::Protect {
@@ -396,7 +420,7 @@ fn cannot_guard(error: io::Error, guard: Guard) -> io::Error {
     let message = match guard {
         Guard::Protect => format!(
             "cannot make the guard page of a stack: mprotect: {error}; this process has probably used up its memory \
-             mappings (vm.max_map_count{}), of which each guarded stack takes two: raise the limit with \
+             mappings (vm.max_map_count{}), of which each guarded stack takes two and a sixteenth is left to other uses: raise the limit with \
              `sysctl -w vm.max_map_count=N`, run fewer green threads at once, or use Linux 6.13 or later without \
              HEBRA_STACK_GUARD=mprotect, where guards take none",
             max_map_count()
@@ -409,14 +433,15 @@ fn cannot_guard(error: io::Error, guard: Guard) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
+/// How many mappings a process may have, if that can be read.
+pub(super) fn mapping_limit() -> Option<usize> {
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
+    limit.trim_end().parse().ok()
+}
+
 /// ` = N`, if the limit can be read.
 fn max_map_count() -> String {
-    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    if limit.is_empty() {
-        limit
-    } else {
-        format!(" = {}", limit.trim_end())
-    }
+    mapping_limit().map_or_else(String::new, |limit| format!(" = {limit}"))
 }
 
 #[cfg(test)]
@@ -578,7 +603,7 @@ pub(super) mod tests {
         let slots: Vec<Slot> = stacks.iter().map(|free| free.0).collect();
         for free in stacks {
             write(free.0.base() - 1);
-            shared.put_warm(free, 8);
+            shared.put_warm(free, 8, Guard::Install);
         }
         let warm = slots.iter().map(|slot| resident(slot.base() - 1));
         let warm: Vec<bool> = warm.collect();
@@ -646,7 +671,7 @@ pub(super) mod tests {
         if case().is_some() {
             assert!(needs_reservation());
             let size = 16 << 10;
-            // Some mappings that can be given up later: a page with other rights between each two.
+            // Some guards that can be given up later: a page with other rights between each two.
             let ballast = map(400 * 4096, 4096).unwrap();
             let ballast = (0..400).map(|page| Slot::new(ballast + page * 4096, Class(12)));
             let ballast: Vec<Slot> = ballast.step_by(2).collect();
@@ -665,6 +690,7 @@ pub(super) mod tests {
             assert!(limit.len() > 4, "{limit}");
             let count = stacks.len();
             assert!(count > 10_000);
+            assert!(mappings() < mapping_limit().unwrap() * 31 / 32);
             assert!(stacks.iter().all(|stack| faults(stack.limit() - 1)));
             // Again and again, without losing a slot.
             let uncarved = Shared::of(Class(14)).uncarved.clone();
@@ -675,15 +701,14 @@ pub(super) mod tests {
             // All that were refused nothing come back, on any OS thread.
             let last = stacks.pop().unwrap().base();
             assert_eq!(acquire(size).unwrap().base(), last);
+            let before = mappings();
             stacks.clear();
+            assert!(mappings() < 4_000, "{before} became {}", mappings());
             stacks.extend((0..count).map(|_| acquire(size).unwrap()));
             assert!(acquire(size).is_err());
-            // With mappings to spend, it goes on where it stopped.
-            for page in &ballast[..100] {
-                let page = std::ptr::with_exposed_provenance_mut(page.start());
-                // SAFETY: pages of this test's own.
-                assert_eq!(unsafe { libc::munmap(page, 4096) }, 0);
-            }
+            // With guards to spend, it goes on where it stopped.
+            let ballast = ballast[..100].iter().copied().map(Free);
+            assert_eq!(remove_guards(&ballast.collect::<Vec<_>>()), 100);
             assert_eq!(acquire(size).unwrap().slot.start(), uncarved.start);
             println!("done");
             return;

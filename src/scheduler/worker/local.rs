@@ -27,11 +27,13 @@ use super::super::scopes::{Kind, Left, Scopes};
 use super::super::task::{Start, Task, TaskRef, forget_current_id};
 use super::super::timers::Timers;
 use super::shared::{Post, Shared, Unstarted};
-use crate::coroutine::Suspender;
+use crate::coroutine::{FloatControl, Suspender};
 use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Stack};
-use crate::unwinding::{CancelUnwind, discard, drop_quietly, is_unwinding, message};
+use crate::unwinding::{
+    CancelUnwind, discard, drop_quietly, is_unwinding, message, use_green_flag,
+};
 
 /// What operations that succeed without parking may cost before their thread has to let the others
 /// run.
@@ -82,6 +84,8 @@ pub(crate) struct Local {
     pub(super) suspender: Cell<Option<Suspender<(), Suspend>>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     pub(super) scopes: RefCell<Vec<Scopes>>,
+    /// The mode in which the worker runs, and with it each green thread until it sets another.
+    float_control: FloatControl,
     /// System calls in this turn, of those that are counted.
     pub(super) system_calls: Cell<u32>,
     /// The clock as read at the last turn.
@@ -139,11 +143,41 @@ pub(crate) fn suspend(why: Suspend) {
 
 #[inline(always)]
 fn switch(why: Suspend) {
-    let suspender = with(|local, _| local.suspender.get()).flatten();
-    let suspender = suspender.expect("only a green thread suspends");
+    let mode = FloatControl::current();
+    match with(|local, _| (local.suspender.get(), local.float_control)) {
+        Some((Some(suspender), common)) if mode == common => {
+            // SAFETY: `with` has found a running green thread on this OS thread, so this is its
+            // code, and the suspender is its own.
+            unsafe { suspender.suspend(why) }
+        }
+        _ => switch_with_mode(why, mode),
+    }
+}
+
+/// As [`switch`], for a green thread that has set another floating-point mode than its worker's.
+#[cold]
+#[inline(never)]
+fn switch_with_mode(why: Suspend, mode: FloatControl) {
+    let suspender = with(|local, _| {
+        local.float_control.set();
+        local.suspender.get()
+    });
+    let suspender = suspender.flatten().expect("only a green thread suspends");
     // SAFETY: `with` has found a running green thread on this OS thread, so this is its code, and
     // the suspender is its own.
-    unsafe { suspender.suspend(why) }
+    unsafe { suspender.suspend(why) };
+    mode.set();
+}
+
+/// Sets the worker's floating-point mode, when a green thread ends.
+#[inline]
+pub(crate) fn reset_float_control() {
+    let mode = FloatControl::current();
+    if let Some(common) = with(|local, _| local.float_control)
+        && mode != common
+    {
+        common.set();
+    }
 }
 
 /// As [`suspend`], in the middle of an unwinding: the panic count goes along.
@@ -275,6 +309,7 @@ impl Local {
             scopes: RefCell::default(),
             system_calls: Cell::new(0),
             now: Cell::new(now),
+            float_control: FloatControl::current(),
         }
     }
 
@@ -282,6 +317,7 @@ impl Local {
     pub(super) fn enter(self: &Rc<Local>) -> Entered {
         let previous = LOCAL.replace(Some(NonNull::from(&**self)));
         assert!(previous.is_none(), "an OS thread is one worker at a time");
+        use_green_flag(|value| with(|_, task| task.set_in_destructor(value)));
         LocalQueue::with(|queue| queue.set_worker(Some(self.post().inbox.worker())));
         Entered {
             _local: self.clone(),

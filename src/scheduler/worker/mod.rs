@@ -69,7 +69,8 @@ use linger::Linger;
 use local::{Local, LocalStart, end_wait};
 pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_green, is_worker,
-    note_system_call, random, refill, seed, spend, suspend, tell_cancelled, with,
+    note_system_call, random, refill, reset_float_control, seed, spend, suspend, tell_cancelled,
+    with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -413,6 +414,7 @@ impl Worker {
             with(|local, _| local.suspender.set(Some(suspender)));
             body(start);
             destroy_locals();
+            reset_float_control();
         });
         vacant.insert(Entry {
             coroutine,
