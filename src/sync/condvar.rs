@@ -364,14 +364,13 @@ impl Condvar {
         let mutex = guard.mutex();
         // Until it has been enlisted, whatever unwinds unlocks the mutex with the guard.
         let mut held = Some(guard);
-        let mut me = 0;
         let enter = |wait: &Wait<'_>| {
             {
                 let mut queue = self.queue.lock();
                 queue.push(wait);
                 self.occupied.store(true, Ordering::Relaxed);
             }
-            me = held.take().expect("it waits once").release();
+            held.take().expect("it waits once").release();
             true
         };
         let leave = |wait: &Wait<'_>| {
@@ -380,7 +379,7 @@ impl Condvar {
             self.occupied.store(!queue.is_empty(), Ordering::Relaxed);
         };
         let end = patience.wait_once(Reason::Condvar, None, enter, leave);
-        (held.unwrap_or_else(|| mutex.relock(me)), end == End::Got)
+        (held.unwrap_or_else(|| mutex.relock()), end == End::Got)
     }
 }
 

@@ -83,9 +83,8 @@ impl<T: ?Sized> Mutex<T> {
     /// It is poisoned; the guard is in the error.
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        let me = thread_id();
-        self.baton.take(me, Patience::Endless);
-        self.poison.judge(self.guard(me))
+        self.baton.take(thread_id(), Patience::Endless);
+        self.poison.judge(self.guard())
     }
 
     /// Locks the mutex if nobody holds it.
@@ -94,8 +93,7 @@ impl<T: ?Sized> Mutex<T> {
     /// It is held; or it is poisoned, and the guard is in the error.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        let me = thread_id();
-        self.outcome(me, self.baton.try_take(me))
+        self.outcome(self.baton.try_take(thread_id()))
     }
 
     /// Locks the mutex, but waits for `timeout` at most.
@@ -136,15 +134,12 @@ impl<T: ?Sized> Mutex<T> {
         deadline: impl FnOnce() -> Option<Instant>,
     ) -> TryLockResult<MutexGuard<'_, T>> {
         let me = thread_id();
-        self.outcome(
-            me,
-            self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())),
-        )
+        self.outcome(self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())))
     }
 
-    fn outcome(&self, me: u64, taken: bool) -> TryLockResult<MutexGuard<'_, T>> {
+    fn outcome(&self, taken: bool) -> TryLockResult<MutexGuard<'_, T>> {
         if taken {
-            Ok(self.poison.judge(self.guard(me))?)
+            Ok(self.poison.judge(self.guard())?)
         } else {
             Err(TryLockError::WouldBlock)
         }
@@ -152,20 +147,22 @@ impl<T: ?Sized> Mutex<T> {
 
     /// The baton is the calling thread's.
     #[inline]
-    fn guard(&self, me: u64) -> MutexGuard<'_, T> {
+    fn guard(&self) -> MutexGuard<'_, T> {
         MutexGuard {
             mutex: self,
-            holder: Holder::new(me),
+            holder: Holder::new(),
             stays: PhantomData,
         }
     }
 
-    /// Locks the mutex for the calling thread, whose id is `me` and which has waited for a
-    /// condition. That wait has succeeded, so this is not the place to be cancelled.
+    /// Locks the mutex for the calling thread, which has waited for a condition. That wait has
+    /// succeeded, so this is not the place to be cancelled.
     #[inline]
-    pub(super) fn relock(&self, me: u64) -> MutexGuard<'_, T> {
-        self.baton.take(me, Patience::Shielded);
-        self.guard(me)
+    pub(super) fn relock(&self) -> MutexGuard<'_, T> {
+        // The guard that was given up may have been locked by another thread of this worker, and
+        // have been carried here: its id must not stand for the calling thread.
+        self.baton.take(thread_id(), Patience::Shielded);
+        self.guard()
     }
 
     /// Hands `value`, which a guard belongs to, out as an error if the mutex is poisoned.
@@ -252,14 +249,10 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         self.mutex
     }
 
-    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is. Returns the
-    /// id of the thread.
+    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is.
     #[inline]
-    pub(super) fn release(self) -> u64 {
-        let guard = ManuallyDrop::new(self);
-        let me = guard.holder.id();
-        guard.mutex.baton.pass();
-        me
+    pub(super) fn release(self) {
+        ManuallyDrop::new(self).mutex.baton.pass();
     }
 }
 

@@ -118,7 +118,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
         self.gate.enter(Access::Write(me), Patience::Endless);
-        self.poison.judge(self.writer(me))
+        self.poison.judge(self.writer())
     }
 
     /// Locks the value for writing if nobody reads or writes.
@@ -128,7 +128,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(me, self.gate.try_enter(Access::Write(me)))
+        self.writer_if(self.gate.try_enter(Access::Write(me)))
     }
 
     /// Locks the value for writing, but waits for `timeout` at most.
@@ -152,10 +152,7 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`read_timeout`](RwLock::read_timeout).
     pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(
-            me,
-            self.enter_until(Access::Write(me), || deadline_after(timeout)),
-        )
+        self.writer_if(self.enter_until(Access::Write(me), || deadline_after(timeout)))
     }
 
     /// Locks the value for writing, but waits until `deadline` at most; see
@@ -168,10 +165,7 @@ impl<T: ?Sized> RwLock<T> {
         deadline: impl Into<Instant>,
     ) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(
-            me,
-            self.enter_until(Access::Write(me), || Some(deadline.into())),
-        )
+        self.writer_if(self.enter_until(Access::Write(me), || Some(deadline.into())))
     }
 
     fn enter_until(&self, access: Access, deadline: impl FnOnce() -> Option<Instant>) -> bool {
@@ -195,19 +189,19 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// The calling thread, whose id is `me`, has entered to write.
+    /// The calling thread has entered to write.
     #[inline]
-    fn writer(&self, me: u64) -> RwLockWriteGuard<'_, T> {
+    fn writer(&self) -> RwLockWriteGuard<'_, T> {
         RwLockWriteGuard {
             lock: self,
-            holder: Holder::new(me),
+            holder: Holder::new(),
             stays: PhantomData,
         }
     }
 
-    fn writer_if(&self, me: u64, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+    fn writer_if(&self, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if entered {
-            Ok(self.poison.judge(self.writer(me))?)
+            Ok(self.poison.judge(self.writer())?)
         } else {
             Err(TryLockError::WouldBlock)
         }
@@ -340,7 +334,7 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.poison.note(self.holder);
-        self.lock.gate.leave(Access::Write(self.holder.id()));
+        self.lock.gate.leave(Access::Write(0));
     }
 }
 
