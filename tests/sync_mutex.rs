@@ -640,11 +640,12 @@ fn called_waiter_is_not_overtaken_for_ever() {
 fn has_it_though_others_compute(
     line: usize,
     hogs: usize,
-    last: impl FnOnce(&'static Mutex<()>) + Send,
+    last: impl FnOnce(&'static Mutex<()>, &AtomicBool) + Send,
 ) {
     let mutex: &'static Mutex<()> = Box::leak(Box::default());
     let had_it: &'static AtomicBool = Box::leak(Box::default());
     let started: &'static AtomicUsize = Box::leak(Box::default());
+    let in_line = AtomicBool::new(false);
     bounded(|| {
         let guard = mutex.lock().unwrap();
         let runtimes: Vec<_> = (0..hogs)
@@ -669,7 +670,7 @@ fn has_it_though_others_compute(
         }
         std::thread::scope(|s| {
             let last = s.spawn(|| {
-                last(mutex);
+                last(mutex, &in_line);
                 had_it.store(true, Ordering::SeqCst);
             });
             for handle in &handles {
@@ -681,6 +682,7 @@ fn has_it_though_others_compute(
             while started.load(Ordering::SeqCst) < (line + 1) * hogs {
                 std::thread::yield_now();
             }
+            spin_until(&in_line);
             drop(guard);
             last.join().unwrap();
         });
@@ -693,8 +695,9 @@ fn has_it_though_others_compute(
 #[test]
 fn busy_worker_does_not_keep_os_threads_from_a_free_lock() {
     for (line, hogs) in [(1, 1), (3, 1), (1, 2), (3, 3)] {
-        has_it_though_others_compute(line, hogs, |mutex| {
-            std::thread::sleep(Duration::from_millis(1));
+        has_it_though_others_compute(line, hogs, |mutex, in_line| {
+            // The system may run the others first, and then it has to wait for nobody.
+            in_line.store(true, Ordering::SeqCst);
             drop(mutex.lock().unwrap());
         });
     }
@@ -703,9 +706,11 @@ fn busy_worker_does_not_keep_os_threads_from_a_free_lock() {
 #[test]
 fn busy_worker_does_not_keep_other_workers_from_a_lock() {
     for (line, hogs) in [(1, 1), (3, 1), (1, 2), (3, 3)] {
-        has_it_though_others_compute(line, hogs, |mutex| {
+        has_it_though_others_compute(line, hogs, |mutex, in_line| {
             Runtime::new(Config::default().workers(1)).unwrap().run(|| {
                 let threads = [(); 3].map(|()| thread::spawn(|| drop(mutex.lock().unwrap())));
+                run_the_others();
+                in_line.store(true, Ordering::SeqCst);
                 threads.map(|thread| thread.join().unwrap());
             });
         });
@@ -734,9 +739,13 @@ fn holder_that_hands_over_and_computes_stops_its_worker_alone() {
             while MUTEX.try_lock().is_ok() {
                 std::thread::yield_now();
             }
-            WAITS.store(true, Ordering::SeqCst);
-            drop(MUTEX.lock().unwrap());
-            HAD_IT.store(true, Ordering::SeqCst);
+            on_workers(1, || {
+                let waits = thread::spawn(|| drop(MUTEX.lock().unwrap()));
+                run_the_others();
+                WAITS.store(true, Ordering::SeqCst);
+                waits.join().unwrap();
+                HAD_IT.store(true, Ordering::SeqCst);
+            });
         });
         hog.join().unwrap();
         far.join().unwrap();

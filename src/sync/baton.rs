@@ -102,7 +102,7 @@ pub(super) struct Baton {
 struct Line {
     waiters: WaitList<Place>,
     /// The workers of those in line, and of those that were called while the line was mixed.
-    workers: Vec<Worker>,
+    homes: Vec<Home>,
     /// The worker of the thread that was called last.
     called: u32,
     /// Calls so far: by this a watcher knows whether anything has happened.
@@ -122,7 +122,7 @@ struct Place {
 /// A worker with threads in line, or all OS threads together: the system runs them, so a call of
 /// one of them does not stay open.
 #[derive(Debug)]
-struct Worker {
+struct Home {
     number: u32,
     /// How many are in line.
     waiting: usize,
@@ -132,45 +132,42 @@ struct Worker {
     watcher: Option<Key>,
 }
 
-impl Worker {
+impl Home {
     fn is_covered(&self) -> bool {
         self.on_its_way || self.watcher.is_some()
     }
 }
 
 impl Line {
-    fn worker(&mut self, number: u32) -> &mut Worker {
-        let at = self
-            .workers
-            .iter()
-            .position(|worker| worker.number == number);
+    fn home(&mut self, number: u32) -> &mut Home {
+        let at = self.homes.iter().position(|home| home.number == number);
         let at = at.unwrap_or_else(|| {
-            self.workers.push(Worker {
+            self.homes.push(Home {
                 number,
                 waiting: 0,
                 on_its_way: false,
                 watcher: None,
             });
-            self.workers.len() - 1
+            self.homes.len() - 1
         });
-        &mut self.workers[at]
+        &mut self.homes[at]
     }
 
     /// Whether the line concerns another worker than this one.
     fn concerns_others(&self, number: u32) -> bool {
-        self.workers.iter().any(|worker| worker.number != number)
+        self.homes.iter().any(|home| home.number != number)
     }
 
-    fn find(&self, number: u32) -> Option<&Worker> {
-        self.workers.iter().find(|worker| worker.number == number)
+    fn find(&self, number: u32) -> Option<&Home> {
+        self.homes.iter().find(|home| home.number == number)
     }
 
     fn is_on_its_way(&self, number: u32) -> bool {
-        self.find(number).is_some_and(|worker| worker.on_its_way)
+        self.find(number).is_some_and(|home| home.on_its_way)
     }
 
     fn is_covered(&self, number: u32) -> bool {
-        self.find(number).is_some_and(Worker::is_covered)
+        self.find(number).is_some_and(Home::is_covered)
     }
 
     fn watcher(&self, number: u32) -> Option<Key> {
@@ -179,25 +176,25 @@ impl Line {
 
     /// A called thread of that worker has come.
     fn note_come(&mut self, number: u32) {
-        if let Some(worker) = self.workers.iter_mut().find(|w| w.number == number) {
-            worker.on_its_way = false;
+        if let Some(home) = self.homes.iter_mut().find(|w| w.number == number) {
+            home.on_its_way = false;
         }
         self.forget_idle(number);
     }
 
     /// One of that worker is no longer in line.
     fn note_left(&mut self, place: Place, key: Key) {
-        let worker = self.worker(place.worker);
-        worker.waiting -= 1;
-        if worker.watcher == Some(key) {
-            worker.watcher = None;
+        let home = self.home(place.worker);
+        home.waiting -= 1;
+        if home.watcher == Some(key) {
+            home.watcher = None;
         }
         self.forget_idle(place.worker);
     }
 
     fn forget_idle(&mut self, number: u32) {
-        self.workers
-            .retain(|worker| worker.number != number || worker.waiting > 0 || worker.on_its_way);
+        self.homes
+            .retain(|home| home.number != number || home.waiting > 0 || home.on_its_way);
     }
 
     /// Takes a thread out that is still in line.
@@ -213,17 +210,17 @@ impl Line {
     /// this returns is dropped, which is to be done without the lock.
     fn cover(&mut self) -> Vec<Claimed> {
         let mut called = Vec::new();
-        if self.workers.len() < 2 {
+        if self.homes.len() < 2 {
             return called;
         }
-        let is_bare = |worker: &&Worker| worker.waiting > 0 && !worker.is_covered();
-        while let Some(number) = self.workers.iter().find(is_bare).map(|w| w.number) {
+        let is_bare = |home: &&Home| home.waiting > 0 && !home.is_covered();
+        while let Some(number) = self.homes.iter().find(is_bare).map(|w| w.number) {
             let Some((waiter, place)) = self.waiters.pop_where(|p| p.worker == number) else {
                 break;
             };
             let claimed = waiter.claim(Wake::Woken);
             if claimed.is_some() {
-                self.worker(number).on_its_way = true;
+                self.home(number).on_its_way = true;
             }
             self.note_left(place, waiter.key());
             called.extend(claimed);
@@ -236,7 +233,7 @@ impl Baton {
     pub(super) const fn new() -> Baton {
         let line = Line {
             waiters: WaitList::new(),
-            workers: Vec::new(),
+            homes: Vec::new(),
             called: 0,
             calls: 0,
             turns: 0,
@@ -421,12 +418,12 @@ impl Baton {
                 true => line.waiters.push_front_with(waiter, place),
                 false => line.waiters.push_with(waiter, place),
             }
-            line.worker(number).waiting += 1;
+            line.home(number).waiting += 1;
         }
         if watches {
-            line.worker(number).watcher = Some(key);
+            line.home(number).watcher = Some(key);
         } else if is_watcher {
-            line.worker(number).watcher = None;
+            line.home(number).watcher = None;
         }
         stay.worker.set(number);
         stay.enlisted.set(Some(key));
@@ -481,7 +478,7 @@ impl Baton {
             let mixed = line.concerns_others(place.worker) || line.is_on_its_way(place.worker);
             let mut others = Vec::new();
             if mixed {
-                line.worker(place.worker).on_its_way = true;
+                line.home(place.worker).on_its_way = true;
                 others = line.cover();
             }
             let more = !line.waiters.is_empty();
