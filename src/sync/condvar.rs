@@ -30,7 +30,8 @@ impl WaitTimeoutResult {
 /// Waits for a condition on what a [`Mutex`](super::Mutex) guards, as [`std::sync::Condvar`] does,
 /// on green threads and OS threads alike.
 ///
-/// Threads are notified in the order in which they began to wait. A wait may also end without
+/// Threads are notified in the order in which they began to wait; then each waits for the mutex as
+/// [`Mutex::lock`](super::Mutex::lock) does, and others may have it first. A wait may also end without
 /// anybody's doing, so wait in a loop, or with [`wait_while`](Condvar::wait_while).
 ///
 /// ```

@@ -17,8 +17,9 @@ use crate::park::{deadline_after, thread_id};
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green
 /// threads and OS threads alike.
 ///
-/// Who waits for it gets it in turn: whoever unlocks it hands it to the thread that has waited
-/// longest, and a thread that unlocks and locks again goes to the end of the queue. A green thread
+/// Threads of one worker get it in the order in which they came: a thread that unlocks and locks
+/// again goes to the end of the queue. A waiter that lives on another worker, or in a crowd, may be
+/// overtaken a bounded number of times; the [module](super#fairness) has the numbers. A green thread
 /// may keep the guard while it parks.
 ///
 /// It is poisoned by a thread that panics while it holds the guard; not by one that is cancelled.
@@ -65,7 +66,7 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks the mutex, after those who wait for it already.
+    /// Locks the mutex; see [Fairness](super#fairness) for the order in which those who wait get it.
     ///
     /// ```
     /// let mutex = hebra::sync::Mutex::new(1);
@@ -87,10 +88,10 @@ impl<T: ?Sized> Mutex<T> {
         self.poison.judge(self.guard())
     }
 
-    /// Locks the mutex if nobody holds it.
+    /// Locks the mutex if no thread holds it, and it is not reserved for one that has been woken.
     ///
     /// # Errors
-    /// It is held; or it is poisoned, and the guard is in the error.
+    /// It is held or reserved; or it is poisoned, and the guard is in the error.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         self.outcome(self.baton.try_take(thread_id()))

@@ -17,9 +17,10 @@ use crate::park::{deadline_after, thread_id};
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for
 /// green threads and OS threads alike.
 ///
-/// Who waits gets in in turn, readers that stand together together. A reader that comes while
-/// somebody waits goes to the end of the queue, so writers do not starve; and a thread that reads
-/// already must not ask to read again, for a writer may wait in between.
+/// Waiters are admitted in the order in which they came, adjacent readers together, and none is
+/// overtaken; see [Fairness](super#fairness). A reader that arrives while others wait goes to the
+/// end of the queue, so writers do not starve; and a thread that reads already must not ask to read
+/// again, for a writer may wait in between.
 ///
 /// It is poisoned by a thread that panics while it writes; not by one that is cancelled.
 ///

@@ -15,8 +15,8 @@ use crate::scheduler::waiter::Claimed;
 
 /// A number of permits that threads acquire and release: for what only so many may do at a time.
 ///
-/// Who waits is served in turn, however many permits it wants: a later one that wants fewer does
-/// not overtake.
+/// Waiters are served in the order in which they came, however many permits they want: a later one
+/// that wants fewer does not overtake. See [Fairness](super#fairness).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
