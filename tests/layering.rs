@@ -44,6 +44,7 @@ const SCHEDULER: &[(&str, u32)] = &[
     ("os_thread", 3),
     ("waiter", 4),
     ("wait_list", 5),
+    ("wait_list_tests", 6),
     ("ending", 6),
     ("sweep", 4),
     ("audit", 3),

@@ -361,3 +361,45 @@ fn the_end_of_the_process_writes_out_what_is_buffered() {
         assert_eq!(other.line(), "without an end");
     });
 }
+
+#[test]
+fn lock_moved_to_another_thread_is_held_by_that_one() {
+    test(
+        "lock_moved_to_another_thread_is_held_by_that_one",
+        || {
+            static HAS_WRITTEN: AtomicBool = AtomicBool::new(false);
+            let mut lock = stdout().lock();
+            write!(lock, "a ").unwrap();
+            let other = thread::spawn_local(move || {
+                write!(lock, "b ").unwrap();
+                HAS_WRITTEN.store(true, Ordering::SeqCst);
+                thread::yield_now();
+                write!(stdout(), "c ").unwrap();
+                drop(stdout().lock());
+                lock.write_all(b"d\n").unwrap();
+                lock.flush().unwrap();
+            });
+            wait_until(|| HAS_WRITTEN.load(Ordering::SeqCst));
+            // The first has it no longer.
+            writeln!(stdout(), "e").unwrap();
+            other.join().unwrap();
+            let mut errors = stderr().lock();
+            let other = thread::spawn_local(move || writeln!(errors, "not lost").unwrap());
+            other.join().unwrap();
+            let mut input = stdin().lock();
+            let other = thread::spawn_local(move || {
+                let mut line = String::new();
+                input.read_line(&mut line).unwrap();
+                write!(stdout(), "{line}").unwrap();
+            });
+            other.join().unwrap();
+        },
+        |mut other| {
+            assert_eq!(other.line(), "a b c d\n");
+            assert_eq!(other.line(), "e\n");
+            other.say("f\n");
+            assert_eq!(other.line(), "f\n");
+            other.end();
+        },
+    );
+}

@@ -134,3 +134,54 @@ fn it_is_static_and_prints_as_std_does() {
     assert_eq!(format!("{STATIC:?}"), format!("{stds:?}"));
     assert_eq!(format!("{:?}", STATIC.wait()), format!("{:?}", stds.wait()));
 }
+
+/// A thread that was cancelled, or whose time is up, but has not run since.
+#[test]
+fn barrier_counts_only_waits_that_have_not_ended() {
+    for workers in [1, 2] {
+        for cancels in [true, false] {
+            on_workers(workers, || {
+                let barrier = Arc::new(Barrier::new(3));
+                let (theirs, others) = (barrier.clone(), barrier.clone());
+                let waits_in_vain = thread::spawn_local(move || {
+                    if cancels {
+                        theirs.wait();
+                    } else {
+                        let over = thread::timeout(SHORT, || theirs.wait());
+                        assert!(over.is_err(), "it was not let through");
+                    }
+                });
+                let other = thread::spawn_local(move || others.wait().is_leader());
+                run_the_others();
+                if cancels {
+                    waits_in_vain.cancel();
+                } else {
+                    let start = Instant::now();
+                    while start.elapsed() < 2 * SHORT {}
+                }
+                assert!(barrier.wait_timeout(SHORT).is_none(), "two have come");
+                assert!(!other.is_finished());
+                assert_eq!(waits_in_vain.join().is_err(), cancels);
+                let last = barrier.clone();
+                let last = thread::spawn_local(move || last.wait().is_leader());
+                assert!(!barrier.wait().is_leader() | last.join().unwrap());
+                other.join().unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn barrier_passes_nobody_while_waiters_give_up() {
+    for place in Place::ALL {
+        // Two of three come and go: never are there three.
+        let (barrier, done) = (Barrier::new(3), AtomicUsize::new(0));
+        place.run(2, |_| {
+            for _ in 0..200 {
+                assert!(barrier.wait_timeout(Duration::from_micros(50)).is_none());
+            }
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(done.into_inner(), 2, "{place:?}");
+    }
+}

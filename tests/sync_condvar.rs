@@ -6,12 +6,12 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hebra::sync::{Condvar, Mutex};
 use hebra::thread;
-use support::{Place, on_workers, quietly, run_the_others};
+use support::{Place, bounded, on_workers, quietly, run_the_others};
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(2);
@@ -419,4 +419,95 @@ fn it_is_static_and_prints_as_std_does() {
     );
     fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
     all::<Condvar>();
+}
+
+/// Carries a guard that one thread has locked to a wait of another, and has the first lock the
+/// mutex while the other has been called and has not come.
+fn carried_guard_excludes_others(carry: impl FnOnce(&'static Carried) -> Box<dyn FnOnce()>) {
+    let carried: &'static Carried = Box::leak(Box::default());
+    bounded(|| {
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                spin_until(&carried.waits);
+                let guard = carried.mutex.lock().unwrap();
+                carried.condvar.notify_one();
+                carried.notified.store(true, Ordering::SeqCst);
+                spin_until(&carried.go);
+                drop(guard);
+                carried.gone.store(true, Ordering::SeqCst);
+            });
+            on_workers(1, || {
+                let second = thread::spawn_local(carry(carried));
+                run_the_others();
+                carried.waits.store(true, Ordering::SeqCst);
+                spin_until(&carried.notified);
+                run_the_others();
+                carried.go.store(true, Ordering::SeqCst);
+                spin_until(&carried.gone);
+                let guard = carried.mutex.lock().unwrap();
+                assert_eq!(carried.holders.fetch_add(1, Ordering::SeqCst), 0);
+                run_the_others();
+                assert_eq!(*guard, [1, 2, 3], "nobody else holds the lock");
+                carried.holders.fetch_sub(1, Ordering::SeqCst);
+                drop(guard);
+                second.join().unwrap();
+                assert!(carried.mutex.lock().unwrap().is_empty());
+            });
+        });
+    });
+}
+
+#[derive(Default)]
+struct Carried {
+    mutex: Mutex<Vec<u32>>,
+    condvar: Condvar,
+    waits: AtomicBool,
+    notified: AtomicBool,
+    go: AtomicBool,
+    gone: AtomicBool,
+    holders: AtomicUsize,
+}
+
+impl Carried {
+    fn lock(&'static self) -> hebra::sync::MutexGuard<'static, Vec<u32>> {
+        let mut guard = self.mutex.lock().unwrap();
+        guard.extend([1, 2, 3]);
+        guard
+    }
+
+    fn wait(&self, guard: hebra::sync::MutexGuard<'_, Vec<u32>>) {
+        let mut guard = self.condvar.wait(guard).unwrap();
+        assert_eq!(self.holders.fetch_add(1, Ordering::SeqCst), 0);
+        guard.clear();
+        guard.shrink_to_fit();
+        self.holders.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Without letting other threads of the worker run.
+fn spin_until(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn guard_moved_to_another_thread_is_locked_again_by_that_one() {
+    carried_guard_excludes_others(|carried| {
+        let guard = carried.lock();
+        Box::new(move || carried.wait(guard))
+    });
+}
+
+#[test]
+fn guard_in_a_generator_is_locked_again_by_the_resumer() {
+    carried_guard_excludes_others(|carried| {
+        let mut generator = hebra::Generator::new(move |yielder, ()| {
+            let guard = carried.lock();
+            yielder.yield_(());
+            carried.wait(guard);
+        });
+        generator.resume(());
+        Box::new(move || drop(generator.resume(())))
+    });
 }

@@ -146,6 +146,9 @@ mod waiter {
     use super::park::Thread;
     pub(crate) use super::park::Wait;
 
+    /// A thread and which of its waits.
+    pub(crate) type Key = (u64, u64);
+
     #[derive(Debug)]
     pub(crate) struct Waiter {
         pub(crate) thread: Arc<Thread>,
@@ -187,18 +190,41 @@ mod waiter {
         pub(crate) fn is_near(&self) -> bool {
             self.thread.near
         }
+
+        pub(crate) fn key(&self) -> Key {
+            (self.thread.id, self.epoch)
+        }
+
+        pub(crate) fn worker(&self) -> u32 {
+            if self.thread.near {
+                0
+            } else {
+                self.thread.id as u32
+            }
+        }
     }
 }
 
 mod park {
     use std::fmt;
     use std::sync::Arc;
+    use std::sync::atomic::{self, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
 
     use loom::sync::Notify;
 
     use crate::atomic::{AtomicU64, Ordering};
     use crate::scheduler::claim::Wake;
     use crate::scheduler::waiter::Waiter;
+
+    /// Hours that have passed: one each time that a wait comes to its deadline.
+    static HOURS: atomic::AtomicU64 = atomic::AtomicU64::new(0);
+
+    pub(crate) fn now() -> Instant {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        let hours = HOURS.load(SeqCst);
+        *START.get_or_init(Instant::now) + Duration::from_secs(3600 * hours)
+    }
 
     /// A thread that can wait, of which loom knows when it does: its claim word is an epoch and how
     /// that has ended, 0 if it has not.
@@ -207,6 +233,8 @@ mod park {
         ended: Notify,
         pub(crate) id: u64,
         pub(crate) near: bool,
+        /// Waits of this thread that are still to come to their deadline.
+        deadlines: atomic::AtomicU64,
     }
 
     impl Thread {
@@ -216,6 +244,7 @@ mod park {
                 ended: Notify::new(),
                 id,
                 near,
+                deadlines: atomic::AtomicU64::new(2),
             })
         }
 
@@ -224,6 +253,15 @@ mod park {
             self.claim
                 .compare_exchange(epoch << 3, ended, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
+        }
+
+        /// A deadline has come, unless that has happened too often or the wait has ended.
+        pub(crate) fn time_out(&self, epoch: u64) {
+            let left = self.deadlines.load(SeqCst);
+            if left > 0 && self.end(epoch, Wake::TimedOut) {
+                self.deadlines.store(left - 1, SeqCst);
+                HOURS.fetch_add(1, SeqCst);
+            }
         }
 
         pub(crate) fn unblock(&self) {
@@ -274,6 +312,10 @@ mod park {
             false
         }
 
+        pub(crate) fn key(&self) -> (u64, u64) {
+            (self.thread.id, self.epoch)
+        }
+
         pub(crate) fn is(&self, waiter: &Waiter) -> bool {
             Arc::ptr_eq(self.thread, &waiter.thread) && self.epoch == waiter.epoch
         }
@@ -282,6 +324,7 @@ mod park {
 
 mod patience {
     use std::sync::Arc;
+    use std::time::Instant;
 
     use crate::atomic::AtomicU64;
     use crate::park::{Thread, Wait};
@@ -304,8 +347,19 @@ mod patience {
     impl Patience {
         pub(crate) fn wait_once(
             &self,
+            reason: Reason,
+            owner: Option<&AtomicU64>,
+            enter: impl FnOnce(&Wait<'_>) -> bool,
+            leave: impl FnOnce(&Wait<'_>),
+        ) -> End {
+            self.wait_once_until(reason, owner, None, enter, leave)
+        }
+
+        pub(crate) fn wait_once_until(
+            &self,
             _: Reason,
             _: Option<&AtomicU64>,
+            due: Option<Instant>,
             enter: impl FnOnce(&Wait<'_>) -> bool,
             leave: impl FnOnce(&Wait<'_>),
         ) -> End {
@@ -316,12 +370,17 @@ mod patience {
             }
             if let Patience::None(_) = self {
                 thread.end(wait.epoch, Wake::TimedOut);
+            } else if due.is_some() {
+                thread.time_out(wait.epoch);
             }
             if thread.block() {
                 return End::Got;
             }
             leave(&wait);
-            End::GivenUp
+            match self {
+                Patience::None(_) => End::GivenUp,
+                Patience::Endless(_) => End::Left,
+            }
         }
 
         pub(crate) fn wait(
@@ -504,6 +563,14 @@ fn who_waits_in_a_crowd_is_overtaken() {
     takers(&[(TWICE, true), (TAKES, true), (TAKES, true)]);
 }
 
+fn watchers_of_two_workers_take_turns() {
+    takers(&[(TWICE, false), (TAKES, false), (TAKES, true)]);
+}
+
+fn watcher_that_gives_up_has_another_called() {
+    takers(&[(TAKES, false), (TRIES, false), (TAKES, true)]);
+}
+
 fn who_gives_up_is_passed_over() {
     takers(&[(TAKES, true), (TRIES, true), (TAKES, false)]);
 }
@@ -537,7 +604,7 @@ fn main() {
         println!("not run: the sanitizer does not know loom's coroutines");
         return;
     }
-    let models: [(&str, fn()); 10] = [
+    let models: [(&str, fn()); 12] = [
         ("a baton is passed", a_baton_is_passed),
         ("a baton is passed again", a_baton_is_passed_again),
         (
@@ -551,6 +618,14 @@ fn main() {
         (
             "who waits in a crowd is overtaken",
             who_waits_in_a_crowd_is_overtaken,
+        ),
+        (
+            "watchers of two workers take turns",
+            watchers_of_two_workers_take_turns,
+        ),
+        (
+            "a watcher that gives up has another called",
+            watcher_that_gives_up_has_another_called,
         ),
         ("who gives up is passed over", who_gives_up_is_passed_over),
         ("who is called gives up", who_is_called_gives_up),

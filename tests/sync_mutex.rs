@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hebra::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use hebra::thread;
+use hebra::{Config, Runtime, thread};
 use support::{Place, bounded, on_workers, quietly, run_the_others, wait_until};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -572,5 +572,205 @@ fn locking_works_in_a_destructor_of_a_thread_local() {
         drop(guard);
         late.join().unwrap();
         assert_eq!(*mutex.lock().unwrap(), 1);
+    });
+}
+
+/// Locks a mutex on an OS thread, and unlocks it when told to.
+struct Far {
+    held: AtomicBool,
+    go: AtomicBool,
+    gone: AtomicBool,
+}
+
+impl Far {
+    const fn new() -> Far {
+        Far {
+            held: AtomicBool::new(false),
+            go: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    fn hold<T>(&self, mutex: &Mutex<T>) {
+        let guard = mutex.lock().unwrap();
+        self.held.store(true, Ordering::SeqCst);
+        spin_until(&self.go);
+        drop(guard);
+        self.gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Has it unlock, without letting other threads of the caller's worker run.
+    fn release(&self) {
+        self.go.store(true, Ordering::SeqCst);
+        spin_until(&self.gone);
+    }
+}
+
+/// Without letting other threads of the worker run.
+fn spin_until(flag: &AtomicBool) {
+    while !flag.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn called_waiter_is_not_overtaken_for_ever() {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static FAR: Far = Far::new();
+    static HAD_IT: AtomicBool = AtomicBool::new(false);
+    let far = std::thread::spawn(|| FAR.hold(&MUTEX));
+    on_workers(1, || {
+        spin_until(&FAR.held);
+        let waits = thread::spawn(|| {
+            let _guard = MUTEX.lock().unwrap();
+            HAD_IT.store(true, Ordering::SeqCst);
+        });
+        run_the_others();
+        FAR.release();
+        let mut turns = 0;
+        while !HAD_IT.load(Ordering::SeqCst) {
+            drop(MUTEX.lock().unwrap());
+            turns += 1;
+            assert!(turns <= 10_000, "it is overtaken more often than is said");
+        }
+        waits.join().unwrap();
+    });
+    far.join().unwrap();
+}
+
+/// Waits in line behind threads of a worker that computes until this one has had the lock.
+fn has_it_though_others_compute(
+    line: usize,
+    hogs: usize,
+    last: impl FnOnce(&'static Mutex<()>, &AtomicBool) + Send,
+) {
+    let mutex: &'static Mutex<()> = Box::leak(Box::default());
+    let had_it: &'static AtomicBool = Box::leak(Box::default());
+    let started: &'static AtomicUsize = Box::leak(Box::default());
+    let in_line = AtomicBool::new(false);
+    bounded(|| {
+        let guard = mutex.lock().unwrap();
+        let runtimes: Vec<_> = (0..hogs)
+            .map(|_| Runtime::new(Config::default().workers(1)).unwrap())
+            .collect();
+        let handles: Vec<_> = runtimes
+            .iter()
+            .map(|runtime| runtime.start().unwrap())
+            .collect();
+        let mut threads = Vec::new();
+        for handle in &handles {
+            for _ in 0..line {
+                threads.push(handle.spawn(|| {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    drop(mutex.lock().unwrap());
+                }));
+            }
+        }
+        let all_wait = || started.load(Ordering::SeqCst) == line * hogs;
+        while !all_wait() {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|s| {
+            let last = s.spawn(|| {
+                last(mutex, &in_line);
+                had_it.store(true, Ordering::SeqCst);
+            });
+            for handle in &handles {
+                threads.push(handle.spawn(|| {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    spin_until(had_it);
+                }));
+            }
+            while started.load(Ordering::SeqCst) < (line + 1) * hogs {
+                std::thread::yield_now();
+            }
+            spin_until(&in_line);
+            drop(guard);
+            last.join().unwrap();
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn busy_worker_does_not_keep_os_threads_from_a_free_lock() {
+    for (line, hogs) in [(1, 1), (3, 1), (1, 2), (3, 3)] {
+        has_it_though_others_compute(line, hogs, |mutex, in_line| {
+            // The system may run the others first, and then it has to wait for nobody.
+            in_line.store(true, Ordering::SeqCst);
+            drop(mutex.lock().unwrap());
+        });
+    }
+}
+
+#[test]
+fn busy_worker_does_not_keep_other_workers_from_a_lock() {
+    for (line, hogs) in [(1, 1), (3, 1), (1, 2), (3, 3)] {
+        has_it_though_others_compute(line, hogs, |mutex, in_line| {
+            Runtime::new(Config::default().workers(1)).unwrap().run(|| {
+                let threads = [(); 3].map(|()| thread::spawn(|| drop(mutex.lock().unwrap())));
+                run_the_others();
+                in_line.store(true, Ordering::SeqCst);
+                threads.map(|thread| thread.join().unwrap());
+            });
+        });
+    }
+}
+
+/// The lock is handed to a neighbour that cannot run.
+#[test]
+fn holder_that_hands_over_and_computes_stops_its_worker_alone() {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static WAITS: AtomicBool = AtomicBool::new(false);
+    static HAD_IT: AtomicBool = AtomicBool::new(false);
+    bounded(|| {
+        let runtime = Runtime::new(Config::default().workers(1)).unwrap();
+        let handle = runtime.start().unwrap();
+        let hog = handle.spawn(|| {
+            let guard = MUTEX.lock().unwrap();
+            let neighbour = thread::spawn_local(|| drop(MUTEX.lock().unwrap()));
+            run_the_others();
+            spin_until(&WAITS);
+            drop(guard);
+            spin_until(&HAD_IT);
+            neighbour.join().unwrap();
+        });
+        let far = std::thread::spawn(|| {
+            while MUTEX.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            on_workers(1, || {
+                let waits = thread::spawn(|| drop(MUTEX.lock().unwrap()));
+                run_the_others();
+                WAITS.store(true, Ordering::SeqCst);
+                waits.join().unwrap();
+                HAD_IT.store(true, Ordering::SeqCst);
+            });
+        });
+        hog.join().unwrap();
+        far.join().unwrap();
+    });
+}
+
+#[test]
+fn crowd_that_gives_up_leaves_the_lock_to_those_that_stay() {
+    on_workers(1, || {
+        let mutex = Mutex::new(0);
+        thread::scope(|s| {
+            let guard = mutex.lock().unwrap();
+            for n in 0..1_000 {
+                let mutex = &mutex;
+                s.spawn(move || match n % 7 {
+                    0 => *mutex.lock().unwrap() += 1,
+                    _ => assert!(mutex.lock_timeout(SHORT).is_err()),
+                });
+            }
+            run_the_others();
+            thread::sleep(4 * SHORT);
+            drop(guard);
+        });
+        assert_eq!(mutex.into_inner().unwrap(), 143);
     });
 }

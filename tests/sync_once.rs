@@ -315,3 +315,43 @@ fn their_auto_traits_are_stds() {
     all::<LazyLock<Mutex<Cell<i32>>, fn() -> Mutex<Cell<i32>>>>();
     send::<OnceLock<Cell<i32>>>();
 }
+
+/// A closure that was begun in a generator belongs to whichever thread resumes it.
+#[test]
+fn closure_carried_by_a_generator_keeps_others_waiting() {
+    static ONCE: Once = Once::new();
+    on_workers(1, || {
+        let mut generator = hebra::Generator::new(|yielder, ()| {
+            ONCE.call_once(|| yielder.yield_(()));
+        });
+        generator.resume(());
+        // This thread has begun the closure and is not inside of it.
+        let other = thread::spawn_local(move || {
+            thread::yield_now();
+            generator.resume(());
+        });
+        ONCE.call_once(|| panic!("another closure runs"));
+        other.join().unwrap();
+        assert!(ONCE.is_completed());
+    });
+}
+
+#[test]
+fn closure_carried_by_a_generator_cannot_ask_for_itself() {
+    static ONCE: Once = Once::new();
+    on_workers(1, || {
+        let mut generator = hebra::Generator::new(|yielder, ()| {
+            ONCE.call_once(|| {
+                yielder.yield_(());
+                ONCE.call_once(|| ());
+            });
+        });
+        generator.resume(());
+        let other = thread::spawn_local(move || {
+            drop(generator.resume(()));
+        });
+        let panic = quietly(|| other.join()).unwrap_err();
+        let text = panic.downcast_ref::<&str>().unwrap();
+        assert!(text.contains("its own result"), "{text}");
+    });
+}

@@ -83,6 +83,12 @@ impl Footing {
     }
 }
 
+/// Names the generator on whose stack the caller is; 0: on none.
+#[cfg(feature = "runtime")]
+pub(crate) fn generator_here() -> usize {
+    stack::owner_of(stack_pointer()).map_or(0, |address| address.get())
+}
+
 /// A cancel scope is open on the calling stack. If that is a generator's, its body cannot yield
 /// until this is released.
 #[cfg(feature = "runtime")]

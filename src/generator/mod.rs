@@ -80,7 +80,7 @@ mod scoped;
 mod yielder;
 
 #[cfg(feature = "runtime")]
-pub(crate) use footing::Hold;
+pub(crate) use footing::{Hold, generator_here};
 pub use iter::{IntoIter, Iter};
 pub use scoped::ScopedGenerator;
 use yielder::Standing;

@@ -260,6 +260,11 @@ impl fmt::Debug for StdinLock<'_> {
 }
 
 /// One of the two that are written to.
+///
+/// A thread that has locked it may lock it again, and write without the lock in its hand, as std
+/// has it. The id of the thread decides that, and nothing else: a lock can be carried to another
+/// green thread of the worker, so what is written through a lock needs no id, and from then on that
+/// thread is the one that has locked it.
 struct Output {
     lane: Arc<Lane<()>>,
     /// The thread that has locked it, how often, and its turn.
@@ -304,6 +309,15 @@ impl Output {
         }
     }
 
+    /// Has the pool do something for the calling thread, which has a lock.
+    fn call_locked<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+        let caller = thread::current().id();
+        if let Some((owner, ..)) = &mut *self.locked.lock() {
+            *owner = caller;
+        }
+        unblock(f)
+    }
+
     /// Has the pool do something, in turn.
     fn call<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         if self.is_locked_by_caller() {
@@ -343,7 +357,7 @@ macro_rules! output {
 
         impl $handle {
             #[doc = concat!("Waits until no other thread has locked standard ", $what, ", and locks it. A thread may lock it more")]
-            /// than once.
+            /// than once. A lock that was moved to another green thread is that one's from the first write through it on.
             ///
             /// # Cancellation
             /// Parks the current thread; this is a cancel point.
@@ -363,15 +377,37 @@ macro_rules! output {
             }
         }
 
-        impl Write for &$handle {
+        output!(@write &$handle, $output, $std, call);
+        output!(@write $lock<'_>, $output, $std, call_locked);
+
+        impl Write for $handle {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                (&*self).write(buf)
+            }
+
+            fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+                (&*self).write_all(buf)
+            }
+
+            fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+                (&*self).write_fmt(text)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                (&*self).flush()
+            }
+        }
+    };
+    (@write $type:ty, $output:ident, $std:ident, $call:ident) => {
+        impl Write for $type {
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
                 let bytes = buf[..buf.len().min(CHUNK)].to_owned();
-                $output.call(move || io::$std().write(&bytes))
+                $output.$call(move || io::$std().write(&bytes))
             }
 
             fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
                 let bytes = buf.to_owned();
-                $output.call(move || io::$std().write_all(&bytes))
+                $output.$call(move || io::$std().write_all(&bytes))
             }
 
             fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
@@ -379,29 +415,7 @@ macro_rules! output {
             }
 
             fn flush(&mut self) -> io::Result<()> {
-                $output.call(|| io::$std().flush())
-            }
-        }
-
-        output!(@delegate $handle, $function);
-        output!(@delegate $lock<'_>, $function);
-    };
-    (@delegate $type:ty, $function:ident) => {
-        impl Write for $type {
-            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-                (&$function()).write(buf)
-            }
-
-            fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-                (&$function()).write_all(buf)
-            }
-
-            fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
-                (&$function()).write_fmt(text)
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                (&$function()).flush()
+                $output.$call(|| io::$std().flush())
             }
         }
     };

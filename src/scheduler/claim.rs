@@ -41,7 +41,7 @@ pub(crate) enum Wake {
 }
 
 /// Which of a thread's waits is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Epoch(u64);
 
 impl Epoch {
@@ -73,6 +73,11 @@ impl Claim {
         self.0
             .compare_exchange(waiting, ended, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Whether the wait `epoch` has not ended. It may end at any time.
+    pub(crate) fn is_open(&self, epoch: Epoch) -> bool {
+        self.0.load(Ordering::Relaxed) == epoch.0 << STATE_BITS | WAITING
     }
 
     /// Ends whatever wait is open; `false` if none is. For the home worker, between resumes: nobody

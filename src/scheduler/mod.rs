@@ -42,6 +42,8 @@ mod sweep;
 pub(crate) mod task;
 pub(crate) mod timers;
 pub(crate) mod wait_list;
+#[cfg(test)]
+mod wait_list_tests;
 pub(crate) mod waiter;
 #[allow(unsafe_code)]
 pub(crate) mod worker;

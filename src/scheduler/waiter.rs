@@ -22,6 +22,11 @@ enum Who {
     Os(Arc<OsThread>),
 }
 
+/// Names one wait of one thread among those in a list: the address of the thread's record, which
+/// the list keeps alive, and which of its waits it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key(usize, Epoch);
+
 /// The right to end one wait of one thread.
 pub(crate) struct Waiter {
     who: Who,
@@ -54,6 +59,30 @@ impl Waiter {
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
         self.epoch == Epoch::NONE
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        let address = match &self.who {
+            Who::Green(task) => Arc::as_ptr(task).addr(),
+            Who::Os(thread) => Arc::as_ptr(thread).addr(),
+        };
+        Key(address, self.epoch)
+    }
+
+    /// Whether the wait is still open. It may end at any time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match &self.who {
+            Who::Green(task) => task.claim.is_open(self.epoch),
+            Who::Os(thread) => thread.claim.is_open(self.epoch),
+        }
+    }
+
+    /// The worker on which the thread lives, as a number of its own; 0 for OS threads.
+    pub(crate) fn worker(&self) -> u32 {
+        match &self.who {
+            Who::Green(task) => task.home().map_or(0, |home| home.worker + 1),
+            Who::Os(_) => 0,
+        }
     }
 
     /// The id of the thread that waits.
@@ -175,6 +204,15 @@ impl<'a> Wait<'a> {
             waiter.epoch = self.epoch;
         }
         same
+    }
+
+    /// Names the waiters that end this wait.
+    pub(crate) fn key(&self) -> Key {
+        let address = match self.who {
+            WhoRef::Green(task) => Arc::as_ptr(task).addr(),
+            WhoRef::Os(thread) => Arc::as_ptr(thread).addr(),
+        };
+        Key(address, self.epoch)
     }
 
     /// Whether `waiter` ends this wait.

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::mem;
 use std::time::{Duration, Instant};
 
 use super::patience::{End, Patience};
 use crate::lock::Lock;
-use crate::park::{Wait, charge_or_yield, deadline_after};
+use crate::park::{self, Wait, charge_or_yield, deadline_after};
+use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 use crate::scheduler::wait_list::WaitList;
+use crate::scheduler::waiter::Claimed;
 
 /// Holds threads up until a number of them have come, as [`std::sync::Barrier`] does, green threads
 /// and OS threads alike.
@@ -35,10 +36,44 @@ pub struct Barrier {
 }
 
 struct State {
-    /// How many have come for this round; less than `size`.
-    arrived: usize,
+    /// Rounds that are over. A waiter that was woken passes if its round is among them.
     round: u64,
-    waiters: WaitList,
+    /// Those that have come for this round, fewer than `size`, each with the time at which it gives
+    /// up.
+    waiters: WaitList<Option<Instant>>,
+}
+
+impl State {
+    /// Ends the round if the caller and those that still wait are `size`: they pass when what this
+    /// returns is dropped, which is to be done without the lock.
+    ///
+    /// A waiter whose time is up, or that was cancelled, has not come, though it has not run since
+    /// and is still in the list. Only a wait that this can end counts; and that cannot be undone. So
+    /// it looks first how many there are. If one gives up between the two looks, those whose waits
+    /// have been ended come again, and `None` says that the round goes on.
+    fn pass(&mut self, size: usize) -> Option<Vec<Claimed>> {
+        if self.waiters.len() + 1 < size {
+            return None;
+        }
+        let now = park::now();
+        self.waiters.retain(|waiter, gives_up| match gives_up {
+            Some(at) if *at <= now => {
+                drop(waiter.claim(Wake::TimedOut));
+                false
+            }
+            _ => waiter.is_waiting(),
+        });
+        if self.waiters.len() + 1 < size {
+            return None;
+        }
+        let mut claimed = Vec::with_capacity(self.waiters.len());
+        while let Some((waiter, _)) = self.waiters.pop_with() {
+            claimed.extend(waiter.claim(Wake::Woken));
+        }
+        let all = claimed.len() + 1 >= size;
+        self.round += u64::from(all);
+        all.then_some(claimed)
+    }
 }
 
 /// What a [`Barrier`] tells those whom it lets pass.
@@ -62,7 +97,6 @@ impl Barrier {
         Barrier {
             size: n,
             state: Lock::new(State {
-                arrived: 0,
                 round: 0,
                 waiters: WaitList::new(),
             }),
@@ -73,7 +107,7 @@ impl Barrier {
     ///
     /// # Cancellation
     /// Parks the current thread unless it is the last to come; this is a cancel point, and then the
-    /// thread has not come. In a destructor of a thread that is being cancelled it waits all
+    /// thread has not come: the last to come counts the threads that still wait. In a destructor of a thread that is being cancelled it waits all
     /// the same.
     pub fn wait(&self) -> BarrierWaitResult {
         self.wait_for(Patience::Endless)
@@ -106,45 +140,46 @@ impl Barrier {
     fn wait_for(&self, patience: Patience) -> Option<BarrierWaitResult> {
         charge_or_yield();
         loop {
-            let joined = Cell::new(0);
+            let round = Cell::new(0);
             let mut released = None;
-            let mut counted = false;
+            let gives_up = gives_up_at(patience);
             let enter = |wait: &Wait<'_>| {
                 let mut state = self.state.lock();
-                state.arrived += 1;
-                let is_last = state.arrived >= self.size;
-                if is_last {
-                    state.arrived = 0;
-                    state.round += 1;
-                    released = Some(mem::take(&mut state.waiters));
-                } else {
-                    joined.set(state.round);
-                    state.waiters.push(wait.waiter());
+                released = state.pass(self.size);
+                round.set(state.round);
+                if released.is_none() {
+                    state.waiters.push_with(wait.waiter(), gives_up);
                 }
-                !is_last
+                released.is_none()
             };
-            let leave = |wait: &Wait<'_>| {
-                let mut state = self.state.lock();
-                counted = state.round != joined.get();
-                if !counted {
-                    state.arrived -= 1;
-                    state.waiters.remove(wait);
-                }
-            };
+            let leave = |wait: &Wait<'_>| self.state.lock().waiters.remove(wait);
             let end = patience.wait_once(Reason::Barrier, None, enter, leave);
-            if let Some(mut released) = released {
-                released.wake_all();
+            if let Some(released) = released {
+                drop(released);
                 return Some(BarrierWaitResult { is_leader: true });
             }
-            // Who has left too late was counted: the others have passed.
             match end {
-                End::Got => return Some(BarrierWaitResult { is_leader: false }),
-                _ if counted => return Some(BarrierWaitResult { is_leader: false }),
-                End::Left => {}
+                End::Got if self.state.lock().round != round.get() => {
+                    return Some(BarrierWaitResult { is_leader: false });
+                }
                 End::GivenUp => return None,
+                // It was woken for a round that was not to be, and comes again.
+                End::Got | End::Left => {}
             }
         }
     }
+}
+
+/// When the calling thread, which is about to wait, gives up: by itself, or because a time-out
+/// around it is over. One that is over already does not end the wait: it has been told, and the
+/// thread waits all the same.
+fn gives_up_at(patience: Patience) -> Option<Instant> {
+    let own = match patience {
+        Patience::Until(deadline) => deadline,
+        Patience::Endless | Patience::Shielded => None,
+    };
+    let scope = park::scope_deadline().filter(|deadline| *deadline > park::now());
+    own.into_iter().chain(scope).min()
 }
 
 impl fmt::Debug for Barrier {

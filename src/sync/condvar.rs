@@ -30,7 +30,8 @@ impl WaitTimeoutResult {
 /// Waits for a condition on what a [`Mutex`](super::Mutex) guards, as [`std::sync::Condvar`] does,
 /// on green threads and OS threads alike.
 ///
-/// Threads are notified in the order in which they began to wait. A wait may also end without
+/// Threads are notified in the order in which they began to wait; then each waits for the mutex as
+/// [`Mutex::lock`](super::Mutex::lock) does, and others may have it first. A wait may also end without
 /// anybody's doing, so wait in a loop, or with [`wait_while`](Condvar::wait_while).
 ///
 /// ```
@@ -364,14 +365,13 @@ impl Condvar {
         let mutex = guard.mutex();
         // Until it has been enlisted, whatever unwinds unlocks the mutex with the guard.
         let mut held = Some(guard);
-        let mut me = 0;
         let enter = |wait: &Wait<'_>| {
             {
                 let mut queue = self.queue.lock();
                 queue.push(wait);
                 self.occupied.store(true, Ordering::Relaxed);
             }
-            me = held.take().expect("it waits once").release();
+            held.take().expect("it waits once").release();
             true
         };
         let leave = |wait: &Wait<'_>| {
@@ -380,7 +380,7 @@ impl Condvar {
             self.occupied.store(!queue.is_empty(), Ordering::Relaxed);
         };
         let end = patience.wait_once(Reason::Condvar, None, enter, leave);
-        (held.unwrap_or_else(|| mutex.relock(me)), end == End::Got)
+        (held.unwrap_or_else(|| mutex.relock()), end == End::Got)
     }
 }
 

@@ -19,15 +19,14 @@
 //! only; but for readers that leave, as long as they are not the last. It is set when somebody
 //! queues and cleared when nobody does, under that lock.
 
-use std::collections::VecDeque;
-
 use super::patience::Patience;
 use crate::atomic::{AtomicU64, Ordering};
 use crate::lock::Lock;
 use crate::park::Wait;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
-use crate::scheduler::waiter::{Claimed, Waiter};
+use crate::scheduler::wait_list::WaitList;
+use crate::scheduler::waiter::Claimed;
 
 const QUEUED: u64 = 1 << 63;
 const READERS: u64 = 1 << 62;
@@ -48,7 +47,7 @@ pub(super) struct Gate {
     /// The id of the thread that is in as a writer, written by that thread or by who lets it in;
     /// 0: nobody, or it has only just come.
     writer: AtomicU64,
-    queue: Lock<VecDeque<(Access, Waiter)>>,
+    queue: Lock<WaitList<Access>>,
 }
 
 impl Gate {
@@ -56,7 +55,7 @@ impl Gate {
         Gate {
             state: AtomicU64::new(0),
             writer: AtomicU64::new(0),
-            queue: Lock::new(VecDeque::new()),
+            queue: Lock::new(WaitList::new()),
         }
     }
 
@@ -148,13 +147,13 @@ impl Gate {
             let mut queue = self.queue.lock();
             let waits = self.add(access, queue.is_empty()).is_err();
             if waits {
-                queue.push_back((access, wait.waiter()));
+                queue.push_with(wait.waiter(), access);
             }
             waits
         };
         let leave = |wait: &Wait<'_>| {
             let mut queue = self.queue.lock();
-            queue.retain(|(_, waiter)| !wait.is(waiter));
+            queue.remove(wait);
             // Readers may have stood behind a writer that is gone.
             let admitted = self.admit(&mut queue);
             drop(queue);
@@ -174,11 +173,11 @@ impl Gate {
 
     /// Lets in those whose turn it is: they run when what this returns is dropped, which is to be
     /// done without the lock.
-    fn admit(&self, queue: &mut VecDeque<(Access, Waiter)>) -> Vec<Claimed> {
+    fn admit(&self, queue: &mut WaitList<Access>) -> Vec<Claimed> {
         let mut admitted = Vec::new();
-        while let Some((access, _)) = queue.front()
+        while let Some(access) = queue.front()
             && self.add(*access, true).is_ok()
-            && let Some((access, waiter)) = queue.pop_front()
+            && let Some((waiter, access)) = queue.pop_with()
         {
             // Before it can run, and leave.
             self.name_writer(access);

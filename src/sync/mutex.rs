@@ -18,8 +18,9 @@ use crate::park::{charge_or_yield, deadline_after, thread_id};
 /// Guards a value: one thread at a time reaches it, as [`std::sync::Mutex`] has it, for green
 /// threads and OS threads alike.
 ///
-/// Who waits for it gets it in turn: whoever unlocks it hands it to the thread that has waited
-/// longest, and a thread that unlocks and locks again goes to the end of the queue. A green thread
+/// Threads of one worker get it in the order in which they came: a thread that unlocks and locks
+/// again goes to the end of the queue. A waiter that lives on another worker, or in a crowd, may be
+/// overtaken a bounded number of times; the [module](super#fairness) has the numbers. A green thread
 /// may keep the guard while it parks.
 ///
 /// It is poisoned by a thread that panics while it holds the guard; not by one that is cancelled.
@@ -66,7 +67,7 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks the mutex, after those who wait for it already.
+    /// Locks the mutex; see [Fairness](super#fairness) for the order in which those who wait get it.
     ///
     /// ```
     /// let mutex = hebra::sync::Mutex::new(1);
@@ -85,19 +86,17 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         charge_or_yield();
-        let me = thread_id();
-        self.baton.take(me, Patience::Endless);
-        self.poison.judge(self.guard(me))
+        self.baton.take(thread_id(), Patience::Endless);
+        self.poison.judge(self.guard())
     }
 
-    /// Locks the mutex if nobody holds it.
+    /// Locks the mutex if no thread holds it, and it is not reserved for one that has been woken.
     ///
     /// # Errors
-    /// It is held; or it is poisoned, and the guard is in the error.
+    /// It is held or reserved; or it is poisoned, and the guard is in the error.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-        let me = thread_id();
-        self.outcome(me, self.baton.try_take(me))
+        self.outcome(self.baton.try_take(thread_id()))
     }
 
     /// Locks the mutex, but waits for `timeout` at most.
@@ -139,15 +138,12 @@ impl<T: ?Sized> Mutex<T> {
     ) -> TryLockResult<MutexGuard<'_, T>> {
         charge_or_yield();
         let me = thread_id();
-        self.outcome(
-            me,
-            self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())),
-        )
+        self.outcome(self.baton.try_take(me) || self.baton.take(me, Patience::Until(deadline())))
     }
 
-    fn outcome(&self, me: u64, taken: bool) -> TryLockResult<MutexGuard<'_, T>> {
+    fn outcome(&self, taken: bool) -> TryLockResult<MutexGuard<'_, T>> {
         if taken {
-            Ok(self.poison.judge(self.guard(me))?)
+            Ok(self.poison.judge(self.guard())?)
         } else {
             Err(TryLockError::WouldBlock)
         }
@@ -155,20 +151,22 @@ impl<T: ?Sized> Mutex<T> {
 
     /// The baton is the calling thread's.
     #[inline]
-    fn guard(&self, me: u64) -> MutexGuard<'_, T> {
+    fn guard(&self) -> MutexGuard<'_, T> {
         MutexGuard {
             mutex: self,
-            holder: Holder::new(me),
+            holder: Holder::new(),
             stays: PhantomData,
         }
     }
 
-    /// Locks the mutex for the calling thread, whose id is `me` and which has waited for a
-    /// condition. That wait has succeeded, so this is not the place to be cancelled.
+    /// Locks the mutex for the calling thread, which has waited for a condition. That wait has
+    /// succeeded, so this is not the place to be cancelled.
     #[inline]
-    pub(super) fn relock(&self, me: u64) -> MutexGuard<'_, T> {
-        self.baton.take(me, Patience::Shielded);
-        self.guard(me)
+    pub(super) fn relock(&self) -> MutexGuard<'_, T> {
+        // The guard that was given up may have been locked by another thread of this worker, and
+        // have been carried here: its id must not stand for the calling thread.
+        self.baton.take(thread_id(), Patience::Shielded);
+        self.guard()
     }
 
     /// Hands `value`, which a guard belongs to, out as an error if the mutex is poisoned.
@@ -255,14 +253,10 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         self.mutex
     }
 
-    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is. Returns the
-    /// id of the thread.
+    /// Unlocks the mutex, for [`Mutex::relock`]: poisoned or not, it stays what it is.
     #[inline]
-    pub(super) fn release(self) -> u64 {
-        let guard = ManuallyDrop::new(self);
-        let me = guard.holder.id();
-        guard.mutex.baton.pass();
-        me
+    pub(super) fn release(self) {
+        ManuallyDrop::new(self).mutex.baton.pass();
     }
 }
 

@@ -9,9 +9,10 @@
 use std::fmt;
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::patience::Patience;
+use crate::generator::generator_here;
 use crate::lock::Lock;
 use crate::park::{Wait, charge_or_yield, is_cancelling, thread_id};
 use crate::scheduler::task::Reason;
@@ -46,6 +47,8 @@ pub struct Once {
     /// The id of the thread that runs the closure, or 0; written under the lock of `state`.
     runner: AtomicU64,
     state: Lock<(State, WaitList)>,
+    /// The generator on whose stack the closure was begun, or 0; written under the lock of `state`.
+    generator: AtomicUsize,
 }
 
 /// What the closure of [`Once::call_once_force`] learns.
@@ -78,6 +81,7 @@ impl Once {
         Once {
             complete: AtomicBool::new(false),
             runner: AtomicU64::new(0),
+            generator: AtomicUsize::new(0),
             state,
         }
     }
@@ -169,7 +173,7 @@ impl Once {
     /// Makes the calling thread the one that runs its closure; `None` if another has.
     #[track_caller]
     fn begin(&self, forced: bool) -> Option<Run<'_>> {
-        let me = thread_id();
+        let (me, here) = (thread_id(), generator_here());
         loop {
             let mut state = self.state.lock();
             match state.0 {
@@ -182,6 +186,7 @@ impl Once {
                     let poisoned = state.0 == State::Poisoned;
                     state.0 = State::Running;
                     self.runner.store(me, Ordering::Relaxed);
+                    self.generator.store(here, Ordering::Relaxed);
                     return Some(Run {
                         once: self,
                         poisoned,
@@ -189,8 +194,13 @@ impl Once {
                     });
                 }
                 State::Running => {
+                    // A closure that was begun on the stack of a generator goes wherever that is
+                    // carried: then it is the stack that says who is inside, and not the thread.
+                    let reentrant = match self.generator.load(Ordering::Relaxed) {
+                        0 => self.runner.load(Ordering::Relaxed) == me,
+                        generator => generator == here,
+                    };
                     drop(state);
-                    let reentrant = self.runner.load(Ordering::Relaxed) == me;
                     assert!(!reentrant, "an initialisation asks for its own result");
                     self.wait_for(|state| state == State::Running);
                 }

@@ -47,6 +47,20 @@ impl Patience {
         enter: impl FnOnce(&Wait<'_>) -> bool,
         leave: impl FnOnce(&Wait<'_>),
     ) -> End {
+        self.wait_once_until(reason, owner, None, enter, leave)
+    }
+
+    /// As [`wait_once`](Patience::wait_once), but the wait ends when `due` has come, too: with
+    /// [`End::Left`], if the thread has patience left.
+    #[inline(always)] // As `park`.
+    pub(super) fn wait_once_until(
+        self,
+        reason: Reason,
+        owner: Option<&AtomicU64>,
+        due: Option<Instant>,
+        enter: impl FnOnce(&Wait<'_>) -> bool,
+        leave: impl FnOnce(&Wait<'_>),
+    ) -> End {
         let mut left = false;
         let register = |wait: &Wait<'_>| {
             let undo = |wait: &Wait<'_>| {
@@ -59,12 +73,19 @@ impl Patience {
             })
         };
         let wake = match self {
-            Patience::Endless => park::park_insistently(reason, None, None, register),
-            Patience::Shielded => park::park(reason, None, Mode::Shielded, register),
-            Patience::Until(deadline) => park::park(reason, deadline, Mode::CancelPoint, register),
+            Patience::Endless => park::park_insistently(reason, None, due, register),
+            Patience::Shielded => park::park(reason, due, Mode::Shielded, register),
+            Patience::Until(deadline) => {
+                let until = due.into_iter().chain(deadline).min();
+                park::park(reason, until, Mode::CancelPoint, register)
+            }
+        };
+        let is_early = |deadline: Option<Instant>| {
+            due.is_some_and(|due| deadline.is_none_or(|deadline| due < deadline))
         };
         match self {
             _ if wake == Wake::Woken && !left => End::Got,
+            Patience::Until(deadline) if wake == Wake::TimedOut && is_early(deadline) => End::Left,
             Patience::Until(_) => End::GivenUp,
             Patience::Endless | Patience::Shielded => End::Left,
         }

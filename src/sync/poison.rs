@@ -10,25 +10,20 @@ use crate::park;
 #[derive(Debug)]
 pub(super) struct Poison(AtomicBool);
 
-/// Who holds a lock, and whether that thread was unwinding already when it took it: then it does
-/// not poison.
-///
-/// One word, so that a guard fits into two registers.
+/// Whether the thread that took a lock was unwinding already: then it does not poison. A guard may
+/// be carried to another thread, so it does not say which thread that was.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Holder(u64);
-
-const UNWINDING: u64 = 1 << 63;
+pub(super) struct Holder {
+    unwinding: bool,
+}
 
 impl Holder {
-    /// The calling thread, whose id is `me`.
+    /// The calling thread.
     #[inline]
-    pub(super) fn new(me: u64) -> Holder {
-        Holder(if panicking() { me | UNWINDING } else { me })
-    }
-
-    #[inline]
-    pub(super) fn id(self) -> u64 {
-        self.0 & !UNWINDING
+    pub(super) fn new() -> Holder {
+        Holder {
+            unwinding: panicking(),
+        }
     }
 }
 
@@ -57,7 +52,7 @@ impl Poison {
 
     #[cold]
     fn note_unwinding(&self, holder: Holder) {
-        if holder.0 & UNWINDING == 0 && park::is_panicking() {
+        if !holder.unwinding && park::is_panicking() {
             self.0.store(true, Ordering::Relaxed);
         }
     }

@@ -18,9 +18,10 @@ use crate::park::{charge_or_yield, deadline_after, thread_id};
 /// Guards a value that one thread changes or several read, as [`std::sync::RwLock`] has it, for
 /// green threads and OS threads alike.
 ///
-/// Who waits gets in in turn, readers that stand together together. A reader that comes while
-/// somebody waits goes to the end of the queue, so writers do not starve; and a thread that reads
-/// already must not ask to read again, for a writer may wait in between.
+/// Waiters are admitted in the order in which they came, adjacent readers together, and none is
+/// overtaken; see [Fairness](super#fairness). A reader that arrives while others wait goes to the
+/// end of the queue, so writers do not starve; and a thread that reads already must not ask to read
+/// again, for a writer may wait in between.
 ///
 /// It is poisoned by a thread that panics while it writes; not by one that is cancelled.
 ///
@@ -121,7 +122,7 @@ impl<T: ?Sized> RwLock<T> {
         charge_or_yield();
         let me = thread_id();
         self.gate.enter(Access::Write(me), Patience::Endless);
-        self.poison.judge(self.writer(me))
+        self.poison.judge(self.writer())
     }
 
     /// Locks the value for writing if nobody reads or writes.
@@ -131,7 +132,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(me, self.gate.try_enter(Access::Write(me)))
+        self.writer_if(self.gate.try_enter(Access::Write(me)))
     }
 
     /// Locks the value for writing, but waits for `timeout` at most.
@@ -155,10 +156,7 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`read_timeout`](RwLock::read_timeout).
     pub fn write_timeout(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(
-            me,
-            self.enter_until(Access::Write(me), || deadline_after(timeout)),
-        )
+        self.writer_if(self.enter_until(Access::Write(me), || deadline_after(timeout)))
     }
 
     /// Locks the value for writing, but waits until `deadline` at most; see
@@ -171,10 +169,7 @@ impl<T: ?Sized> RwLock<T> {
         deadline: impl Into<Instant>,
     ) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         let me = thread_id();
-        self.writer_if(
-            me,
-            self.enter_until(Access::Write(me), || Some(deadline.into())),
-        )
+        self.writer_if(self.enter_until(Access::Write(me), || Some(deadline.into())))
     }
 
     fn enter_until(&self, access: Access, deadline: impl FnOnce() -> Option<Instant>) -> bool {
@@ -199,19 +194,19 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// The calling thread, whose id is `me`, has entered to write.
+    /// The calling thread has entered to write.
     #[inline]
-    fn writer(&self, me: u64) -> RwLockWriteGuard<'_, T> {
+    fn writer(&self) -> RwLockWriteGuard<'_, T> {
         RwLockWriteGuard {
             lock: self,
-            holder: Holder::new(me),
+            holder: Holder::new(),
             stays: PhantomData,
         }
     }
 
-    fn writer_if(&self, me: u64, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+    fn writer_if(&self, entered: bool) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if entered {
-            Ok(self.poison.judge(self.writer(me))?)
+            Ok(self.poison.judge(self.writer())?)
         } else {
             Err(TryLockError::WouldBlock)
         }
@@ -344,7 +339,7 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.poison.note(self.holder);
-        self.lock.gate.leave(Access::Write(self.holder.id()));
+        self.lock.gate.leave(Access::Write(0));
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`Semaphore`].
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -11,12 +10,13 @@ use crate::lock::Lock;
 use crate::park::{Wait, charge_or_yield, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
-use crate::scheduler::waiter::{Claimed, Waiter};
+use crate::scheduler::wait_list::WaitList;
+use crate::scheduler::waiter::Claimed;
 
 /// A number of permits that threads acquire and release: for what only so many may do at a time.
 ///
-/// Who waits is served in turn, however many permits it wants: a later one that wants fewer does
-/// not overtake.
+/// Waiters are served in the order in which they came, however many permits they want: a later one
+/// that wants fewer does not overtake. See [Fairness](super#fairness).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ struct State {
     /// Those that nobody holds. If somebody waits, they are fewer than the first in the queue
     /// wants.
     permits: usize,
-    queue: VecDeque<Turn>,
+    queue: WaitList<Turn>,
     /// The ticket of the next to wait.
     next_ticket: u64,
     /// Once it is closed: the first ticket that was not served. All before it were, or have been
@@ -53,11 +53,11 @@ struct State {
     closed: Option<u64>,
 }
 
-/// A thread that waits.
+/// What a thread waits for.
+#[derive(Clone, Copy)]
 struct Turn {
     ticket: u64,
     wanted: usize,
-    waiter: Waiter,
 }
 
 /// The semaphore is closed.
@@ -93,7 +93,7 @@ impl Semaphore {
     pub const fn new(permits: usize) -> Semaphore {
         Semaphore(Lock::new(State {
             permits,
-            queue: VecDeque::new(),
+            queue: WaitList::new(),
             next_ticket: 0,
             closed: None,
         }))
@@ -298,7 +298,7 @@ impl Semaphore {
     /// Closes the semaphore for good: whoever waits fails, and so does whoever comes. Permits can
     /// still be released.
     pub fn close(&self) {
-        let refused = {
+        let mut refused = {
             let mut state = self.0.lock();
             let first = state
                 .queue
@@ -307,9 +307,7 @@ impl Semaphore {
             state.closed.get_or_insert(first);
             mem::take(&mut state.queue)
         };
-        for turn in refused {
-            turn.waiter.wake(Wake::Woken);
-        }
+        refused.wake_all();
     }
 
     /// Returns whether the semaphore is closed.
@@ -342,15 +340,14 @@ impl Semaphore {
             let turn = Turn {
                 ticket: state.next_ticket,
                 wanted,
-                waiter: wait.waiter(),
             };
             state.next_ticket += 1;
-            state.queue.push_back(turn);
+            state.queue.push_with(wait.waiter(), turn);
             true
         };
         let leave = |wait: &Wait<'_>| {
             let mut state = self.0.lock();
-            state.queue.retain(|turn| !wait.is(&turn.waiter));
+            state.queue.remove(wait);
             // Who has stood behind may want less.
             let served = state.serve();
             drop(state);
@@ -389,11 +386,11 @@ impl State {
             .front()
             .is_some_and(|turn| turn.wanted <= self.permits)
         {
-            let Some(turn) = self.queue.pop_front() else {
+            let Some((waiter, turn)) = self.queue.pop_with() else {
                 break;
             };
             // Who has timed out or was cancelled gets nothing.
-            if let Some(claimed) = turn.waiter.claim(Wake::Woken) {
+            if let Some(claimed) = waiter.claim(Wake::Woken) {
                 self.permits -= turn.wanted;
                 served.push(claimed);
             }
