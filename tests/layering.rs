@@ -274,6 +274,7 @@ const UNSAFE_BLOCKS: &[(&str, usize)] = &[
     ("generator/scoped.rs", 1),
     ("generator/yielder.rs", 3),
     ("io/face.rs", 1),
+    ("io/pipe.rs", 1),
     ("net/inherited.rs", 2),
     ("os/unix/net/address.rs", 1),
     ("scheduler/reactor.rs", 3),
