@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use hebra::fs::{self, File, OpenOptions};
 use hebra::thread;
+use rustix::fs::OFlags;
 
 use support::place::{Ball, on_another_worker};
 use support::{bounded, is_child, on_workers, passes_in_child, wait_until};
@@ -330,6 +331,97 @@ fn reads_and_writes_at_an_offset_leave_the_position_alone() {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "0xy3456789");
+    });
+}
+
+#[test]
+fn offsets_beyond_the_largest_are_refused_as_stds() {
+    everywhere(|scratch| {
+        let path = scratch.file("file", b"contents");
+        let mut ours = open_both(&path);
+        let theirs = std::fs::File::from(OwnedFd::from(open_both(&path)));
+        ours.read_exact(&mut [0; 3]).unwrap();
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let mut buf = [0; 4];
+            for result in [
+                ours.read_at(&mut buf, offset).map(drop),
+                theirs.read_at(&mut buf, offset).map(drop),
+                ours.read_exact_at(&mut buf, offset),
+                ours.read_at(&mut [], offset).map(drop),
+                ours.write_at(b"x", offset).map(drop),
+                theirs.write_at(b"x", offset).map(drop),
+                ours.set_len(offset),
+                theirs.set_len(offset),
+                ours.seek(SeekFrom::Start(offset)).map(drop),
+                (&theirs).seek(SeekFrom::Start(offset)).map(drop),
+            ] {
+                let kind = result.unwrap_err().kind();
+                assert_eq!(kind, ErrorKind::InvalidInput, "at {offset:#x}");
+            }
+            assert_eq!(buf, [0; 4]);
+        }
+        let last = (u64::MAX >> 1) - 4;
+        assert_eq!(ours.read_at(&mut [0; 4], last).unwrap(), 0);
+        assert_eq!(ours.stream_position().unwrap(), 3, "it has not moved");
+        let mut rest = String::new();
+        ours.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "tents");
+    });
+}
+
+/// As much of a buffer as begins at a multiple of a disk's block.
+fn aligned(bytes: &mut [u8]) -> &mut [u8] {
+    let start = bytes.as_ptr().align_offset(4096);
+    &mut bytes[start..]
+}
+
+#[test]
+fn direct_file_is_read_and_written_as_stds() {
+    let direct = OFlags::DIRECT.bits().cast_signed();
+    let is_supported = |scratch: &Scratch| {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).custom_flags(direct);
+        let file = file.open(scratch.path("theirs"));
+        let mut bytes = vec![7; 3 * 4096];
+        file.and_then(|mut file| file.write_all(&aligned(&mut bytes)[..4096]))
+            .is_ok()
+    };
+    everywhere(|scratch| {
+        if !is_supported(scratch) {
+            println!("skipped: the file system has no O_DIRECT");
+            return;
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .custom_flags(direct)
+            .open(scratch.path("ours"))
+            .unwrap();
+        let mut bytes: Vec<u8> = (0..160 << 12).map(|n| (n / 7) as u8).collect();
+        let bytes = aligned(&mut bytes);
+        let mut room = vec![0; 160 << 12];
+        let room = aligned(&mut room);
+        // The lengths of one block, of several, and of more than one write moves.
+        for len in [512, 4096, 24 << 10, 64 << 10, 300 << 10] {
+            for _ in 0..3 {
+                file.rewind().unwrap();
+                file.write_all(&bytes[..len]).unwrap();
+                file.rewind().unwrap();
+                file.read_exact(&mut room[..len]).unwrap();
+                assert!(room[..len] == bytes[..len]);
+                file.write_all_at(&bytes[len..2 * len], 0).unwrap();
+                file.read_exact_at(&mut room[..len], 0).unwrap();
+                assert!(room[..len] == bytes[len..2 * len]);
+            }
+            let (one, other) = bytes[..len].split_at(len / 2);
+            file.rewind().unwrap();
+            let gathered = file.write_vectored(&[IoSlice::new(one), IoSlice::new(other)]);
+            assert_eq!(gathered.unwrap(), len.min(256 << 10));
+        }
+        // What std refuses is refused, and does no harm to the next read.
+        assert!(file.read_at(&mut room[..512], 7).is_err());
+        file.read_exact_at(&mut room[..4096], 0).unwrap();
     });
 }
 

@@ -270,6 +270,7 @@ const UNSAFE_BLOCKS: &[(&str, usize)] = &[
     ("generator/scoped.rs", 1),
     ("generator/yielder.rs", 3),
     ("io/face.rs", 1),
+    ("io/pipe.rs", 1),
     ("lock/biased.rs", 2),
     ("net/inherited.rs", 2),
     ("os/unix/net/address.rs", 1),

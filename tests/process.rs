@@ -13,7 +13,9 @@ use std::time::Duration;
 use hebra::channel::readable;
 use hebra::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use hebra::thread;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
+use rustix::process::{
+    Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, test_kill_process, waitpid,
+};
 
 use support::place::{Ball, everywhere as everywhere_and_on_two, on_another_worker};
 use support::{bounded, is_child, on_workers, passes_in_child, wait_until};
@@ -39,6 +41,15 @@ fn in_a_process_of_its_own(test: &str) -> bool {
     }
     bounded(|| passes_in_child(test));
     false
+}
+
+/// Refuses new descriptors, and returns the limit from before.
+fn limit_descriptors() -> Rlimit {
+    let limit = getrlimit(Resource::Nofile);
+    let current = Some(3);
+    let maximum = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    limit
 }
 
 fn exists(pid: u32) -> bool {
@@ -502,21 +513,12 @@ fn without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool() 
         return;
     }
     let test = || {
-        let mut child = Command::new("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = std::process::Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        let limit = limit_descriptors();
+        let mut child = Child::from(child);
         let stdin = child.stdin.take().unwrap();
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(3),
-                maximum: limit.maximum,
-            },
-        )
-        .unwrap();
         for _ in 0..3 {
             assert!(thread::timeout(Duration::from_millis(5), || child.wait()).is_err());
         }
@@ -530,6 +532,109 @@ fn without_a_descriptor_to_spare_the_end_of_a_child_is_waited_for_in_the_pool() 
         assert!(child.wait().unwrap().success());
     };
     on_workers(1, test);
+}
+
+fn number<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+/// Where SIGCHLD is ignored the system waits for children itself.
+#[test]
+fn child_of_a_process_that_ignores_sigchld_fails_as_stds() {
+    if !in_a_process_of_its_own("child_of_a_process_that_ignores_sigchld_fails_as_stds") {
+        return;
+    }
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let theirs = [
+        number(std::process::Command::new("true").status()),
+        number(std::process::Command::new("echo").output()),
+    ];
+    assert_eq!(theirs, [Some(libc::ECHILD); 2]);
+    everywhere(|| {
+        let ours = [
+            number(Command::new("true").status()),
+            number(Command::new("echo").output()),
+        ];
+        assert_eq!(ours, theirs);
+        let mut child = Command::new("true").spawn().unwrap();
+        assert_eq!(readable(&child).recv(), Ok(()), "its end is told");
+        assert_eq!(number(child.wait()), Some(libc::ECHILD));
+        assert_eq!(number(child.try_wait()), Some(libc::ECHILD));
+        assert_eq!(number(child.kill()), Some(libc::ESRCH));
+    });
+}
+
+/// A child with a number such that the one before is nobody's.
+fn after_a_free_number() -> std::process::Child {
+    loop {
+        let mut before = std::process::Command::new("true").spawn().unwrap();
+        let mut command = std::process::Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        before.wait().unwrap();
+        if child.id() == before.id() + 1 {
+            return child;
+        }
+        child.stdin = None;
+        child.wait().unwrap();
+    }
+}
+
+/// A process that is no child of this one, with a number of choice: it echoes lines to its standard
+/// error. `None` if the system does not let one choose.
+fn stranger(pid: u32) -> Option<(std::process::ChildStdin, std::process::ChildStderr)> {
+    for _ in 0..200 {
+        // The shell gets the next number, and what it starts the one after that.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 2).to_string()).ok()?;
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "exec 3<&0; cat <&3 >&2 & echo $!"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = io::read_to_string(shell.stdout.take().unwrap()).unwrap();
+        let streams = shell.stdin.take().zip(shell.stderr.take());
+        shell.wait().unwrap();
+        if started.trim() == pid.to_string() {
+            return streams;
+        }
+    }
+    None
+}
+
+#[test]
+fn signal_never_reaches_a_stranger_with_a_childs_number() {
+    let test = "signal_never_reaches_a_stranger_with_a_childs_number";
+    if !in_a_process_of_its_own(test) {
+        return;
+    }
+    for has_descriptor in [true, false] {
+        let mut child = after_a_free_number();
+        let input = child.stdin.take();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let limit = limit_descriptors();
+        if has_descriptor {
+            setrlimit(Resource::Nofile, limit).unwrap();
+        }
+        let mut child = Child::from(child);
+        setrlimit(Resource::Nofile, limit).unwrap();
+        // It ends, and other code of the process waits for it.
+        drop(input);
+        waitpid(Some(pid), WaitOptions::empty()).unwrap();
+        let Some((mut input, output)) = stranger(child.id()) else {
+            println!("skipped: the system does not give away a number of choice");
+            return;
+        };
+        on_workers(1, || {
+            assert_eq!(number(child.kill()), Some(libc::ESRCH));
+            assert_eq!(number(child.wait()), Some(libc::ECHILD));
+        });
+        // A signal would have been there before the line.
+        input.write_all(b"alive\n").unwrap();
+        drop(input);
+        assert_eq!(io::read_to_string(output).unwrap(), "alive\n");
+    }
 }
 
 #[test]

@@ -17,6 +17,10 @@
 //! cost of a trip to the pool. So a read asks for that first, and goes to the pool if it is
 //! refused: because there is something to wait for, or because the file is of a kind that does not
 //! know the question.
+//!
+//! A file opened with `O_DIRECT` wants a buffer whose address is a multiple of the disk's block, as
+//! the caller's then is. So our buffers are aligned, too, whenever their length is one that
+//! `O_DIRECT` accepts; whether the file was opened so is not asked, as it may change.
 
 use std::fmt;
 use std::fs::{FileTimes, Metadata, Permissions};
@@ -39,6 +43,12 @@ use crate::park;
 const CHUNK: usize = 256 << 10;
 /// A buffer that has grown beyond this is given back after use.
 const KEPT: usize = 64 << 10;
+/// What a file opened with `O_DIRECT` may ask of the address of a buffer: the largest block of
+/// common disks, and a page. And the least that it asks of a length: the smallest block.
+const ALIGNMENT: usize = 4096;
+const SMALLEST_BLOCK: usize = 512;
+/// `off_t` is signed: the system takes what is beyond for negative, and -1 for "here".
+const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 
 /// An open file, as [`std::fs::File`].
 ///
@@ -88,9 +98,34 @@ struct Position {
 #[derive(Default)]
 struct Buffers {
     incoming: Vec<u8>,
-    /// How much of `incoming` has been handed out.
+    /// How much of `incoming` has been handed out; or is left free in front, to align the rest.
     handed_out: usize,
     outgoing: Vec<u8>,
+    /// How much of `outgoing` is left free in front, to align the rest.
+    free: usize,
+}
+
+/// Empties `bytes` and makes room for `len`, and returns where they are to begin: where a file
+/// opened with `O_DIRECT` finds the address right, if it can find `len` right. What is in front is
+/// zeros.
+fn begin_aligned(bytes: &mut Vec<u8>, len: usize) -> usize {
+    bytes.clear();
+    if len == 0 || len % SMALLEST_BLOCK != 0 {
+        return 0;
+    }
+    bytes.reserve_exact(len + ALIGNMENT);
+    let address = bytes.as_ptr().addr();
+    let free = address.next_multiple_of(ALIGNMENT) - address;
+    bytes.resize(free, 0);
+    free
+}
+
+/// A copy of `buf`, as [`begin_aligned`] has it, and where it begins.
+fn copy_aligned(buf: &[u8]) -> (Vec<u8>, usize) {
+    let mut bytes = Vec::new();
+    let start = begin_aligned(&mut bytes, buf.len());
+    bytes.extend_from_slice(buf);
+    (bytes, start)
 }
 
 impl Position {
@@ -129,8 +164,10 @@ impl Position {
         }
         match read_at_once(file, &mut buf[..len], offset) {
             Ok(read) => Some(Ok(read)),
-            Err(Errno::AGAIN) => None,
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+            // An address or an offset that `O_DIRECT` does not like says nothing about the next
+            // read.
+            Err(Errno::AGAIN | Errno::INVAL) => None,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
                 self.refuses.store(true, Ordering::Relaxed);
                 None
             }
@@ -202,16 +239,18 @@ impl Buffers {
 
     fn forget_read(&mut self) {
         self.incoming.clear();
-        self.incoming.shrink_to(KEPT);
+        self.incoming.shrink_to(KEPT + ALIGNMENT);
         self.handed_out = 0;
     }
 
     /// Reads up to `len` bytes.
     fn read(&mut self, mut file: &std::fs::File, len: usize) -> io::Result<()> {
-        self.handed_out = 0;
-        self.incoming.resize(len, 0);
-        let result = file.read(&mut self.incoming);
-        self.incoming.truncate(*result.as_ref().unwrap_or(&0));
+        let start = begin_aligned(&mut self.incoming, len);
+        self.incoming.resize(start + len, 0);
+        let result = file.read(&mut self.incoming[start..]);
+        self.incoming
+            .truncate(start + result.as_ref().unwrap_or(&0));
+        self.handed_out = start;
         result.map(drop)
     }
 
@@ -229,9 +268,9 @@ impl Buffers {
 
     fn write(&mut self, mut file: &std::fs::File) -> io::Result<usize> {
         self.step_back(file);
-        let result = file.write(&self.outgoing);
+        let result = file.write(&self.outgoing[self.free..]);
         self.outgoing.clear();
-        self.outgoing.shrink_to(KEPT);
+        self.outgoing.shrink_to(KEPT + ALIGNMENT);
         result
     }
 }
@@ -350,6 +389,10 @@ impl File {
 /// The operations, on `&File`; those of `File` itself go through here.
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() && !self.position.on_disk {
+            // Past the lane: a read that its caller has given up may be waiting there for ever.
+            return self.ask(|mut file| file.read(&mut []));
+        }
         take_turns();
         let mut turn = self.position.enter(&self.position.reads)?;
         if turn.unread().is_empty() {
@@ -399,10 +442,15 @@ impl Write for &File {
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut turn = self.position.enter(&self.position.writes)?;
-        turn.outgoing.clear();
+        let len = bufs
+            .iter()
+            .fold(0, |len: usize, buf| len.saturating_add(buf.len()));
+        let mut room = len.min(CHUNK);
+        turn.free = begin_aligned(&mut turn.outgoing, room);
         for buf in bufs {
-            let room = CHUNK - turn.outgoing.len();
-            turn.outgoing.extend_from_slice(&buf[..buf.len().min(room)]);
+            let buf = &buf[..buf.len().min(room)];
+            turn.outgoing.extend_from_slice(buf);
+            room -= buf.len();
         }
         let file = self.file.clone();
         self.position
@@ -467,24 +515,30 @@ impl Seek for File {
 
 impl FileExt for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset > LAST_OFFSET {
+            return Err(Errno::INVAL.into());
+        }
         take_turns();
         if let Some(result) = self.position.read_at_once(&self.file, buf, Some(offset)) {
             return result;
         }
         let len = buf.len().min(CHUNK);
-        let bytes = self.ask(move |file| {
-            let mut bytes = vec![0; len];
-            let read = file.read_at(&mut bytes, offset)?;
-            bytes.truncate(read);
-            Ok(bytes)
+        let (bytes, start) = self.ask(move |file| {
+            let mut bytes = Vec::new();
+            let start = begin_aligned(&mut bytes, len);
+            bytes.resize(start + len, 0);
+            let read = file.read_at(&mut bytes[start..], offset)?;
+            bytes.truncate(start + read);
+            Ok((bytes, start))
         })?;
-        buf[..bytes.len()].copy_from_slice(&bytes);
+        let bytes = &bytes[start..];
+        buf[..bytes.len()].copy_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let bytes = buf[..buf.len().min(CHUNK)].to_owned();
-        self.ask(move |file| file.write_at(&bytes, offset))
+        let (bytes, start) = copy_aligned(&buf[..buf.len().min(CHUNK)]);
+        self.ask(move |file| file.write_at(&bytes[start..], offset))
     }
 }
 

@@ -182,7 +182,8 @@ impl Io {
 
     /// Runs a read of up to `len` bytes that consumes what it returns.
     ///
-    /// After a short read the next one may wait without a try; see the reactor.
+    /// After a short read the next one may wait without a try; see the reactor. A read of no bytes
+    /// is tried once, so that it reports a pending error, and never waits.
     #[inline]
     pub(crate) fn read(
         &self,
@@ -206,6 +207,7 @@ impl Io {
                         }
                         return Ok(n);
                     }
+                    Ok(None) if len == 0 => return Ok(0),
                     Ok(None) => {}
                     Err(error) => return Err(error),
                 }

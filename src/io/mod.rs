@@ -9,6 +9,7 @@
 
 mod descriptor;
 mod face;
+mod pipe;
 mod pollable;
 mod readiness;
 mod socket;
@@ -17,8 +18,10 @@ mod stdio;
 pub(crate) use self::readiness::always;
 pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
-pub(crate) use socket::{accept_steadily, socket, socket_pair};
+pub(crate) use pipe::{pipe_end, pipe_reader, pipe_writer};
+pub(crate) use socket::{accept_steadily, limit_buffers, socket, socket_pair};
 
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pollable::Pollable;
 pub use std::io::{
     BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError,

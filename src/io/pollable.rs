@@ -281,13 +281,31 @@ fn reason(interest: Interest) -> Reason {
     }
 }
 
+fn has_room(bufs: &[IoSliceMut<'_>]) -> bool {
+    bufs.iter().any(|buf| !buf.is_empty())
+}
+
+/// The result of a read that has no room for anything: nothing to wait for.
+fn without_waiting(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        result => result,
+    }
+}
+
 impl<T: Read> Read for Pollable<T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.run_mut(Interest::Read, |value| value.read(buf))
+        match buf {
+            [] => without_waiting(self.value.read(buf)),
+            _ => self.run_mut(Interest::Read, |value| value.read(buf)),
+        }
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.run_mut(Interest::Read, |value| value.read_vectored(bufs))
+        match has_room(bufs) {
+            false => without_waiting(self.value.read_vectored(bufs)),
+            true => self.run_mut(Interest::Read, |value| value.read_vectored(bufs)),
+        }
     }
 }
 
@@ -310,11 +328,17 @@ where
     for<'a> &'a T: Read,
 {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_with(|mut value| value.read(buf))
+        match buf {
+            [] => without_waiting((&self.value).read(buf)),
+            _ => self.read_with(|mut value| value.read(buf)),
+        }
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.read_with(|mut value| value.read_vectored(bufs))
+        match has_room(bufs) {
+            false => without_waiting((&self.value).read_vectored(bufs)),
+            true => self.read_with(|mut value| value.read_vectored(bufs)),
+        }
     }
 }
 

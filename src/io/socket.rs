@@ -24,6 +24,26 @@ use crate::thread;
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
+/// The most buffers that one system call takes: `IOV_MAX`, the same number on all systems that we
+/// know. More of them fail with `EMSGSIZE` at a socket, and with `EINVAL` elsewhere.
+const MOST_BUFFERS: usize = 1024;
+
+/// As many of `bufs` as one call takes, and how long they are together. The call then returns a
+/// short count, as std's does.
+pub(crate) fn limit_buffers<'a, 'b>(
+    bufs: &'a mut [IoSliceMut<'b>],
+) -> (&'a mut [IoSliceMut<'b>], usize) {
+    let most = bufs.len().min(MOST_BUFFERS);
+    let bufs = &mut bufs[..most];
+    let len = bufs.iter().map(|buf| buf.len()).sum();
+    (bufs, len)
+}
+
+/// As many of `bufs` as one call takes.
+pub(crate) fn limit_written<'a, 'b>(bufs: &'a [IoSlice<'b>]) -> &'a [IoSlice<'b>] {
+    &bufs[..bufs.len().min(MOST_BUFFERS)]
+}
+
 /// Makes a socket. Whatever connects or binds begins here.
 pub(crate) fn socket(
     family: AddressFamily,
@@ -69,7 +89,12 @@ impl Io {
         })
     }
 
+    /// Returns `Ok(0)` at once if `bufs` have no room, as `readv(2)` does.
     pub(crate) fn recv_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let (bufs, len) = limit_buffers(bufs);
+        if len == 0 {
+            return Ok(0);
+        }
         self.retry(Interest::Read, Reason::Read, |fd| {
             rustix::net::recvmsg(
                 fd,
@@ -115,6 +140,7 @@ impl Io {
     }
 
     pub(crate) fn send_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bufs = limit_written(bufs);
         self.retry(Interest::Write, Reason::Write, |fd| {
             rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SEND)
         })

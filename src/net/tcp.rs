@@ -12,7 +12,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, SocketType, ipproto, sockopt};
 
 use super::{BindOptions, ToSocketAddrs, each_addr, family, local_addr, peer_addr};
 use crate::io::{
-    Interest, Io, Limit, accept_steadily, by_reference, conversions, settings, timeouts,
+    Interest, Io, Limit, accept_steadily, by_reference, conversions, limit_buffers, settings,
+    timeouts,
 };
 use crate::scheduler::task::Reason;
 
@@ -125,6 +126,12 @@ impl TcpStream {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return self.0.read(0, |fd| {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                rustix::net::recv(fd, &mut *buf, flags).map(|(n, _)| n)
+            });
+        }
         self.0.recv(buf, RecvFlags::PEEK)
     }
 
@@ -170,7 +177,10 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let (bufs, len) = limit_buffers(bufs);
+        if len == 0 {
+            return Ok(0);
+        }
         self.0.read(len, |fd| {
             let mut control = RecvAncillaryBuffer::default();
             rustix::net::recvmsg(fd, bufs, &mut control, RecvFlags::DONTWAIT)

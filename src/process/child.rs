@@ -3,6 +3,14 @@
 //! The end is told by a descriptor of the process. Where there is none a thread of the blocking
 //! pool waits in the kernel: for each [`wait`](Child::wait) of its own, and for those who ask for
 //! the [readiness](Child::until_readable) it closes a pipe afterwards.
+//!
+//! # The number of a process can change hands
+//!
+//! It is the child's until somebody has waited for it: this `Child`, or other code of the process,
+//! or the system itself where SIGCHLD is ignored. Then the system may give it to any process, and a
+//! signal would end a stranger. So the descriptor is opened when the child has just been started,
+//! and signals go to that; where there is none the kernel is asked before whether the number is a
+//! child of ours. Once it says no (`ECHILD`) the number is never used again.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -58,8 +66,8 @@ pub struct Child {
     /// What the process complains of, if that is a pipe.
     pub stderr: Option<ChildStderr>,
     process: std::process::Child,
-    /// How its end is waited for; made when that is first done.
-    end: OnceLock<End>,
+    /// How its end is waited for.
+    end: End,
     /// It has been killed: its end is near.
     killed: bool,
 }
@@ -70,8 +78,11 @@ enum End {
     /// For a thread of the pool, one at a time, and one more that tells; `None` if there is no such
     /// thread, or no pipe.
     Pool(Arc<Lane<()>>, OnceLock<Option<Teller>>),
-    /// Not any more: its number may be another's already.
+    /// It has been waited for: its number may be another's already.
     Over,
+    /// Somebody else has waited for it, or the system has, so nothing is known of its end. Its
+    /// number may be another's already.
+    Lost,
 }
 
 /// A pipe that a thread of the pool closes when the process has ended.
@@ -91,24 +102,47 @@ impl Child {
     /// then [`wait`](Child::wait) is no cancel point, and does its work in the destructors of a
     /// thread that is being cancelled, too.
     ///
+    /// Does nothing once the process has been waited for. No signal is sent to a number that is not
+    /// the child's any more.
+    ///
     /// # Errors
-    /// As [`std::process::Child::kill`].
+    /// As [`std::process::Child::kill`]; "no such process" (`ESRCH`) if the process has been waited
+    /// for elsewhere, or has ended where SIGCHLD is ignored.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.process.kill()?;
+        match &self.end {
+            End::Over => return Ok(()),
+            End::Lost => return Err(Errno::SRCH.into()),
+            End::Descriptor(io) => match kill_by_descriptor(io) {
+                Ok(()) => {}
+                // A filter of system calls may refuse the question; the number tells which it is.
+                Err(Errno::NOSYS | Errno::PERM) => self.kill_by_number()?,
+                Err(error) => return Err(error.into()),
+            },
+            End::Pool(..) => self.kill_by_number()?,
+        }
         self.killed = true;
         Ok(())
+    }
+
+    /// Asks first whether the number is still a child's. In between it can only change hands if
+    /// another thread of this process waits for the child, or SIGCHLD is ignored.
+    fn kill_by_number(&mut self) -> io::Result<()> {
+        if wait_in_kernel(self.pid()?, WaitIdOptions::NOHANG) == Err(Errno::CHILD) {
+            self.end = End::Lost;
+            return Err(Errno::SRCH.into());
+        }
+        self.process.kill()
     }
 
     /// Returns how the process has ended, if it has.
     ///
     /// # Errors
-    /// As [`std::process::Child::try_wait`].
+    /// As [`std::process::Child::try_wait`]; "no child processes" (`ECHILD`) if the process has been
+    /// waited for elsewhere, or has ended where SIGCHLD is ignored.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.process.try_wait()?;
-        if status.is_some() {
-            self.end = OnceLock::from(End::Over);
-        }
-        Ok(status)
+        let result = reap(&self.end, &mut self.process);
+        self.note_end(&result);
+        result
     }
 
     /// Closes the pipe that the process reads from, and waits until it has ended.
@@ -118,7 +152,7 @@ impl Child {
     /// [killed](Child::kill).
     ///
     /// # Errors
-    /// As [`std::process::Child::wait`].
+    /// As [`std::process::Child::wait`]; see [`try_wait`](Child::try_wait).
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         if !self.killed {
             park::charge_or_yield();
@@ -127,13 +161,24 @@ impl Child {
         if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        let status = if self.killed {
+        let result = if self.killed {
             thread::shield(|| self.wait_for_end())
         } else {
             self.wait_for_end()
-        }?;
-        self.end = OnceLock::from(End::Over);
-        Ok(status)
+        }
+        .map(Some);
+        self.note_end(&result);
+        result.map(|status| status.expect("it has been waited for"))
+    }
+
+    /// Remembers what a wait has come to.
+    fn note_end(&mut self, result: &io::Result<Option<ExitStatus>>) {
+        match result {
+            Ok(Some(_)) => self.end = End::Over,
+            Ok(None) => {}
+            Err(error) if is_lost(error) => self.end = End::Lost,
+            Err(_) => {}
+        }
     }
 
     fn pid(&self) -> rustix::io::Result<Pid> {
@@ -143,14 +188,16 @@ impl Child {
     fn wait_for_end(&mut self) -> io::Result<ExitStatus> {
         let pid = self.pid()?;
         let process = &mut self.process;
-        match self.end.get_or_init(|| End::of(pid)) {
-            End::Descriptor(io) => io.retry(Interest::Read, Reason::Child, |_| {
-                match process.try_wait() {
-                    Ok(None) => Err(Errno::AGAIN),
-                    Ok(Some(status)) => Ok(Ok(status)),
-                    Err(error) => Ok(Err(error)),
-                }
-            })?,
+        match &self.end {
+            end @ End::Descriptor(io) => {
+                io.retry(Interest::Read, Reason::Child, |_| {
+                    match reap(end, process) {
+                        Ok(None) => Err(Errno::AGAIN),
+                        Ok(Some(status)) => Ok(Ok(status)),
+                        Err(error) => Ok(Err(error)),
+                    }
+                })?
+            }
             End::Pool(lane, _) => loop {
                 // Somebody may have waited before, and given up; then that call is still under way.
                 let turn = lane.enter_unless_cancelled()?;
@@ -160,11 +207,12 @@ impl Child {
                 try_unblock(move || {
                     // Whether it fails or is interrupted: the next look at the process says what to
                     // do.
-                    let _ = wait_in_kernel(pid);
+                    let _ = wait_in_kernel(pid, WaitIdOptions::empty());
                     drop(turn);
                 })?;
             },
             End::Over => Ok(process.wait()?),
+            End::Lost => Err(Errno::CHILD.into()),
         }
     }
 
@@ -213,7 +261,7 @@ impl Teller {
     fn of(pid: Pid) -> Option<Teller> {
         let (told, teller) = io::pipe().ok()?;
         let call: Box<dyn FnOnce() + Send> = Box::new(move || {
-            while wait_in_kernel(pid) == Err(Errno::INTR) {}
+            while wait_in_kernel(pid, WaitIdOptions::empty()) == Err(Errno::INTR) {}
             drop(teller);
         });
         Some(Teller {
@@ -226,13 +274,13 @@ impl Teller {
 impl Readiness for Child {
     fn until_readable(&self) -> Receiver<()> {
         let Ok(pid) = self.pid() else { return always() };
-        match self.end.get_or_init(|| End::of(pid)) {
+        match &self.end {
             End::Descriptor(io) => io.readiness(Interest::Read),
             End::Pool(_, teller) => match teller.get_or_init(|| Teller::of(pid)) {
                 Some(teller) => teller.told.readiness(Interest::Read),
                 None => always(),
             },
-            End::Over => always(),
+            End::Over | End::Lost => always(),
         }
     }
 
@@ -241,25 +289,78 @@ impl Readiness for Child {
     }
 }
 
-/// Waits until the process has ended, and leaves it to be waited for.
-fn wait_in_kernel(pid: Pid) -> rustix::io::Result<()> {
-    waitid(
-        WaitId::Pid(pid),
-        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-    )
-    .map(drop)
+/// Takes the status of the process from the kernel, if it has ended.
+fn reap(end: &End, process: &mut std::process::Child) -> io::Result<Option<ExitStatus>> {
+    match end {
+        // The question is about this very process, whichever has its number by now.
+        End::Descriptor(io) => match has_ended(io) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(Errno::CHILD) => return Err(Errno::CHILD.into()),
+            // A kernel, or a filter of system calls, that does not know the question.
+            Err(_) => {}
+        },
+        // std knows the status.
+        End::Over => {}
+        End::Pool(..) => {}
+        End::Lost => return Err(Errno::CHILD.into()),
+    }
+    process.try_wait()
 }
 
-/// The process is ours and not waited for yet, so the number is still its own.
+/// The number is not a child's any more.
+fn is_lost(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::CHILD)
+}
+
+/// Waits until the process has ended, unless `options` say not to, and leaves it to be waited for.
+fn wait_in_kernel(pid: Pid, options: WaitIdOptions) -> rustix::io::Result<()> {
+    let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), options).map(drop)
+}
+
 #[cfg(all(target_os = "linux", not(hebra_portable_reactor)))]
-fn open(pid: Pid) -> rustix::io::Result<OwnedFd> {
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+mod descriptor {
+    //! What Linux can do with a descriptor of a process.
+
+    use super::*;
+    use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    use std::os::fd::AsFd;
+
+    pub(super) fn open(pid: Pid) -> rustix::io::Result<OwnedFd> {
+        pidfd_open(pid, PidfdFlags::empty())
+    }
+
+    pub(super) fn kill_by_descriptor(io: &Io) -> rustix::io::Result<()> {
+        pidfd_send_signal(io, Signal::KILL)
+    }
+
+    pub(super) fn has_ended(io: &Io) -> rustix::io::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        Ok(waitid(WaitId::PidFd(io.as_fd()), options)?.is_some())
+    }
 }
 
 #[cfg(not(all(target_os = "linux", not(hebra_portable_reactor))))]
-fn open(_: Pid) -> rustix::io::Result<OwnedFd> {
-    Err(Errno::NOSYS)
+mod descriptor {
+    //! Processes have no descriptors.
+
+    use super::*;
+
+    pub(super) fn open(_: Pid) -> rustix::io::Result<OwnedFd> {
+        Err(Errno::NOSYS)
+    }
+
+    pub(super) fn kill_by_descriptor(_: &Io) -> rustix::io::Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    pub(super) fn has_ended(_: &Io) -> rustix::io::Result<bool> {
+        Err(Errno::NOSYS)
+    }
 }
+
+use descriptor::{has_ended, kill_by_descriptor, open};
 
 fn read_all<R: Read>(pipe: Option<R>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -290,14 +391,21 @@ fn read_both(stdout: ChildStdout, stderr: ChildStderr) -> io::Result<(Vec<u8>, V
 
 impl From<std::process::Child> for Child {
     fn from(mut process: std::process::Child) -> Child {
+        let end = match process.try_wait() {
+            Ok(Some(_)) => End::Over,
+            // It has just been a child of ours, so the number is still its own.
+            Ok(None) => match Pid::from_raw(process.id().cast_signed()) {
+                Some(pid) => End::of(pid),
+                None => End::Lost,
+            },
+            Err(error) if is_lost(&error) => End::Lost,
+            Err(_) => End::pool(),
+        };
         Child {
             stdin: process.stdin.take().map(ChildStdin::from),
             stdout: process.stdout.take().map(ChildStdout::from),
             stderr: process.stderr.take().map(ChildStderr::from),
-            end: match process.try_wait() {
-                Ok(Some(_)) => OnceLock::from(End::Over),
-                Ok(None) | Err(_) => OnceLock::new(),
-            },
+            end,
             process,
             killed: false,
         }
@@ -342,7 +450,8 @@ impl KillOnDrop {
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // Either can only fail if there is no such process any more.
+            // Either can only fail if there is no such process any more; then neither signals nor
+            // waits for the number, which may be another's.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -362,7 +471,7 @@ mod tests {
             .stdin(crate::process::Stdio::piped())
             .spawn()
             .unwrap();
-        child.end = OnceLock::from(End::pool());
+        child.end = End::pool();
         child
     }
 
