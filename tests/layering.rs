@@ -280,7 +280,7 @@ const UNSAFE_BLOCKS: &[(&str, usize)] = &[
     ("scheduler/sweep.rs", 1),
     ("scheduler/worker.rs", 2),
     ("scheduler/worker/deadlock.rs", 1),
-    ("scheduler/worker/local.rs", 4),
+    ("scheduler/worker/local.rs", 5),
     ("signal.rs", 4),
     ("stack/mod.rs", 8),
     ("stack/overflow.rs", 7),

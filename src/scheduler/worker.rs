@@ -64,10 +64,10 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{BUDGET, Local, LocalStart, end_wait};
+use local::{BUDGET, Local, LocalStart, TURNS, end_wait, watch_exit};
 pub(crate) use local::{
     SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
-    is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
+    is_exiting, is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -421,6 +421,7 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
+        watch_exit(&TURNS);
         self.turn_began = self.local.shared.clock.now();
         self.local.now.set(self.turn_began);
         self.local.system_calls.set(0);
