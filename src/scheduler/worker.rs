@@ -590,7 +590,7 @@ impl Worker {
         let deadline = self.local.timers.borrow_mut().next_deadline();
         let until = deadline
             .unwrap_or(Nanos::MAX)
-            .min(shared.clock.now() + time);
+            .min(shared.clock.now().saturating_add(time));
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         while shared.clock.now() < until && !shared.is_stopping() {
             self.poll(Some(0));
