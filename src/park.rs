@@ -70,6 +70,9 @@ impl Mode {
     }
 }
 
+/// A time that nobody waits out: 136 years.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
+
 /// How long a thread that ends the process on a green thread's stack waits, in all, for what cannot
 /// be refused: another worker may be about to give it.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -83,10 +86,18 @@ pub(crate) fn now() -> Instant {
     worker::with(|local, _| local.clock().read()).unwrap_or_else(Instant::now)
 }
 
-/// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than
-/// an `Instant` can say: never.
+/// Returns the deadline that lies `timeout` from [`now`]. Where that is further away than an
+/// `Instant` can say it is [`FOREVER`] from now, and `None` in a simulation, whose clock would jump
+/// there. Outside of one a wait that has a deadline, however far, is never part of a deadlock.
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
-    now().checked_add(timeout)
+    let now = now();
+    now.checked_add(timeout).or_else(|| far_from(now))
+}
+
+#[cold]
+fn far_from(now: Instant) -> Option<Instant> {
+    now.checked_add(FOREVER)
+        .filter(|_| worker::seed().is_none())
 }
 
 /// Stops the calling thread until a waiter that `register` has enlisted is woken, or until
