@@ -70,6 +70,13 @@ impl Mode {
     }
 }
 
+/// A time that nobody waits out: 136 years.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
+
+/// How long a thread that ends the process on a green thread's stack waits, in all, for what cannot
+/// be refused: another worker may be about to give it.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How often a cancelled thread that has to wait all the same asks whether it still has to.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -79,10 +86,18 @@ pub(crate) fn now() -> Instant {
     worker::with(|local, _| local.clock().read()).unwrap_or_else(Instant::now)
 }
 
-/// Returns the deadline that lies `timeout` from [`now`], or `None` where that is further away than
-/// an `Instant` can say: never.
+/// Returns the deadline that lies `timeout` from [`now`]. Where that is further away than an
+/// `Instant` can say it is [`FOREVER`] from now, and `None` in a simulation, whose clock would jump
+/// there. Outside of one a wait that has a deadline, however far, is never part of a deadlock.
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
-    now().checked_add(timeout)
+    let now = now();
+    now.checked_add(timeout).or_else(|| far_from(now))
+}
+
+#[cold]
+fn far_from(now: Instant) -> Option<Instant> {
+    now.checked_add(FOREVER)
+        .filter(|_| worker::seed().is_none())
 }
 
 /// Stops the calling thread until a waiter that `register` has enlisted is woken, or until
@@ -260,15 +275,42 @@ where
     } else {
         scope_deadline()
     };
-    let wake = thread.block(epoch, earlier(deadline, limit));
+    let until = earlier(deadline, limit);
+    let wake = if is_exiting() {
+        block_while_exiting(&thread, epoch, until)
+    } else {
+        thread.block(epoch, until)
+    };
     if wake != Wake::Woken {
         undo(&wait);
+    }
+    if wake == Wake::TimedOut && is_exiting() {
+        assert!(
+            EXIT_WAITED.get() < EXIT_PATIENCE,
+            "a green thread has called exit, and a destructor or handler that runs because of it \
+             waits for what will not come: the other green threads of its worker do not run any more"
+        );
     }
     if wake != Wake::Woken && mode.is_over() {
         Wake::Cancelled
     } else {
         wake
     }
+}
+
+/// Blocks until `until`, but not longer than is left of [`EXIT_PATIENCE`].
+fn block_while_exiting(thread: &OsThread, epoch: Epoch, until: Option<Instant>) -> Wake {
+    let (began, waited) = (Instant::now(), EXIT_WAITED.get());
+    let patience = EXIT_PATIENCE.saturating_sub(waited);
+    let wake = thread.block(epoch, earlier(until, Some(began + patience)));
+    EXIT_WAITED.set(waited + began.elapsed());
+    wake
+}
+
+/// Whether the calling thread ends the process, from a green thread's stack. Its waits fail; see
+/// `worker::is_exiting`.
+pub(crate) fn is_exiting() -> bool {
+    worker::is_exiting()
 }
 
 /// Runs `f` with a wait of the calling thread that was opened before: by it is found what is still
@@ -384,17 +426,21 @@ pub(crate) fn random() -> u64 {
 pub(crate) fn is_cancelled() -> bool {
     let green =
         worker::with(|local, task| task.needs_attention() && local.is_cancelled_by_now(task));
-    green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
+    green.unwrap_or_else(is_os_cancelled)
 }
 
 /// As [`is_cancelled`], but looks at the clock, and for word that its worker has not read yet.
 pub(crate) fn learn_cancellation() -> bool {
     let green = worker::with(|local, task| local.is_cancelled_at(task, now()));
-    green.unwrap_or_else(|| OS_SCOPED.get() && is_os_cancelled())
+    green.unwrap_or_else(is_os_cancelled)
+}
+
+fn is_os_cancelled() -> bool {
+    is_exiting() || OS_SCOPED.get() && is_os_scope_cancelled()
 }
 
 #[cold]
-fn is_os_cancelled() -> bool {
+fn is_os_scope_cancelled() -> bool {
     with_os_scopes(|scopes| {
         if scopes.deadline().is_some() {
             scopes.expire(now());
@@ -405,6 +451,10 @@ fn is_os_cancelled() -> bool {
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
+    if is_exiting() {
+        // Destructors and handlers that `exit` calls must not unwind into it.
+        return true;
+    }
     let raised = is_raised();
     let unwinding = unwinding || is_in_destructor();
     // Where nothing unwinds, or nobody can tell any more whether this is a destructor that runs
@@ -554,6 +604,8 @@ thread_local! {
     static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
     static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
+    /// How much of `EXIT_PATIENCE` has been waited.
+    static EXIT_WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
     static OS_THREAD: Resident = Resident(Arc::new(OsThread::new()));
 }

@@ -233,7 +233,7 @@ impl Runtime {
             "a runtime was to be run on a green thread of another; use hebra::thread::spawn there"
         );
         assert!(
-            run_queue::is_available(),
+            run_queue::is_available() && !park::is_exiting(),
             "a runtime cannot run while this OS thread's thread-locals are being destroyed"
         );
         let location = Location::caller();
@@ -493,7 +493,8 @@ impl Session {
     fn wait(&self, timeout: Duration, mode: Mode) {
         let ending = &self.shared.ending;
         let deadline = deadline_after(timeout.saturating_add(ANSWER));
-        while !ending.is_complete() {
+        // Where a green thread has called `exit`, its own worker never ends.
+        while !ending.is_complete() && !park::is_exiting() {
             let register = |wait: &Wait<'_>| {
                 ending
                     .enlist(wait)

@@ -135,6 +135,7 @@ pub fn now() -> Instant {
 
 /// Stops the current thread until `deadline`; `None` is never.
 pub(crate) fn sleep_to(deadline: Option<std::time::Instant>) -> Wake {
+    let deadline = deadline.or_else(|| park::deadline_after(Duration::MAX));
     park::park(Reason::Sleep, deadline, Mode::CancelPoint, |_| {
         Some(|_: &Wait<'_>| ())
     })

@@ -110,7 +110,7 @@ pub(crate) fn discard<V>(value: V) {
     std::mem::forget(dropped);
 }
 
-/// What a panic says.
+/// What a panic says. It may run user code, the `Display` of an error; a panic in there is caught.
 #[cfg(feature = "runtime")]
 pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
@@ -118,7 +118,10 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else if let Some(error) = payload.downcast_ref::<std::io::Error>() {
-        error.to_string()
+        panic::catch_unwind(AssertUnwindSafe(|| error.to_string())).unwrap_or_else(|payload| {
+            discard(payload);
+            String::from("an error that panics when it is displayed")
+        })
     } else {
         String::from("a payload that is no text")
     }

@@ -90,6 +90,61 @@ const CASES: &[(&str, fn(), End)] = &[
         no_time,
         ALONE,
     ),
+    (
+        "sleeping for ever is no deadlock",
+        || forever(|| thread::sleep(Duration::MAX)),
+        End::Never,
+    ),
+    (
+        "parking with the longest time-out is no deadlock",
+        || forever(|| thread::park_timeout(Duration::MAX)),
+        End::Never,
+    ),
+    (
+        "waiting for the end of time is no deadlock",
+        || forever(|| assert!(hebra::channel::after(Duration::MAX).recv().is_err())),
+        End::Never,
+    ),
+    (
+        "an interval of for ever is no deadlock",
+        || {
+            forever(|| {
+                let mut interval = hebra::time::interval(Duration::MAX);
+                interval.tick();
+                interval.tick();
+            })
+        },
+        End::Never,
+    ),
+    (
+        "a condition with the longest time-out is no deadlock",
+        || {
+            forever(|| {
+                let (mutex, condition) = (hebra::sync::Mutex::new(()), hebra::sync::Condvar::new());
+                drop(condition.wait_timeout(mutex.lock().unwrap(), Duration::MAX));
+            })
+        },
+        End::Never,
+    ),
+    (
+        "receiving with the longest time-out is no deadlock",
+        || {
+            forever(|| {
+                let (_sender, receiver) = hebra::channel::bounded::<()>(1);
+                let _ = receiver.recv_timeout(Duration::MAX);
+            })
+        },
+        End::Never,
+    ),
+    (
+        "acquiring with the longest time-out is no deadlock",
+        || {
+            forever(|| {
+                drop(hebra::sync::Semaphore::new(0).acquire_timeout(Duration::MAX));
+            })
+        },
+        End::Never,
+    ),
     ("a socket may wake", || socket(1), End::Quiet),
     (
         "a socket of another worker may wake",
@@ -543,4 +598,9 @@ fn started() {
 fn idle_os_thread() {
     std::thread::spawn(std::thread::park);
     runtime(1).run(thread::park);
+}
+
+/// Waits with a deadline that will not come, and is alone.
+fn forever(wait: impl FnOnce()) {
+    runtime(1).run(wait);
 }

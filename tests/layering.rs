@@ -277,7 +277,7 @@ const UNSAFE_BLOCKS: &[(&str, usize)] = &[
     ("scheduler/reactor.rs", 3),
     ("scheduler/sweep.rs", 1),
     ("scheduler/worker/deadlock.rs", 1),
-    ("scheduler/worker/local.rs", 5),
+    ("scheduler/worker/local.rs", 6),
     ("scheduler/worker/mod.rs", 2),
     ("signal.rs", 4),
     ("stack/mod.rs", 8),

@@ -516,3 +516,103 @@ fn blocking_calls_and_files_are_done_on_the_spot_and_what_comes_from_outside_is_
         });
     });
 }
+
+#[test]
+fn handing_over_for_ever_is_reported() {
+    fn spawn_again() {
+        Builder::new()
+            .name("successor".into())
+            .spawn(spawn_again)
+            .unwrap();
+    }
+    fn ping_pong(capacity: usize) {
+        let (sender, receiver) = hebra::channel::bounded(capacity);
+        let ping = Builder::new().name("ping".into());
+        ping.spawn(move || while sender.send(()).is_ok() {})
+            .unwrap();
+        let pong = Builder::new().name("pong".into());
+        pong.spawn(move || for () in receiver {}).unwrap();
+    }
+    let cases: [(fn(), &[&str]); 4] = [
+        (spawn_again, &["'successor'"]),
+        (|| ping_pong(0), &["'ping'", "'pong'"]),
+        (|| ping_pong(1), &["'ping'", "'pong'"]),
+        (
+            || {
+                let mutex = Arc::new(hebra::sync::Mutex::new(()));
+                for _ in 0..2 {
+                    let mutex = mutex.clone();
+                    let thread = Builder::new().name("contender".into());
+                    let body = move || {
+                        loop {
+                            let _held = mutex.lock().unwrap();
+                            thread::yield_now();
+                        }
+                    };
+                    thread.spawn(body).unwrap();
+                }
+            },
+            &["'contender'"],
+        ),
+    ];
+    if is_child() {
+        for (case, names) in cases {
+            let report = panic_of(|| {
+                sim::run(5, || {
+                    case();
+                    thread::sleep(Duration::from_micros(1));
+                })
+            });
+            assert!(
+                report.starts_with("live-lock: 20000 steps and no time has passed"),
+                "{report}"
+            );
+            assert!(names.iter().all(|name| report.contains(name)), "{report}");
+        }
+        return;
+    }
+    let test = "handing_over_for_ever_is_reported";
+    let output = bounded(|| child(test, &[("HEBRA_STEPS", "20000")]));
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn sleeping_for_ever_is_no_deadlock_in_a_simulation() {
+    bounded(|| {
+        // A peer that never answers, and a client that gives up.
+        sim::run(5, || {
+            let peer = thread::spawn(|| thread::sleep(Duration::MAX));
+            assert!(thread::timeout(HOUR, || peer.join()).is_err());
+        });
+        for sleeper in [
+            || thread::sleep(Duration::MAX),
+            || drop(thread::spawn(|| thread::sleep(Duration::MAX)).join()),
+        ] {
+            let report = panic_of(|| sim::run(5, sleeper));
+            assert!(report.starts_with("time stands still"), "{report}");
+        }
+    });
+}
+
+#[test]
+fn virtual_time_ends_without_harm() {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    bounded(|| {
+        sim::run(5, || {
+            let threads: Vec<_> = (0..3)
+                .map(|_| thread::spawn(|| thread::sleep(7 * CENTURY)))
+                .collect();
+            for _ in 0..7 {
+                thread::sleep(CENTURY);
+                thread::spawn(|| thread::sleep(Duration::from_secs(1)))
+                    .join()
+                    .unwrap();
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            let late = thread::timeout(CENTURY, || thread::sleep(Duration::from_secs(1)));
+            assert_eq!(late, Ok(()));
+        });
+    });
+}

@@ -1457,3 +1457,56 @@ fn a_closure_without_a_stack_is_dropped_by_its_worker_which_does_not_become_a_se
         assert!(handle.join().unwrap_err().is::<io::Error>());
     });
 }
+
+/// An error that panics when it is displayed, and when it is dropped.
+#[derive(Debug)]
+struct Evil;
+
+impl std::fmt::Display for Evil {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic::panic_any(io::Error::other(Evil))
+    }
+}
+
+impl std::error::Error for Evil {}
+
+impl Drop for Evil {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("in the destructor of a payload");
+        }
+    }
+}
+
+#[test]
+fn payload_that_panics_does_not_end_the_process() {
+    struct Local;
+    impl Drop for Local {
+        fn drop(&mut self) {
+            panic::panic_any(io::Error::other(Evil));
+        }
+    }
+    hebra::thread_local! {
+        static LOCAL: Local = const { Local };
+    }
+    if !is_child() {
+        return bounded(|| passes_in_child("payload_that_panics_does_not_end_the_process"));
+    }
+    on_one_and_two(|_| {
+        let evil = || panic::panic_any(io::Error::other(Evil));
+        drop(thread::spawn(evil));
+        drop(thread::spawn_local(evil));
+        drop(thread::spawn(|| LOCAL.with(|_| ())));
+        let ended = thread::spawn(evil);
+        while !ended.is_finished() {
+            thread::yield_now();
+        }
+        drop(ended);
+        let mut set = thread::JoinSet::new();
+        set.spawn(evil);
+        drop(set);
+        let failed = thread::spawn(evil).join().unwrap_err();
+        assert!(panic::catch_unwind(AssertUnwindSafe(|| drop(failed))).is_err());
+        thread::sleep(Duration::from_millis(1));
+    });
+}

@@ -9,7 +9,7 @@
 //! change who runs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) record: Option<Record>,
     /// Whom to cancel, and when.
     pub(crate) attempt: Option<Arc<Attempt>>,
+    /// How many steps there may be without any time passing.
+    pub(crate) steps: u64,
 }
 
 impl fmt::Debug for Plan {
@@ -39,6 +41,10 @@ impl fmt::Debug for Plan {
             .finish_non_exhaustive()
     }
 }
+
+/// Of how many steps before the limit it is noted whose they were; and how many threads are named.
+const LAST_STEPS: u64 = 64;
+const FEW: usize = 8;
 
 /// Decides for the one worker of a simulation; see the module.
 pub(crate) struct Oracle {
@@ -52,6 +58,12 @@ pub(crate) struct Oracle {
     steps: Cell<u64>,
     /// How many of the last resumes in a row ended in a yield.
     yields: Cell<u64>,
+    /// When the last resume was, and how many have been at that time; its limit.
+    time: Cell<Nanos>,
+    at_once: Cell<u64>,
+    limit: u64,
+    /// Whose the last resumes before the limit were.
+    recent: RefCell<BTreeSet<String>>,
     record: Option<Record>,
     attempt: Option<Arc<Attempt>>,
 }
@@ -81,6 +93,10 @@ impl Oracle {
             numbers: RefCell::default(),
             steps: Cell::new(0),
             yields: Cell::new(0),
+            time: Cell::new(0),
+            at_once: Cell::new(0),
+            limit: plan.steps,
+            recent: RefCell::default(),
             record: plan.record.clone(),
             attempt: plan.attempt.clone(),
         }
@@ -143,6 +159,7 @@ impl Oracle {
             ));
         }
         self.steps.set(self.steps.get() + 1);
+        self.note_time(task, now);
         if let (Some(attempt), After::Ends) = (&self.attempt, after) {
             attempt.ended(self.number(task.id()).unwrap_or_default());
         }
@@ -151,6 +168,32 @@ impl Oracle {
             After::Parks(_) | After::Ends => self.yields.set(0),
         }
         self.yields.get()
+    }
+
+    /// Counts the resumes at one time.
+    fn note_time(&self, task: &TaskRef, now: Nanos) {
+        if self.time.replace(now) != now {
+            self.at_once.set(0);
+        }
+        self.at_once.set(self.at_once.get() + 1);
+        if self.limit.saturating_sub(self.at_once.get()) < LAST_STEPS {
+            self.recent.borrow_mut().insert(self.who(task));
+        }
+    }
+
+    /// If there have been as many resumes at one time as there may be: their number, and whose the
+    /// last ones were. They are counted anew from then on.
+    pub(crate) fn reached_limit(&self) -> Option<(u64, String)> {
+        if self.at_once.get() < self.limit {
+            return None;
+        }
+        self.at_once.set(0);
+        let recent = self.recent.take();
+        let mut names: Vec<&str> = recent.iter().take(FEW).map(String::as_str).collect();
+        if recent.len() > FEW {
+            names.push("others");
+        }
+        Some((self.limit, names.join(", ")))
     }
 
     /// What is audited in this simulation, if it is.
@@ -247,6 +290,7 @@ mod tests {
             seed,
             record: None,
             attempt: None,
+            steps: u64::MAX,
         })
     }
 

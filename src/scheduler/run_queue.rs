@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -99,13 +100,27 @@ pub(crate) struct LocalQueue {
     /// Whose queue this is.
     worker: Cell<u32>,
     /// The slots of ready threads, and [`START`] and [`START_LOCAL`] for unstarted ones.
-    ready: RefCell<VecDeque<Slot>>,
+    ///
+    /// Owns memory only while the OS thread is a worker. Not dropped with the thread-locals: `exit`
+    /// destroys these on a green thread's stack, while the loop below it still refers to the queue.
+    ready: RefCell<ManuallyDrop<VecDeque<Slot>>>,
 }
 
 thread_local! {
     static LOCAL: LocalQueue = const {
-        LocalQueue { worker: Cell::new(NOBODY), ready: RefCell::new(VecDeque::new()) }
+        LocalQueue {
+            worker: Cell::new(NOBODY),
+            ready: RefCell::new(ManuallyDrop::new(VecDeque::new())),
+        }
     };
+    /// Has a destructor, so that it can be asked whether the thread-locals are being destroyed.
+    static ALIVE: Alive = const { Alive };
+}
+
+struct Alive;
+
+impl Drop for Alive {
+    fn drop(&mut self) {}
 }
 
 impl LocalQueue {
@@ -117,7 +132,7 @@ impl LocalQueue {
     /// Makes this the queue of the worker of that number, or of nobody.
     pub(crate) fn set_worker(&self, worker: Option<u32>) {
         self.worker.set(worker.unwrap_or(NOBODY));
-        self.ready.borrow_mut().clear();
+        **self.ready.borrow_mut() = VecDeque::new();
     }
 
     #[inline]
@@ -173,21 +188,20 @@ pub(crate) fn push_start(start: Slot) {
 
 /// Whether this OS thread can be a worker: not while its thread-locals are being destroyed.
 pub(crate) fn is_available() -> bool {
-    LOCAL.try_with(|_| ()).is_ok()
+    ALIVE.try_with(|_| ()).is_ok()
 }
 
 /// Makes the green thread at `home` runnable. The caller has won its claim.
 #[inline]
 pub(crate) fn push(home: Home) {
-    let local = LOCAL.try_with(|local| {
+    let at_home = LOCAL.with(|local| {
         let at_home = local.worker.get() == home.worker;
         if at_home {
             local.push(home.slot);
         }
         at_home
     });
-    // Where thread-locals are being torn down no worker runs: not at home.
-    if local != Ok(true) {
+    if !at_home {
         inbox(home).push(home.slot);
     }
 }
@@ -200,7 +214,7 @@ pub(crate) fn push_cancelled(home: Home) {
 
 /// Whether the caller runs on the worker of the green thread at `home`.
 pub(crate) fn is_at(home: Home) -> bool {
-    LOCAL.try_with(|local| local.worker.get() == home.worker) == Ok(true)
+    LOCAL.with(|local| local.worker.get() == home.worker)
 }
 
 fn inbox(home: Home) -> &'static Inbox {

@@ -52,7 +52,7 @@ impl Sweep {
     pub(super) fn arm(&mut self, now: Nanos, slots: usize) {
         if self.active && self.due.is_none() {
             self.active = false;
-            self.due = Some(now + AFTER.max(PACE * slots as Nanos));
+            self.due = Some(now.saturating_add(AFTER.max(PACE.saturating_mul(slots as Nanos))));
         }
     }
 
@@ -72,7 +72,7 @@ impl Sweep {
             if task.reason() == Reason::Running || task.is_swept() {
                 continue;
             }
-            if now < task.since() + AFTER {
+            if now.saturating_sub(task.since()) < AFTER {
                 self.again = true;
                 continue;
             }

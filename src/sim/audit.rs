@@ -191,6 +191,7 @@ fn one(
         seed,
         record: from_environment(seed),
         attempt: Some(attempt.clone()),
+        steps: super::allowed_steps(),
     };
     let alive = simulate(plan, || {
         f(&Audit {

@@ -24,6 +24,15 @@
 //! - **A deadlock** is when everybody waits and there is no deadline. The run fails, and tells who
 //!   waits for what, since when, and for whom.
 //!
+//! A thread that waits by yielding in a loop is no obstacle: when nothing else happens, time passes
+//! all the same. But threads that hand something to and fro for ever, or of which each spawns the
+//! next, never let it: a run fails after 2,000,000 steps without any time passing, and names the
+//! threads that took the last of them. `HEBRA_STEPS=10000000` in the environment allows more.
+//!
+//! Virtual time ends after 584 years: a sleep that would end later ends then. One that no
+//! [`Instant`](std::time::Instant) can name the end of, such as that of [`Duration::MAX`], never
+//! ends: if everybody else waits, too, the run fails with a report.
+//!
 //! A run fails also when `f` panics, or any other green thread whose
 //! [`JoinHandle`](crate::thread::JoinHandle) has been dropped: a panic that nobody will see is a
 //! bug of the test. Then everybody is cancelled and unwinds.
@@ -53,7 +62,7 @@
 //!   answer is lost. A peer that never answers sleeps for [`Duration::MAX`]. Then a seed is a
 //!   schedule and a fate.
 //! - Bound the time: `assert!(began.elapsed() <= …)` is exact here. What hangs is found without, as
-//!   a deadlock; what would go on for ever by yielding, too.
+//!   a deadlock; what would go on for ever by yielding or by handing something over, too.
 //! - To let everybody else come to rest, sleep for a nanosecond: that ends when nobody can run.
 //! - A simulation takes microseconds for each step, so many seeds are cheap: a thousand in an
 //!   ordinary test, a million overnight.
@@ -122,6 +131,10 @@ mod audit;
 mod objects;
 
 pub use audit::{Audit, cancel_everywhere};
+
+/// Steps without any time passing after which a run fails, unless the environment says otherwise: a
+/// few seconds' worth.
+const STEPS_AT_ONCE: u64 = 2_000_000;
 
 /// Virtual time that green threads are given to end after they have been cancelled.
 const STRAGGLERS: Duration = Duration::from_secs(3600);
@@ -248,7 +261,19 @@ fn plan(seed: u64, record: Option<Record>) -> Plan {
         seed,
         record,
         attempt: None,
+        steps: allowed_steps(),
     }
+}
+
+/// How many steps there may be without any time passing.
+fn allowed_steps() -> u64 {
+    static STEPS: OnceLock<u64> = OnceLock::new();
+    *STEPS.get_or_init(|| match env::var("HEBRA_STEPS") {
+        Ok(steps) => steps.trim().parse().unwrap_or_else(|_| {
+            panic!("HEBRA_STEPS is to be a number from 0 to 2^64 - 1, not {steps:?}")
+        }),
+        Err(_) => STEPS_AT_ONCE,
+    })
 }
 
 #[track_caller]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Builder, OUTSIDE};
+use super::{Builder, assert_inside};
 use crate::lock::Lock;
 use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
@@ -174,7 +174,7 @@ pub(super) unsafe fn spawn_borrowing<'a>(
 
 /// Takes a place in `family` for a closure, which leaves it when it has been run or dropped.
 fn enrol<'a>(family: &Arc<Family>, body: impl FnOnce(Start) + Send + 'a) -> (usize, Job<'a>) {
-    assert!(worker::is_green(), "{OUTSIDE}");
+    assert_inside();
     let key = family.reserve();
     let borrower = Borrower {
         body,

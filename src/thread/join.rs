@@ -33,6 +33,10 @@ pub(super) fn wait_for<'a, T>(
         if let Some(result) = end.take() {
             return result;
         }
+        if park::is_exiting() {
+            // It may be a green thread of this worker, which does not run any more.
+            return Err(Box::new(Cancelled::at(None)));
+        }
         // A waker may be among them: user code, which must not run while this thread registers
         // itself.
         let mut before = None;

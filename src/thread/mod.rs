@@ -160,7 +160,7 @@ impl Builder {
         let location = Location::caller();
         // What is refused is dropped here, not inside of `with`: the destructor of a closure may
         // park.
-        assert!(worker::is_green(), "{OUTSIDE}");
+        assert_inside();
         let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
         let record: TaskRef = task.clone();
         let stack = reserve(&record)?;
@@ -182,13 +182,17 @@ impl Builder {
         T: 'static,
     {
         let location = Location::caller();
-        assert!(worker::is_green(), "{OUTSIDE}");
+        assert_inside();
         let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
         let stack = reserve(&task)?;
         let outcome = Arc::new(Outcome::pending());
         let filled = outcome.clone();
-        let body = Box::new(move |start: Start| filled.put(conclude(start, f)));
-        worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
+        let body: Box<dyn FnOnce(Start)> = Box::new(move |start| filled.put(conclude(start, f)));
+        if park::is_exiting() {
+            body(Start::Refused);
+        } else {
+            worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
+        }
         Ok(JoinHandle::local(task, outcome))
     }
 
@@ -202,13 +206,26 @@ impl Builder {
     }
 }
 
+/// Asserts that the caller is a green thread, or one that has called `exit`: what that spawns is
+/// dropped, as in a runtime that is over.
+#[track_caller]
+fn assert_inside() {
+    assert!(worker::is_green() || park::is_exiting(), "{OUTSIDE}");
+}
+
 /// Takes the stack of a green thread that is going to be launched, if it may not be had later.
 fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
+    if park::is_exiting() {
+        return Ok(None);
+    }
     worker::with(|local, _| local.reserve(task)).expect(OUTSIDE)
 }
 
 /// Leaves an unstarted green thread to the workers of the calling one's runtime.
 fn launch(task: TaskRef, stack: Option<Stack>) {
+    if park::is_exiting() {
+        return task.body.run(Start::Refused);
+    }
     worker::with(|local, _| local.spawn(task, stack)).expect(OUTSIDE);
 }
 

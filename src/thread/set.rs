@@ -93,6 +93,10 @@ impl<T> JoinSet<T> {
             if result.is_some() {
                 return result;
             }
+            if park::is_exiting() {
+                self.len -= 1;
+                return Some(Err(Box::new(super::Cancelled::at(None))));
+            }
             let ended = &self.shared.ended;
             park::park_insistently(Reason::Join, None, None, |wait: &Wait<'_>| {
                 let mut ended = ended.lock();
@@ -183,6 +187,10 @@ impl<T> Drop for JoinSet<T> {
                 return say(format_args!("{what}"));
             }
             panic!("{what}");
+        }
+        if park::is_exiting() {
+            // They may never end, and have borrowed nothing.
+            return;
         }
         self.shared.family.wait(at);
         let results = std::mem::take(&mut self.shared.ended.lock().results);

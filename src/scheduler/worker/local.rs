@@ -8,12 +8,14 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
 use std::io;
 use std::panic::Location;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::LocalKey;
 use std::time::Instant;
 
 use super::super::audit::{Attempt, Way};
@@ -24,7 +26,7 @@ use super::super::oracle::{Oracle, Seconds};
 use super::super::reactor::Reactor;
 use super::super::run_queue::{self, LocalQueue, START, START_LOCAL, Slot};
 use super::super::scopes::{Kind, Left, Scopes};
-use super::super::task::{Start, Task, TaskRef, forget_current_id};
+use super::super::task::{Start, Task, TaskRef, current_id, forget_current_id, next_id};
 use super::super::timers::Timers;
 use super::shared::{Post, Shared, Unstarted};
 use crate::coroutine::{FloatControl, Suspender};
@@ -101,6 +103,81 @@ thread_local! {
     /// thread's operations count it down: below zero is the debt of those that cannot wait. Apart
     /// from `LOCAL`, so that locking a mutex need not find out whether the caller is green.
     static LEFT: Cell<i64> = const { Cell::new(0) };
+    /// Set by `begin_exit`, and never cleared: code on this stack ends the process.
+    static EXITING: Cell<bool> = const { Cell::new(false) };
+    /// How often the loop has begun on this OS thread; and its turns. See `watch_exit`.
+    static BEGINNINGS: Cell<u64> = const { Cell::new(0) };
+    pub(super) static TURNS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether a green thread of this OS thread has called `exit`, and the destructors of the OS
+/// thread's thread-locals and the handlers of `atexit` run on its stack. From then on the caller
+/// counts as an OS thread that is cancelled: the worker's loop must not go on, as its other green
+/// threads may hold references to thread-locals that are gone.
+#[inline]
+pub(crate) fn is_exiting() -> bool {
+    EXITING.get()
+}
+
+/// Runs before the destructors of those thread-locals of this OS thread that were first used before
+/// [`watch_exit`]. At the end of an OS thread there is nothing to do; but if it is a worker in its
+/// loop, it is `exit` that runs them.
+extern "C" fn begin_exit(_: *mut c_void) {
+    if LOCAL.get().is_none() {
+        return;
+    }
+    // The locks that the green thread holds know it by this id.
+    current_id(|| with(|_, task| task.id()).unwrap_or_else(next_id));
+    LOCAL.set(None);
+    EXITING.set(true);
+}
+
+/// Counts an occasion to register `begin_exit` on this OS thread: a turn of the loop, or the
+/// beginning of one. glibc runs what was registered last first, std registers the destructor of
+/// each thread-local at its first use, and neither can be asked whether `exit` has begun. Where the
+/// count is a power of two it is registered anew: so thread-locals that are older than half of the
+/// turns are destroyed after `begin_exit`, and what it leaves in glibc's list is a hundred entries
+/// at most.
+#[inline]
+pub(super) fn watch_exit(occasions: &'static LocalKey<Cell<u64>>) {
+    let count = occasions.get() + 1;
+    occasions.set(count);
+    if count.is_power_of_two() {
+        register_exit();
+    }
+}
+
+#[cold]
+fn register_exit() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn __cxa_thread_atexit_impl(
+                destructor: extern "C" fn(*mut c_void),
+                object: *mut c_void,
+                library: *mut c_void,
+            ) -> c_int;
+        }
+        let library = begin_exit as extern "C" fn(*mut c_void) as *mut c_void;
+        // SAFETY: the destructor takes any argument, and does not unwind; any address of a library
+        // names it, and keeps it loaded until the destructor has run.
+        let result = unsafe { __cxa_thread_atexit_impl(begin_exit, ptr::null_mut(), library) };
+        debug_assert_eq!(result, 0, "there is memory to register a destructor");
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    {
+        struct Sentinel;
+        impl Drop for Sentinel {
+            fn drop(&mut self) {
+                begin_exit(ptr::null_mut());
+            }
+        }
+        thread_local! {
+            static SENTINEL: Sentinel = const { Sentinel };
+        }
+        // Thread-locals that are used for the first time after this one are destroyed before it.
+        let _ = SENTINEL.try_with(|_| ());
+    }
 }
 
 /// Runs `f` with the worker and the green thread that the caller runs on; `None` on a plain OS
@@ -315,6 +392,7 @@ impl Local {
 
     /// Makes this the worker of the calling OS thread.
     pub(super) fn enter(self: &Rc<Local>) -> Entered {
+        watch_exit(&BEGINNINGS);
         let previous = LOCAL.replace(Some(NonNull::from(&**self)));
         assert!(previous.is_none(), "an OS thread is one worker at a time");
         use_green_flag(|value| with(|_, task| task.set_in_destructor(value)));

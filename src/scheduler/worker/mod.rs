@@ -66,11 +66,11 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{Local, LocalStart, end_wait};
+use local::{Local, LocalStart, TURNS, end_wait, watch_exit};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_green, is_worker,
-    note_system_call, random, refill, reset_float_control, seed, spend, suspend, tell_cancelled,
-    with,
+    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_exiting, is_green,
+    is_worker, note_system_call, random, refill, reset_float_control, seed, spend, suspend,
+    tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -438,6 +438,7 @@ impl Worker {
     }
 
     fn begin_turn(&mut self) {
+        watch_exit(&TURNS);
         self.turn_began = self.local.shared.clock.now();
         self.local.now.set(self.turn_began);
         self.local.system_calls.set(0);
@@ -606,7 +607,7 @@ impl Worker {
         let deadline = self.local.timers.borrow_mut().next_deadline();
         let until = deadline
             .unwrap_or(Nanos::MAX)
-            .min(shared.clock.now() + time);
+            .min(shared.clock.now().saturating_add(time));
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         while shared.clock.now() < until && !shared.is_stopping() {
             self.poll(Some(0));

@@ -41,7 +41,7 @@ impl Pace {
     /// When a worker that sleeps from `now` on should wake for `deadline`.
     pub(super) fn wake_at(&self, deadline: Nanos, now: Nanos) -> Nanos {
         if self.crowded {
-            deadline.max(now + SLACK)
+            deadline.max(now.saturating_add(SLACK))
         } else {
             deadline
         }

@@ -11,6 +11,12 @@
 //! So when nothing has come of [`PATIENCE`] resumes in a row but yields, time passes as if
 //! everybody were parked; and where there is no deadline, more and more of it, as somebody may be
 //! looking at the clock. At some point that counts as a deadlock, too.
+//!
+//! Threads that hand something over for ever, or of which each spawns the next, make time stand
+//! still as well, and look like progress. So a run also fails after [`Plan::steps`] steps without
+//! any time passing.
+//!
+//! [`Plan::steps`]: super::super::oracle::Plan::steps
 
 use std::sync::Arc;
 
@@ -82,7 +88,9 @@ impl Worker {
         if let (Some(attempt), After::Parks(_)) = (oracle.attempt(), after) {
             attempt.parks(&task);
         }
-        if yields > 0 && yields.is_multiple_of(PATIENCE) {
+        if let Some((steps, recent)) = oracle.reached_limit() {
+            self.end_live_lock(steps, &recent);
+        } else if yields > 0 && yields.is_multiple_of(PATIENCE) {
             self.lose_patience(yields / PATIENCE);
         }
     }
@@ -124,8 +132,26 @@ impl Worker {
         }
         match deadline {
             Some(deadline) => self.local.shared.clock.advance_to(deadline),
+            None if self.has_sleepers() => {
+                self.give_up("time stands still (no deadlock: a thread sleeps for ever)");
+            }
             None => self.give_up("deadlock"),
         }
+    }
+
+    /// Whether a thread sleeps. If there is no deadline, it does so for ever.
+    fn has_sleepers(&self) -> bool {
+        let mut tasks = self.table.iter().map(|(_, entry)| &entry.task);
+        tasks.any(|task| task.reason() == Reason::Sleep)
+    }
+
+    /// The limit of steps without any time passing has been reached.
+    #[cold]
+    fn end_live_lock(&mut self, steps: u64, recent: &str) {
+        self.give_up(&format!(
+            "live-lock: {steps} steps and no time has passed (HEBRA_STEPS allows more); the last \
+             ones were of {recent};"
+        ));
     }
 
     /// Nothing has happened but yields, so often.
