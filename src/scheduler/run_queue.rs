@@ -166,7 +166,7 @@ impl LocalQueue {
     pub(crate) fn forget_burst(&self) {
         let mut ready = self.ready.borrow_mut();
         if ready.is_empty() && ready.capacity() > BURST {
-            *ready = VecDeque::new();
+            **ready = VecDeque::new();
         }
     }
 
@@ -180,10 +180,10 @@ impl LocalQueue {
 }
 
 /// Gives an unstarted thread of this OS thread's worker its place: `start` is [`START`] or
-/// [`START_LOCAL`]. Where thread-locals are being torn down nothing starts any more.
+/// [`START_LOCAL`].
 #[inline]
 pub(crate) fn push_start(start: Slot) {
-    let _ = LOCAL.try_with(|local| local.push(start));
+    LOCAL.with(|local| local.push(start));
 }
 
 /// Whether this OS thread can be a worker: not while its thread-locals are being destroyed.
