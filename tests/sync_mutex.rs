@@ -757,18 +757,20 @@ fn holder_that_hands_over_and_computes_stops_its_worker_alone() {
 #[test]
 fn crowd_that_gives_up_leaves_the_lock_to_those_that_stay() {
     on_workers(1, || {
-        let mutex = Mutex::new(0);
+        let (mutex, gave_up) = (Mutex::new(0), AtomicUsize::new(0));
         thread::scope(|s| {
             let guard = mutex.lock().unwrap();
             for n in 0..1_000 {
-                let mutex = &mutex;
+                let (mutex, gave_up) = (&mutex, &gave_up);
                 s.spawn(move || match n % 7 {
                     0 => *mutex.lock().unwrap() += 1,
-                    _ => assert!(mutex.lock_timeout(SHORT).is_err()),
+                    _ => {
+                        assert!(mutex.lock_timeout(SHORT).is_err());
+                        gave_up.fetch_add(1, Ordering::SeqCst);
+                    }
                 });
             }
-            run_the_others();
-            thread::sleep(4 * SHORT);
+            wait_until(|| gave_up.load(Ordering::SeqCst) == 857);
             drop(guard);
         });
         assert_eq!(mutex.into_inner().unwrap(), 143);

@@ -401,3 +401,30 @@ trait NotIfSync<A> {
 
 impl<T: ?Sized> NotIfSync<()> for T {}
 impl<T: ?Sized + Sync> NotIfSync<u8> for T {}
+
+#[test]
+fn crowd_that_gives_up_leaves_the_lock_in_order() {
+    on_workers(1, || {
+        let (lock, gave_up) = (RwLock::new(Vec::new()), AtomicUsize::new(0));
+        thread::scope(|s| {
+            let guard = lock.write().unwrap();
+            for n in 0..1_000 {
+                let (lock, gave_up) = (&lock, &gave_up);
+                s.spawn(move || match n % 5 {
+                    0 => lock.write().unwrap().push(n),
+                    n => {
+                        assert!(match n {
+                            1 => lock.write_timeout(SHORT).is_err(),
+                            _ => lock.read_timeout(SHORT).is_err(),
+                        });
+                        gave_up.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            wait_until(|| gave_up.load(Ordering::SeqCst) == 800);
+            drop(guard);
+        });
+        let order = lock.into_inner().unwrap();
+        assert_eq!(order, (0..1_000).step_by(5).collect::<Vec<_>>());
+    });
+}

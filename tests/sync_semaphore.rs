@@ -375,3 +375,32 @@ fn a_cancelled_wait_gives_its_share_back() {
         group.wait();
     });
 }
+
+#[test]
+fn crowd_that_gives_up_leaves_the_permits_in_order() {
+    on_workers(1, || {
+        let permits = Semaphore::new(0);
+        let (served, gave_up) = (std::sync::Mutex::new(Vec::new()), AtomicUsize::new(0));
+        thread::scope(|s| {
+            for n in 0..1_000 {
+                let (permits, served, gave_up) = (&permits, &served, &gave_up);
+                s.spawn(move || match n % 5 {
+                    0 => {
+                        permits.acquire().unwrap().forget();
+                        served.lock().unwrap().push(n);
+                    }
+                    _ => {
+                        assert!(permits.acquire_timeout(SHORT).is_err());
+                        gave_up.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            wait_until(|| gave_up.load(Ordering::SeqCst) == 800);
+            for _ in 0..200 {
+                permits.release(1);
+            }
+        });
+        let served = served.into_inner().unwrap();
+        assert_eq!(served, (0..1_000).step_by(5).collect::<Vec<_>>());
+    });
+}
