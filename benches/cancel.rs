@@ -68,7 +68,7 @@ fn time_out(options: &Options) {
         compare("does not park", || ());
         compare("yields once", thread::yield_now);
         let pinger = thread::spawn(unpark_for_ever(thread::current()));
-        PINGED.set(pinger.thread()).expect("it is set once");
+        PINGED.set(pinger.thread().clone()).expect("it is set once");
         compare("parks once", || {
             PINGED.get().expect("it is set").unpark();
             thread::park();

@@ -12,7 +12,11 @@ use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 
-pub use std::time::Duration;
+/// std's own: the time of day is the system's, in a simulation, too. What a simulation is to repeat
+/// must ask for an [`Instant`].
+pub use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use std::time::{Duration, SystemTimeError, TryFromFloatSecsError};
 
 /// A point in time on the calling thread's clock, as [`std::time::Instant`].
 ///

@@ -456,7 +456,7 @@ fn a_joiner_cancelled_with_its_result_at_hand_gets_it() {
             thread::park();
             7
         });
-        let unpark = joined.thread();
+        let unpark = joined.thread().clone();
         let result = Arc::new(AtomicUsize::new(0));
         let tell = result.clone();
         let joiner = begun(move || {
@@ -639,7 +639,7 @@ fn a_cancelled_join_of_a_set_and_of_a_scope_raises_too() {
         assert!(timeout(SHORTLY, || set.join_next()).is_err());
         assert_eq!(set.len(), 1);
         let handle = thread::spawn(|| thread::sleep(FOR_EVER));
-        let thread = handle.thread();
+        let thread = handle.thread().clone();
         assert!(timeout(SHORTLY, || handle.join()).is_err());
         thread.unpark();
     });
@@ -962,7 +962,7 @@ fn on_an_os_thread_every_wait_is_timed_out() {
             });
         });
         let sleeper = told.recv().unwrap();
-        let thread = sleeper.thread();
+        let thread = sleeper.thread().clone();
         assert!(timeout(SHORTLY, || sleeper.join()).is_err());
         thread.unpark();
         assert!(timeout(SHORTLY, || thread::sleep(FOR_EVER)).is_err());

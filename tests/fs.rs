@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use hebra::fs::{self, File, OpenOptions};
+use hebra::fs::{self, File, OpenOptions, TryLockError};
 use hebra::thread;
 use rustix::fs::OFlags;
 
@@ -422,6 +422,91 @@ fn direct_file_is_read_and_written_as_stds() {
         // What std refuses is refused, and does no harm to the next read.
         assert!(file.read_at(&mut room[..512], 7).is_err());
         file.read_exact_at(&mut room[..4096], 0).unwrap();
+    });
+}
+
+#[test]
+fn file_is_locked_against_others_until_it_is_unlocked() {
+    everywhere(|scratch| {
+        let path = scratch.file("file", b"");
+        let (one, other) = (open_both(&path), open_both(&path));
+        let is_locked =
+            |result: Result<(), TryLockError>| matches!(result, Err(TryLockError::WouldBlock));
+        one.lock_shared().unwrap();
+        other.try_lock_shared().unwrap();
+        assert!(is_locked(one.try_lock()));
+        other.unlock().unwrap();
+        one.lock().unwrap();
+        assert!(is_locked(other.try_lock()));
+        assert!(is_locked(other.try_lock_shared()));
+        for _ in 0..3 {
+            let late = thread::timeout(Duration::from_millis(1), || other.lock());
+            assert!(late.is_err());
+        }
+        one.unlock().unwrap();
+        // What was given up has not locked it.
+        one.try_lock().unwrap();
+        drop(one);
+        other.try_lock().unwrap();
+    });
+}
+
+#[test]
+fn file_lock_is_passed_on_between_green_threads() {
+    let scratch = Scratch::new();
+    let path = scratch.file("file", b"");
+    on_workers(2, || {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (path, inside) = (path.clone(), inside.clone());
+                thread::spawn(move || {
+                    let file = open_both(path);
+                    for _ in 0..5 {
+                        file.lock().unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        thread::yield_now();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                        file.unlock().unwrap();
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn in_a_destructor_of_a_cancelled_thread_a_lock_that_is_held_fails() {
+    struct Locks(File, Arc<AtomicBool>);
+
+    impl Drop for Locks {
+        fn drop(&mut self) {
+            self.1.store(self.0.lock().is_err(), Ordering::SeqCst);
+        }
+    }
+
+    let scratch = Scratch::new();
+    let path = scratch.file("file", b"");
+    on_workers(1, || {
+        let (held, failed) = (open_both(&path), Arc::new(AtomicBool::new(false)));
+        held.lock().unwrap();
+        cancel_holder_of(Locks(open_both(&path), failed.clone()));
+        assert!(failed.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn soft_link_and_terminals_are_as_stds() {
+    everywhere(|scratch| {
+        let path = scratch.file("file", b"contents");
+        #[expect(deprecated, reason = "it exists in std")]
+        fs::soft_link(&path, scratch.path("link")).unwrap();
+        assert_eq!(fs::read_link(scratch.path("link")).unwrap(), path);
+        assert!(!File::open(&path).unwrap().is_terminal());
+        fs::remove_file(scratch.path("link")).unwrap();
     });
 }
 

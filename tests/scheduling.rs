@@ -97,7 +97,7 @@ fn who_yields_who_sleeps_who_parks_and_who_talks_all_get_on() {
             (0..50).for_each(|_| thread::park());
             parked();
         });
-        let (unparks, all_ended) = (parker.thread(), ended.clone());
+        let (unparks, all_ended) = (parker.thread().clone(), ended.clone());
         let os = std::thread::spawn(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             for n in 0..200 {
@@ -455,7 +455,10 @@ fn the_started_stay_wherever_they_are_woken_from() {
                 thread::spawn(body)
             })
             .collect();
-        let handles: Vec<Thread> = threads.iter().map(JoinHandle::thread).collect();
+        let handles: Vec<Thread> = threads
+            .iter()
+            .map(|thread| thread.thread().clone())
+            .collect();
         let done = Arc::new(AtomicBool::new(false));
         // From both workers and from an OS thread.
         let (until, unparked) = (done.clone(), handles.clone());
@@ -500,7 +503,10 @@ fn no_unpark_from_os_threads_is_lost_under_load() {
                     })
                 })
                 .collect();
-            let handles: Arc<[Thread]> = threads.iter().map(JoinHandle::thread).collect();
+            let handles: Arc<[Thread]> = threads
+                .iter()
+                .map(|thread| thread.thread().clone())
+                .collect();
             let os = [(); OS].map(|()| {
                 let (counts, handles) = (counts.clone(), handles.clone());
                 std::thread::spawn(move || {
@@ -562,7 +568,7 @@ fn two_workers_play_ping_pong_a_hundred_thousand_times() {
         };
         let (there, me) = (ball.clone(), thread::current());
         let other = spawn_elsewhere(move || play(1, there, me));
-        play(0, ball.clone(), other.thread());
+        play(0, ball.clone(), other.thread().clone());
         other.join().unwrap();
         assert_eq!(ball.load(SeqCst), 2 * ROUNDS);
     });
@@ -813,7 +819,10 @@ fn a_mix_of_everything_on_two_workers_comes_out_right() {
                 })
             })
             .collect();
-        let handles: Vec<_> = threads.iter().map(JoinHandle::thread).collect();
+        let handles: Vec<Thread> = threads
+            .iter()
+            .map(|thread| thread.thread().clone())
+            .collect();
         let os = std::thread::spawn(move || {
             (0..50).for_each(|_| handles.iter().for_each(Thread::unpark))
         });

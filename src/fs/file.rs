@@ -23,21 +23,23 @@
 //! `O_DIRECT` accepts; whether the file was opened so is not asked, as it may change.
 
 use std::fmt;
-use std::fs::{FileTimes, Metadata, Permissions};
+use std::fs::{FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
 use crate::blocking::{Lane, Turn, unblock};
 use crate::fs::on_path;
+use crate::io::cancelled;
 use crate::park;
+use crate::thread;
 
 /// The most that one read or write moves.
 const CHUNK: usize = 256 << 10;
@@ -49,6 +51,12 @@ const ALIGNMENT: usize = 4096;
 const SMALLEST_BLOCK: usize = 512;
 /// `off_t` is signed: the system takes what is beyond for negative, and -1 for "here".
 const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
+
+/// How soon [`File::lock`] looks again, at first and at last.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+type TryLock = fn(&std::fs::File) -> Result<(), TryLockError>;
 
 /// An open file, as [`std::fs::File`].
 ///
@@ -110,7 +118,7 @@ struct Buffers {
 /// zeros.
 fn begin_aligned(bytes: &mut Vec<u8>, len: usize) -> usize {
     bytes.clear();
-    if len == 0 || len % SMALLEST_BLOCK != 0 {
+    if len == 0 || !len.is_multiple_of(SMALLEST_BLOCK) {
         return 0;
     }
     bytes.reserve_exact(len + ALIGNMENT);
@@ -376,6 +384,95 @@ impl File {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
+    /// Waits until nobody else has locked the file, and locks it, as [`std::fs::File::lock`]. The
+    /// lock goes with the open file, clones included, and only those are kept off who lock it, too.
+    ///
+    /// The system only offers to block, which could fill the pool with calls that wait while the
+    /// owner of the lock needs a thread of it. So this tries, again and again, after pauses of 50 µs
+    /// at first and 10 ms at last: who waits longest does not come first.
+    ///
+    /// # Cancellation
+    /// Parks the current thread while the file is locked; this is a cancel point, and then the file
+    /// was not locked. In a destructor of a thread that is being cancelled it fails instead of
+    /// waiting.
+    ///
+    /// # Errors
+    /// As std's.
+    pub fn lock(&self) -> io::Result<()> {
+        self.lock_in_pauses(std::fs::File::try_lock)
+    }
+
+    /// Waits until nobody else has locked the file but to share it, and locks it so; see
+    /// [`lock`](File::lock) and [`std::fs::File::lock_shared`].
+    ///
+    /// # Cancellation
+    /// As [`lock`](File::lock).
+    ///
+    /// # Errors
+    /// As std's.
+    pub fn lock_shared(&self) -> io::Result<()> {
+        self.lock_in_pauses(std::fs::File::try_lock_shared)
+    }
+
+    /// Locks the file if nobody else has, as [`std::fs::File::try_lock`].
+    ///
+    /// # Cancellation
+    /// See [the module](crate::fs); cancelled, the file was not locked.
+    ///
+    /// # Errors
+    /// As std's.
+    pub fn try_lock(&self) -> Result<(), TryLockError> {
+        self.lock_at_once(std::fs::File::try_lock)
+    }
+
+    /// Locks the file if nobody else has but to share it, as [`std::fs::File::try_lock_shared`].
+    ///
+    /// # Cancellation
+    /// As [`try_lock`](File::try_lock).
+    ///
+    /// # Errors
+    /// As std's.
+    pub fn try_lock_shared(&self) -> Result<(), TryLockError> {
+        self.lock_at_once(std::fs::File::try_lock_shared)
+    }
+
+    /// Unlocks the file, as [`std::fs::File::unlock`].
+    ///
+    /// # Errors
+    /// As std's.
+    pub fn unlock(&self) -> io::Result<()> {
+        self.ask(std::fs::File::unlock)
+    }
+
+    /// Tries to lock the file, and waits for the outcome: a lock that nobody knows of would never be
+    /// given up.
+    fn lock_at_once(&self, try_lock: TryLock) -> Result<(), TryLockError> {
+        park::cancel_point();
+        thread::shield(|| self.ask(move |file| Ok(try_lock(file)))).map_err(TryLockError::Error)?
+    }
+
+    fn lock_in_pauses(&self, try_lock: TryLock) -> io::Result<()> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.lock_at_once(try_lock) {
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+            if park::cancel_point() {
+                return Err(cancelled());
+            }
+            thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Returns whether the file is a terminal. [`IsTerminal`](std::io::IsTerminal) cannot be
+    /// implemented outside of std.
+    pub fn is_terminal(&self) -> bool {
+        io::IsTerminal::is_terminal(&*self.file)
+    }
+
     /// Makes a call in the pool that has nothing to do with the position.
     fn ask<T: Send + 'static>(
         &self,
@@ -575,6 +672,14 @@ impl From<std::fs::File> for File {
     }
 }
 
+impl FromRawFd for File {
+    #[allow(unsafe_code)]
+    unsafe fn from_raw_fd(fd: RawFd) -> File {
+        // SAFETY: the caller's promise, that `fd` is open and to be owned, is what is asked for here.
+        File::from(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> File {
         File::from(std::fs::File::from(fd))
@@ -624,8 +729,14 @@ impl From<File> for Stdio {
 ///     assert!(file.is_ok());
 /// });
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OpenOptions(std::fs::OpenOptions);
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl OpenOptions {
     /// Makes a set of options with nothing chosen.

@@ -18,10 +18,11 @@
 //! as a disk has an end: a temporary file is removed, a buffer written out. Only reads and writes
 //! of what is no file of a disk, a FIFO or a terminal, fail there at once.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use std::fs::{FileTimes, FileType, Metadata, Permissions};
+pub use std::fs::{FileTimes, FileType, Metadata, Permissions, TryLockError};
 
 use crate::blocking::unblock;
 
@@ -114,6 +115,15 @@ pub fn rename<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<()> 
 /// As std's.
 pub fn hard_link<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {
     on_paths(original, link, std::fs::hard_link)
+}
+
+/// Makes a symbolic link, as [`std::fs::soft_link`].
+///
+/// # Errors
+/// As std's.
+#[deprecated(note = "replaced with `hebra::os::unix::fs::symlink`")]
+pub fn soft_link<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {
+    on_paths(original, link, std::os::unix::fs::symlink)
 }
 
 /// Returns where a symbolic link points to, as [`std::fs::read_link`].
@@ -219,11 +229,13 @@ pub fn remove_dir_all<P: AsRef<Path>>(path: P) -> io::Result<()> {
 /// # Errors
 /// As std's.
 pub fn read_dir<P: AsRef<Path>>(path: P) -> io::Result<ReadDir> {
-    on_path(path, std::fs::read_dir).map(ReadDir::new)
+    let path = path.as_ref().to_owned();
+    let source = on_path(&path, std::fs::read_dir)?;
+    Ok(ReadDir::new(path, source))
 }
 
 /// Makes directories, as [`std::fs::DirBuilder`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct DirBuilder {
     recursive: bool,
     mode: Option<u32>,
@@ -246,12 +258,23 @@ impl DirBuilder {
     /// # Errors
     /// As [`std::fs::DirBuilder::create`].
     pub fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
+        let builder = self.to_std();
+        on_path(path, move |path| builder.create(path))
+    }
+
+    fn to_std(&self) -> std::fs::DirBuilder {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(self.recursive);
         if let Some(mode) = self.mode {
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
         }
-        on_path(path, move |path| builder.create(path))
+        builder
+    }
+}
+
+impl fmt::Debug for DirBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_std().fmt(f)
     }
 }
 

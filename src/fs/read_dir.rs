@@ -19,6 +19,8 @@ const BATCH: usize = 256;
 /// # Cancellation
 /// `next` parks the current thread now and then; this is a cancel point. No entry is lost.
 pub struct ReadDir {
+    /// The directory, as it was given.
+    path: PathBuf,
     lane: Arc<Lane<Entries>>,
 }
 
@@ -30,12 +32,13 @@ struct Entries {
 }
 
 impl ReadDir {
-    pub(super) fn new(source: std::fs::ReadDir) -> ReadDir {
+    pub(super) fn new(path: PathBuf, source: std::fs::ReadDir) -> ReadDir {
         let entries = Entries {
             ahead: VecDeque::new(),
             source: Some(source),
         };
         ReadDir {
+            path,
             lane: Arc::new(Lane::new(entries)),
         }
     }
@@ -74,7 +77,7 @@ impl Entries {
 
 impl fmt::Debug for ReadDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadDir").finish_non_exhaustive()
+        f.debug_tuple("ReadDir").field(&self.path).finish()
     }
 }
 

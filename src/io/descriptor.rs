@@ -449,7 +449,7 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the operation timed out")
 }
 
-fn cancelled() -> io::Error {
+pub(crate) fn cancelled() -> io::Error {
     io::Error::other("the green thread has been cancelled")
 }
 

@@ -16,7 +16,7 @@ mod socket;
 mod stdio;
 
 pub(crate) use self::readiness::always;
-pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
+pub(crate) use descriptor::{Interest, Io, Limit, cancelled, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use pipe::{pipe_end, pipe_reader, pipe_writer};
 pub(crate) use socket::{accept_steadily, limit_buffers, socket, socket_pair};
@@ -26,6 +26,12 @@ pub use pollable::Pollable;
 pub use std::io::{
     BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind, IntoInnerError,
     IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Repeat, Result, Seek, SeekFrom, Sink,
-    Split, Take, Write, copy, empty, read_to_string, repeat, sink,
+    Split, Take, Write, WriterPanicked, copy, empty, read_to_string, repeat, sink,
 };
 pub use stdio::{Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout};
+
+pub mod prelude {
+    //! The traits of [`std::io::prelude`], to be imported all at once.
+
+    pub use std::io::{BufRead, Read, Seek, Write};
+}

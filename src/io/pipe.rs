@@ -129,13 +129,6 @@ macro_rules! pipe_end {
     ($pipe:ident) => {
         $crate::io::readiness!($pipe);
 
-        impl std::fmt::Debug for $pipe {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let fd = std::os::fd::AsRawFd::as_raw_fd(self);
-                f.debug_struct(stringify!($pipe)).field("fd", &fd).finish()
-            }
-        }
-
         impl std::os::fd::AsFd for $pipe {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 std::os::fd::AsFd::as_fd(&self.0)
@@ -183,6 +176,13 @@ pipe_writer! { PipeWriter }
 
 macro_rules! anonymous {
     ($($pipe:ident)*) => {$(
+        impl std::fmt::Debug for $pipe {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(self);
+                f.debug_struct(stringify!($pipe)).field("fd", &fd).finish()
+            }
+        }
+
         impl $pipe {
             /// Makes a second handle of the same end, with a descriptor of its own.
             ///

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
 
 use crate::blocking::{Lane, Turn, unblock};
@@ -80,8 +81,13 @@ pub fn stdin() -> Stdin {
 /// # Cancellation
 /// Reading parks the current thread; this is a cancel point. Nothing is lost: what has come, the
 /// beginning of a line as well, is there for the next read.
-#[derive(Debug)]
 pub struct Stdin(());
+
+impl fmt::Debug for Stdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stdin").finish_non_exhaustive()
+    }
+}
 
 impl Stdin {
     /// Waits until no other thread has locked standard input, and locks it.
@@ -352,8 +358,13 @@ macro_rules! output {
         /// # Cancellation
         /// Writing parks the current thread; this is a cancel point. A write that has begun goes on. In a destructor of a thread that is
         /// being cancelled it is made and waited for all the same.
-        #[derive(Debug)]
         pub struct $handle(());
+
+        impl fmt::Debug for $handle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($handle)).finish_non_exhaustive()
+            }
+        }
 
         impl $handle {
             #[doc = concat!("Waits until no other thread has locked standard ", $what, ", and locks it. A thread may lock it more")]
@@ -368,8 +379,13 @@ macro_rules! output {
         }
 
         #[doc = concat!("Standard ", $what, ", locked; made by [`", stringify!($handle), "::lock`].")]
-        #[derive(Debug)]
         pub struct $lock<'a>(PhantomData<(&'a (), *const ())>);
+
+        impl fmt::Debug for $lock<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($lock)).finish_non_exhaustive()
+            }
+        }
 
         impl Drop for $lock<'_> {
             fn drop(&mut self) {
@@ -421,11 +437,33 @@ macro_rules! output {
     };
 }
 
+/// Gives a child what this process writes to.
+impl From<Stdout> for Stdio {
+    fn from(_: Stdout) -> Stdio {
+        io::stdout().into()
+    }
+}
+
+/// Gives a child what this process complains to.
+impl From<Stderr> for Stdio {
+    fn from(_: Stderr) -> Stdio {
+        io::stderr().into()
+    }
+}
+
 output!(Stdout, StdoutLock, stdout, STDOUT, stdout, "output");
 output!(Stderr, StderrLock, stderr, STDERR, stderr, "error");
 
 macro_rules! descriptors {
     ($($type:ty = $number:expr;)*) => {$(
+        impl $type {
+            /// Returns whether this is a terminal. [`IsTerminal`](std::io::IsTerminal) cannot be
+            /// implemented outside of std.
+            pub fn is_terminal(&self) -> bool {
+                io::IsTerminal::is_terminal(&self.as_fd())
+            }
+        }
+
         impl AsFd for $type {
             fn as_fd(&self) -> BorrowedFd<'_> {
                 $number

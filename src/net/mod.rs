@@ -22,7 +22,9 @@ mod udp;
 pub use bind::BindOptions;
 pub use inherited::{Inherited, inherited};
 pub use resolve::{LookupHost, ToSocketAddrs, lookup_host};
-pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+pub use std::net::{
+    AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
+};
 pub use tcp::{Connections, Incoming, IntoIncoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 

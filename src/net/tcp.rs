@@ -322,6 +322,23 @@ impl TcpListener {
     }
 }
 
+impl TcpListener {
+    /// Sets `IPV6_V6ONLY`; see [`std::net::TcpListener::set_only_v6`].
+    ///
+    /// # Errors
+    /// The listener is bound already: always.
+    #[deprecated(note = "this option can only be set before the socket is bound: `BindOptions`")]
+    pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
+        Ok(sockopt::set_ipv6_v6only(&self.0, only_v6)?)
+    }
+
+    /// Returns the value of `IPV6_V6ONLY`.
+    #[deprecated(note = "this option can only be set before the socket is bound: `BindOptions`")]
+    pub fn only_v6(&self) -> io::Result<bool> {
+        Ok(sockopt::ipv6_v6only(&self.0)?)
+    }
+}
+
 settings!(TcpListener);
 conversions!(TcpListener, std::net::TcpListener);
 

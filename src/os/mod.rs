@@ -1,15 +1,11 @@
 //! What only some systems have, with the API of [`std::os`].
 
-pub mod unix;
+pub mod fd {
+    //! Owned and borrowed file descriptors: [`std::os::fd`]'s own.
+
+    pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+}
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub mod linux {
-    //! What only Linux has.
-
-    pub mod net {
-        //! Linux's own in networking: abstract names of Unix sockets are made and read with
-        //! [`SocketAddrExt`].
-
-        pub use std::os::linux::net::SocketAddrExt;
-    }
-}
+pub mod linux;
+pub mod unix;

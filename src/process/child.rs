@@ -422,7 +422,6 @@ impl fmt::Debug for Child {
         } = self;
         let mut debug = f.debug_struct("Child");
         debug
-            .field("id", &self.id())
             .field("stdin", stdin)
             .field("stdout", stdout)
             .field("stderr", stderr);

@@ -17,8 +17,8 @@ use crate::thread;
 
 /// A program to be started, and how, as [`std::process::Command`].
 ///
-/// The methods of [`std::os::unix::process::CommandExt`] that are safe are methods here. For
-/// `pre_exec` make one of std's, and convert it.
+/// The methods of [`std::os::unix::process::CommandExt`] that are safe are methods here; `pre_exec`
+/// is in [`CommandExt`](crate::os::unix::process::CommandExt).
 ///
 /// The process is started by a thread of the blocking pool. What it inherits from its thread in
 /// particular, such as a processor affinity, it has from that one; and "the death of the parent",
@@ -216,6 +216,10 @@ impl Command {
         let output = child.get().output()?;
         child.disarm();
         Ok(output)
+    }
+
+    pub(crate) fn as_std(&mut self) -> &mut std::process::Command {
+        &mut self.std
     }
 
     /// Sets the streams that the user has left open.

@@ -1,5 +1,6 @@
 //! The pipes to and from a child.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 use crate::io::{Io, pipe_reader, pipe_writer};
@@ -19,6 +20,12 @@ pipe_reader! { ChildStdout ChildStderr }
 
 macro_rules! of_child {
     ($($pipe:ident)*) => {$(
+        impl fmt::Debug for $pipe {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($pipe)).finish_non_exhaustive()
+            }
+        }
+
         impl From<std::process::$pipe> for $pipe {
             fn from(pipe: std::process::$pipe) -> $pipe {
                 $pipe::from(OwnedFd::from(pipe))

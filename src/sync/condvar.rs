@@ -202,11 +202,14 @@ impl Condvar {
     /// # Errors
     /// As [`wait`](Condvar::wait), if it has waited.
     #[inline(always)] // As `wait_for`.
-    pub fn wait_while<'a, T: ?Sized>(
+    pub fn wait_while<'a, T: ?Sized, F>(
         &self,
         mut guard: MutexGuard<'a, T>,
-        mut condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<MutexGuard<'a, T>> {
+        mut condition: F,
+    ) -> LockResult<MutexGuard<'a, T>>
+    where
+        F: FnMut(&mut T) -> bool,
+    {
         while condition(&mut guard) {
             guard = self.wait(guard)?;
         }
@@ -276,12 +279,15 @@ impl Condvar {
     ///
     /// # Errors
     /// As [`wait`](Condvar::wait), if it has waited.
-    pub fn wait_timeout_while<'a, T: ?Sized>(
+    pub fn wait_timeout_while<'a, T: ?Sized, F>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
-        condition: impl FnMut(&mut T) -> bool,
-    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        condition: F,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)>
+    where
+        F: FnMut(&mut T) -> bool,
+    {
         self.wait_until_not(guard, deadline_after(timeout), condition)
     }
 

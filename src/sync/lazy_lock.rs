@@ -1,7 +1,7 @@
 //! [`LazyLock`].
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use super::once_lock::OnceLock;
 use crate::lock::Lock;
@@ -45,9 +45,34 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     pub fn force(this: &LazyLock<T, F>) -> &T {
         this.value.get_or_init(|| {
             let f = this.f.lock().take();
-            let f = f.expect("the closure of this LazyLock has panicked");
+            let f = f.expect("LazyLock instance has previously been poisoned");
             shield(f)
         })
+    }
+
+    /// Returns the value to be changed, and makes it if that has not been done.
+    ///
+    /// # Panics
+    /// As [`force`](LazyLock::force).
+    #[inline]
+    #[track_caller]
+    pub fn force_mut(this: &mut LazyLock<T, F>) -> &mut T {
+        LazyLock::force(this);
+        this.value.get_mut().expect("it has just been made")
+    }
+}
+
+impl<T, F> LazyLock<T, F> {
+    /// Returns the value, if it has been made.
+    #[inline]
+    pub fn get(this: &LazyLock<T, F>) -> Option<&T> {
+        this.value.get()
+    }
+
+    /// Returns the value to be changed, if it has been made.
+    #[inline]
+    pub fn get_mut(this: &mut LazyLock<T, F>) -> Option<&mut T> {
+        this.value.get_mut()
     }
 }
 
@@ -58,6 +83,14 @@ impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
     #[track_caller]
     fn deref(&self) -> &T {
         LazyLock::force(self)
+    }
+}
+
+impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
+    #[inline]
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut T {
+        LazyLock::force_mut(self)
     }
 }
 

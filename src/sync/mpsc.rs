@@ -22,6 +22,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::RefUnwindSafe;
 use std::time::{Duration, Instant};
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
@@ -78,6 +79,9 @@ pub struct Receiver<T> {
     /// As std's: it can be sent to another thread, but not shared.
     not_sync: PhantomData<Cell<()>>,
 }
+
+// The cell is only there to keep it from being shared between threads.
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
     /// Sends a message; it never waits.

@@ -244,9 +244,13 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
     holder: Holder,
-    /// As std's: not `Send`, and `Sync` if `T` is.
+    /// Keeps it from being sent, as std's.
     stays: PhantomData<std::sync::MutexGuard<'a, T>>,
 }
+
+// SAFETY: a reference to the guard gives a reference to the value, and nothing else of the mutex;
+// that may be shared as `T` is `Sync`. As std's.
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     pub(super) fn mutex(&self) -> &'a Mutex<T> {

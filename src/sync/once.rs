@@ -51,6 +51,11 @@ pub struct Once {
     generator: AtomicUsize,
 }
 
+/// A `Once` that has run nothing.
+#[deprecated(note = "the `Once::new()` function is now preferred")]
+#[expect(clippy::declare_interior_mutable_const, reason = "as in std")]
+pub const ONCE_INIT: Once = Once::new();
+
 /// What the closure of [`Once::call_once_force`] learns.
 #[derive(Debug)]
 pub struct OnceState {
@@ -98,7 +103,10 @@ impl Once {
     /// this on the same `Once`.
     #[inline]
     #[track_caller]
-    pub fn call_once(&self, f: impl FnOnce()) {
+    pub fn call_once<F>(&self, f: F)
+    where
+        F: FnOnce(),
+    {
         if !self.is_completed() {
             self.call(false, |_| f());
         }
@@ -124,7 +132,10 @@ impl Once {
     /// Continues a panic of `f`. Panics if `f` calls this on the same `Once`.
     #[inline]
     #[track_caller]
-    pub fn call_once_force(&self, f: impl FnOnce(&OnceState)) {
+    pub fn call_once_force<F>(&self, f: F)
+    where
+        F: FnOnce(&OnceState),
+    {
         if !self.is_completed() {
             self.call(true, f);
         }
@@ -265,7 +276,7 @@ impl Drop for Run<'_> {
 #[cold]
 #[track_caller]
 fn poisoned() -> ! {
-    panic!("an earlier initialisation has panicked");
+    panic!("Once instance has previously been poisoned");
 }
 
 impl UnwindSafe for Once {}

@@ -90,7 +90,10 @@ impl<T> OnceLock<T> {
     /// Continues a panic of `f`; there is no value then. Panics if `f` asks for the value itself.
     #[inline]
     #[track_caller]
-    pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
+    pub fn get_or_init<F>(&self, f: F) -> &T
+    where
+        F: FnOnce() -> T,
+    {
         match self.get() {
             Some(value) => value,
             None => self.init(f),

@@ -181,7 +181,8 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     fn reader(&self) -> RwLockReadGuard<'_, T> {
         RwLockReadGuard {
-            lock: self,
+            gate: &self.gate,
+            value: self.value.get(),
             stays: PhantomData,
         }
     }
@@ -265,10 +266,17 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
 #[must_use = "if unused, the lock is unlocked at once"]
 #[clippy::has_significant_drop]
 pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
-    lock: &'a RwLock<T>,
-    /// As std's: not `Send`, and `Sync` if `T` is.
+    gate: &'a Gate,
+    /// The lock's value. Not by a reference to the lock: as std's it can stand for a guard of what
+    /// `T` is a subtype of, as who only reads does not mind.
+    value: *const T,
+    /// Keeps it from being sent, as std's.
     stays: PhantomData<std::sync::RwLockReadGuard<'a, T>>,
 }
+
+// SAFETY: a reference to the guard gives a reference to the value, which may be shared as `T` is
+// `Sync`. As std's.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 
 /// The right to change what a [`RwLock`] guards; given back when it is dropped. Like std's it is
 /// not `Send`.
@@ -277,9 +285,13 @@ pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
 pub struct RwLockWriteGuard<'a, T: ?Sized + 'a> {
     lock: &'a RwLock<T>,
     holder: Holder,
-    /// As std's: not `Send`, and `Sync` if `T` is.
+    /// Keeps it from being sent, as std's.
     stays: PhantomData<std::sync::RwLockWriteGuard<'a, T>>,
 }
+
+// SAFETY: a reference to the guard gives a reference to the value, and nothing else of the lock;
+// that may be shared as `T` is `Sync`. As std's.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     /// Turns the right to change into the right to read. No other writer comes in between.
@@ -305,8 +317,9 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard is in as a reader, and no writer is in with it.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: the value is in the lock, which outlives the guard; this is in as a reader, and no
+        // writer is in with it.
+        unsafe { &*self.value }
     }
 }
 
@@ -331,7 +344,7 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.gate.leave(Access::Read);
+        self.gate.leave(Access::Read);
     }
 }
 

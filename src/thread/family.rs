@@ -164,12 +164,40 @@ pub(super) unsafe fn spawn_borrowing<'a>(
     body: impl FnOnce(Start) + Send + 'a,
 ) -> io::Result<TaskRef> {
     let (key, job): (usize, Job<'a>) = enrol(family, body);
-    let job = Box::into_raw(Box::new(job)).cast::<Job<'static>>();
-    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime. Whether the
-    // closure is run or dropped, it leaves the family afterwards, and the caller promises that
-    // what it borrows lives until then.
-    let job = *unsafe { Box::from_raw(job) };
+    // SAFETY: whether the closure is run or dropped, it leaves the family afterwards, and the
+    // caller promises that what it borrows lives until then.
+    let job = unsafe { erase(job) };
     launch(family, builder, location, key, job)
+}
+
+/// Forgets how long what `job` borrows lives.
+///
+/// # Safety
+/// It must live until `job` has been run or dropped.
+unsafe fn erase<'a>(job: Job<'a>) -> Job<'static> {
+    let job = Box::into_raw(Box::new(job)).cast::<Job<'static>>();
+    // SAFETY: the pointer comes from `into_raw`, and differs from it in a lifetime, for which the
+    // caller vouches.
+    *unsafe { Box::from_raw(job) }
+}
+
+/// Launches a green thread of no family that may borrow.
+///
+/// # Safety
+/// What `body` borrows must live until the thread has ended.
+pub(super) unsafe fn spawn_alone<'a>(
+    builder: Builder,
+    location: &'static Location<'static>,
+    body: impl FnOnce(Start) + Send + 'a,
+) -> io::Result<TaskRef> {
+    assert!(worker::is_green(), "{OUTSIDE}");
+    // SAFETY: the closure is run or dropped by the thread, or here if there is none; what it
+    // borrows lives until then, as the caller promises.
+    let job = unsafe { erase(Box::new(body)) };
+    let task: TaskRef = Arc::new(builder.task(location, Erased(Lock::new(Some(job))))?);
+    let stack = super::reserve(&task)?;
+    super::launch(task.clone(), stack);
+    Ok(task)
 }
 
 /// Takes a place in `family` for a closure, which leaves it when it has been run or dropped.

@@ -7,8 +7,8 @@
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use crate::park::{self, CancelUnwind, Wait};
@@ -124,7 +124,12 @@ impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {}
 /// });
 /// assert_eq!(sum, 4);
 /// ```
-pub struct JoinHandle<T>(Option<Joinable<T>>);
+pub struct JoinHandle<T> {
+    /// Taken out by `join` and by drop.
+    joinable: Option<Joinable<T>>,
+    /// Made when [`thread`](JoinHandle::thread) is first called: most handles are only joined.
+    thread: OnceLock<Thread>,
+}
 
 enum Joinable<T> {
     Shared(Arc<Task<dyn Join<T>>>),
@@ -157,15 +162,24 @@ impl<T> Joinable<T> {
 
 impl<T> JoinHandle<T> {
     pub(super) fn shared(task: Arc<Task<dyn Join<T>>>) -> JoinHandle<T> {
-        JoinHandle(Some(Joinable::Shared(task)))
+        JoinHandle::new(Joinable::Shared(task))
     }
 
     pub(super) fn local(task: TaskRef, outcome: Arc<Outcome<T>>) -> JoinHandle<T> {
-        JoinHandle(Some(Joinable::Local(task, outcome)))
+        JoinHandle::new(Joinable::Local(task, outcome))
+    }
+
+    fn new(joinable: Joinable<T>) -> JoinHandle<T> {
+        JoinHandle {
+            joinable: Some(joinable),
+            thread: OnceLock::new(),
+        }
     }
 
     fn joinable(&self) -> &Joinable<T> {
-        self.0.as_ref().expect("only join and drop take it out")
+        self.joinable
+            .as_ref()
+            .expect("only join and drop take it out")
     }
 
     /// Waits for the green thread to end and returns its result.
@@ -181,7 +195,7 @@ impl<T> JoinHandle<T> {
         park::charge_or_yield();
         let joinable = self.joinable();
         let result = wait_for(joinable.end(), || joinable.id());
-        self.0 = None;
+        self.joinable = None;
         result
     }
 
@@ -228,8 +242,9 @@ impl<T> JoinHandle<T> {
     }
 
     /// Returns the thread's handle.
-    pub fn thread(&self) -> Thread {
-        Thread::green(self.joinable().task())
+    pub fn thread(&self) -> &Thread {
+        self.thread
+            .get_or_init(|| Thread::green(self.joinable().task()))
     }
 }
 
@@ -248,7 +263,7 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(joinable) = self.0.take() else {
+        let Some(joinable) = self.joinable.take() else {
             return;
         };
         if let Some(result) = joinable.end().detach() {
@@ -264,8 +279,6 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("thread", &self.thread())
-            .finish_non_exhaustive()
+        f.debug_struct("JoinHandle").finish_non_exhaustive()
     }
 }

@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::io;
-use std::num::NonZeroUsize;
-use std::panic::Location;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,9 @@ use packet::{Outcome, Packet};
 pub use race::race;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use set::JoinSet;
+/// Whether the calling thread unwinds because of a panic: std's own, as a green thread takes its
+/// panic along when it parks.
+pub use std::thread::panicking;
 pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
 
 const OUTSIDE: &str =
@@ -129,6 +132,9 @@ impl Builder {
     }
 
     /// Names the thread: for panics, dumps and the overflow report.
+    ///
+    /// # Panics
+    /// As in std, what spawns panics if the name contains a zero.
     pub fn name(mut self, name: String) -> Builder {
         self.name = Some(name);
         self
@@ -197,6 +203,12 @@ impl Builder {
     }
 
     fn task<B>(self, location: &'static Location<'static>, body: B) -> io::Result<Task<B>> {
+        if let Some(name) = &self.name {
+            assert!(
+                !name.contains('\0'),
+                "thread name may not contain interior null bytes"
+            );
+        }
         self.stack_size.map_or(Ok(()), crate::stack::check_size)?;
         let attributes = Attributes {
             name: self.name.map(String::into_boxed_str),
@@ -231,7 +243,13 @@ fn launch(task: TaskRef, stack: Option<Stack>) {
 
 /// A process-wide unique identifier of a thread, green or OS. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ThreadId(u64);
+pub struct ThreadId(NonZeroU64);
+
+impl ThreadId {
+    fn new(id: u64) -> ThreadId {
+        ThreadId(NonZeroU64::new(id).expect("0 stands for no thread"))
+    }
+}
 
 /// A handle to a thread, green or OS, as [`std::thread::Thread`].
 #[derive(Clone)]
@@ -243,16 +261,28 @@ enum Handle {
     Os(Arc<OsThread>),
 }
 
+// A panic leaves nothing half done that the handle reaches.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
+
 impl Thread {
     fn green(task: TaskRef) -> Thread {
         Thread(Handle::Green(task))
     }
 
+    /// The scheduler's record, of a handle that was made of one.
+    fn record(&self) -> &TaskRef {
+        match &self.0 {
+            Handle::Green(task) => task,
+            Handle::Os(_) => unreachable!("it was made of a green thread"),
+        }
+    }
+
     /// Returns the thread's unique identifier.
     pub fn id(&self) -> ThreadId {
         match &self.0 {
-            Handle::Green(task) => ThreadId(task.id()),
-            Handle::Os(thread) => ThreadId(thread.id),
+            Handle::Green(task) => ThreadId::new(task.id()),
+            Handle::Os(thread) => ThreadId::new(thread.id),
         }
     }
 
@@ -339,6 +369,15 @@ pub fn sleep(duration: Duration) {
     time::sleep_to(deadline_after(duration));
 }
 
+/// Stops the current thread for at least so many milliseconds.
+///
+/// # Cancellation
+/// As [`sleep`].
+#[deprecated(note = "replaced by `hebra::thread::sleep`")]
+pub fn sleep_ms(ms: u32) {
+    sleep(Duration::from_millis(u64::from(ms)));
+}
+
 /// Stops the current thread until `deadline`, ours or std's; returns at once if that has passed.
 ///
 /// # Cancellation
@@ -373,6 +412,15 @@ pub fn park() {
 /// As [`park()`].
 pub fn park_timeout(duration: Duration) {
     park_to(deadline_after(duration));
+}
+
+/// As [`park()`], but for so many milliseconds at most.
+///
+/// # Cancellation
+/// As [`park()`].
+#[deprecated(note = "replaced by `hebra::thread::park_timeout`")]
+pub fn park_timeout_ms(ms: u32) {
+    park_timeout(Duration::from_millis(u64::from(ms)));
 }
 
 fn park_to(deadline: Option<Instant>) {

@@ -54,12 +54,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cancel::{Cancelled, is_cancellation};
-use super::family::{Family, spawn_borrowing};
-use super::join::{conclude, wait_for};
+use super::family::{Family, spawn_alone, spawn_borrowing};
+use super::join::{JoinHandle, conclude, wait_for};
 use super::packet::{End, Outcome};
 use super::{Builder, Result, Thread};
 use crate::park;
-use crate::scheduler::task::{Start, TaskRef};
+use crate::scheduler::task::Start;
 use crate::scheduler::worker;
 use crate::unwinding::discard;
 
@@ -75,7 +75,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 /// Owns the right to join a scoped green thread; see [`scope`]. Dropped, the scope joins it.
 pub struct ScopedJoinHandle<'scope, T> {
-    task: TaskRef,
+    thread: Thread,
     outcome: Arc<Outcome<T>>,
     panics: Arc<AtomicUsize>,
     scope: PhantomData<&'scope ()>,
@@ -195,11 +195,40 @@ impl Builder {
         // outlives that call.
         let task = unsafe { spawn_borrowing(&scope.family, self, Location::caller(), body)? };
         Ok(ScopedJoinHandle {
-            task,
+            thread: Thread::green(task),
             outcome,
             panics: scope.panics.clone(),
             scope: PhantomData,
         })
+    }
+}
+
+impl Builder {
+    /// Spawns a green thread that may borrow, and that nobody waits for, as
+    /// [`std::thread::Builder::spawn_unchecked`].
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// Panics outside a runtime.
+    ///
+    /// # Safety
+    /// The thread must be joined before anything ends that `f` or its result borrows; a cancelled
+    /// [`join`](JoinHandle::join) has not joined it, and a runtime that ends may leave stragglers.
+    /// Or nothing borrowed may be used after it has ended.
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let outcome = Arc::new(Outcome::pending());
+        let filled = outcome.clone();
+        let body = move |start: Start| filled.put(conclude(start, f));
+        // SAFETY: the caller's promise is what is asked for here.
+        let task = unsafe { spawn_alone(self, Location::caller(), body)? };
+        Ok(JoinHandle::local(task, outcome))
     }
 }
 
@@ -213,7 +242,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// As [`JoinHandle::join`](super::JoinHandle::join).
     pub fn join(self) -> Result<T> {
         park::charge_or_yield();
-        let result = wait_for(&*self.outcome, || self.task.id_word());
+        let result = wait_for(&*self.outcome, || self.thread.record().id_word());
         if result
             .as_ref()
             .is_err_and(|payload| !payload.is::<Cancelled>())
@@ -229,14 +258,14 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 
     /// Returns the thread's handle.
-    pub fn thread(&self) -> Thread {
-        Thread::green(self.task.clone())
+    pub fn thread(&self) -> &Thread {
+        &self.thread
     }
 
     /// Cancels the thread; see [`JoinHandle::cancel`](super::JoinHandle::cancel).
     #[track_caller]
     pub fn cancel(&self) {
-        worker::cancel(&self.task, Location::caller());
+        worker::cancel(self.thread.record(), Location::caller());
     }
 }
 
@@ -248,8 +277,6 @@ impl fmt::Debug for Scope<'_, '_> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedJoinHandle")
-            .field("thread", &self.thread())
-            .finish_non_exhaustive()
+        f.debug_struct("ScopedJoinHandle").finish_non_exhaustive()
     }
 }

@@ -56,7 +56,7 @@ pub struct TryScope<'scope, 'env: 'scope, E> {
 
 /// Owns the right to join a green thread of a [`try_scope`]. Dropped, the scope joins it.
 pub struct TryScopedJoinHandle<'scope, T> {
-    task: TaskRef,
+    thread: Thread,
     outcome: Arc<Outcome<T>>,
     scope: PhantomData<&'scope ()>,
 }
@@ -233,7 +233,7 @@ impl<'scope, E: Send + 'scope> TryScope<'scope, '_, E> {
         let task =
             unsafe { spawn_borrowing(&self.shared.family, builder, Location::caller(), body)? };
         Ok(TryScopedJoinHandle {
-            task,
+            thread: Thread::green(task),
             outcome,
             scope: PhantomData,
         })
@@ -251,7 +251,7 @@ impl<T> TryScopedJoinHandle<'_, T> {
     /// The thread was cancelled; or it failed, and the caller cannot unwind, as it does so already.
     pub fn join(self) -> Result<T, Cancelled> {
         park::charge_or_yield();
-        wait_for(&*self.outcome, || self.task.id_word()).map_err(|payload| {
+        wait_for(&*self.outcome, || self.thread.record().id_word()).map_err(|payload| {
             // Word of the failure may be on its way from another worker.
             park::learn_cancellation();
             park::cancel_point();
@@ -268,15 +268,15 @@ impl<T> TryScopedJoinHandle<'_, T> {
     }
 
     /// Returns the thread's handle.
-    pub fn thread(&self) -> Thread {
-        Thread::green(self.task.clone())
+    pub fn thread(&self) -> &Thread {
+        &self.thread
     }
 
     /// Cancels the thread alone, which is no failure; see
     /// [`JoinHandle::cancel`](super::JoinHandle::cancel).
     #[track_caller]
     pub fn cancel(&self) {
-        worker::cancel(&self.task, Location::caller());
+        worker::cancel(self.thread.record(), Location::caller());
     }
 }
 

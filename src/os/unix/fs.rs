@@ -12,6 +12,18 @@ pub use std::os::unix::fs::{
 
 use crate::blocking::unblock;
 
+/// Makes `dir` the root of all paths of this process, as [`std::os::unix::fs::chroot`].
+///
+/// # Cancellation
+/// As [`symlink`].
+///
+/// # Errors
+/// As std's.
+pub fn chroot<P: AsRef<Path>>(dir: P) -> io::Result<()> {
+    let dir = dir.as_ref().to_owned();
+    unblock(|| std::os::unix::fs::chroot(dir))
+}
+
 /// Makes a symbolic link, as [`std::os::unix::fs::symlink`].
 ///
 /// # Cancellation
