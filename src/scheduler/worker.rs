@@ -64,10 +64,10 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{BUDGET, Local, LocalStart, TURNS, end_wait, watch_exit};
+use local::{BUDGET, Local, LocalStart, TURNS, end_wait, watch_exit, without_waiting};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_budget_spent,
-    is_exiting, is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
+    SYSTEM_CALL, Suspend, attempt, cancel, cannot_wait, destroy_locals, fail_simulation,
+    is_budget_spent, is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
 pub(crate) use shared::Shared;
@@ -96,6 +96,8 @@ const PATIENT_INTERVAL: Nanos = 500_000;
 /// From this many started green threads on, those that I/O has made ready are assumed to be out of
 /// the nearest cache.
 const MANY: usize = 128;
+/// The stack on which a closure is dropped for which there was none of its own size.
+const SMALL_STACK: usize = 64 << 10;
 /// Bytes in a cache line.
 const LINE: usize = 64;
 /// How many cache lines of a suspended stack's end a resume touches, typically.
@@ -359,13 +361,13 @@ impl Worker {
         queue: &LocalQueue,
     ) {
         self.sweep.set_active();
-        let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
-            Ok(stack) => stack,
-            Err(error) => {
-                // The destructor of its closure runs here, in nobody's name.
-                forget_current_id();
-                return body(Start::NoStack(error));
-            }
+        let (stack, no_stack) = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
+            Ok(stack) => (stack, None),
+            // There may be one that is large enough for the destructor of its closure.
+            Err(error) => match stack::acquire(SMALL_STACK) {
+                Ok(stack) => (stack, Some(error)),
+                Err(_) => return without_waiting(|| body(Start::NoStack(error))),
+            },
         };
         let label = Label {
             what: What::GreenThread,
@@ -388,10 +390,10 @@ impl Worker {
         if let Some(scopes) = self.local.scopes.borrow_mut().get_mut(vacant.key()) {
             scopes.clear();
         }
-        let start = if cancelled {
-            Start::Discard
-        } else {
-            Start::Run
+        let start = match no_stack {
+            Some(error) => Start::NoStack(error),
+            None if cancelled => Start::Discard,
+            None => Start::Run,
         };
         let coroutine = Coroutine::new(stack, move |yielder, ()| {
             let suspender = Suspender::new(yielder);
