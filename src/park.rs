@@ -276,7 +276,7 @@ where
         scope_deadline()
     };
     let until = earlier(deadline, limit);
-    let wake = if is_exiting() {
+    let wake = if cannot_wait() {
         block_while_exiting(&thread, epoch, until)
     } else {
         thread.block(epoch, until)
@@ -284,11 +284,12 @@ where
     if wake != Wake::Woken {
         undo(&wait);
     }
-    if wake == Wake::TimedOut && is_exiting() {
+    if wake == Wake::TimedOut && cannot_wait() {
         assert!(
             EXIT_WAITED.get() < EXIT_PATIENCE,
-            "a green thread has called exit, and a destructor or handler that runs because of it \
-             waits for what will not come: the other green threads of its worker do not run any more"
+            "a destructor or a handler waits for what will not come, as the other green threads of \
+             its worker do not run meanwhile: it runs because a green thread has called exit, or in \
+             the worker's loop, as there is no stack for it"
         );
     }
     if wake != Wake::Woken && mode.is_over() {
@@ -307,10 +308,9 @@ fn block_while_exiting(thread: &OsThread, epoch: Epoch, until: Option<Instant>) 
     wake
 }
 
-/// Whether the calling thread ends the process, from a green thread's stack. Its waits fail; see
-/// `worker::is_exiting`.
-pub(crate) fn is_exiting() -> bool {
-    worker::is_exiting()
+/// Whether the calling thread's waits fail; see `worker::cannot_wait`.
+pub(crate) fn cannot_wait() -> bool {
+    worker::cannot_wait()
 }
 
 /// Runs `f` with a wait of the calling thread that was opened before: by it is found what is still
@@ -436,7 +436,7 @@ pub(crate) fn learn_cancellation() -> bool {
 }
 
 fn is_os_cancelled() -> bool {
-    is_exiting() || OS_SCOPED.get() && is_os_scope_cancelled()
+    cannot_wait() || OS_SCOPED.get() && is_os_scope_cancelled()
 }
 
 #[cold]
@@ -451,8 +451,9 @@ fn is_os_scope_cancelled() -> bool {
 
 #[cold]
 fn raise(unwinding: bool) -> bool {
-    if is_exiting() {
-        // Destructors and handlers that `exit` calls must not unwind into it.
+    if cannot_wait() {
+        // Destructors and handlers that `exit` calls must not unwind into it, nor others into the
+        // worker's loop.
         return true;
     }
     let raised = is_raised();

@@ -233,7 +233,7 @@ impl Runtime {
             "a runtime was to be run on a green thread of another; use hebra::thread::spawn there"
         );
         assert!(
-            run_queue::is_available() && !park::is_exiting(),
+            run_queue::is_available() && !park::cannot_wait(),
             "a runtime cannot run while this OS thread's thread-locals are being destroyed"
         );
         let location = Location::caller();
@@ -494,7 +494,7 @@ impl Session {
         let ending = &self.shared.ending;
         let deadline = deadline_after(timeout.saturating_add(ANSWER));
         // Where a green thread has called `exit`, its own worker never ends.
-        while !ending.is_complete() && !park::is_exiting() {
+        while !ending.is_complete() && !park::cannot_wait() {
             let register = |wait: &Wait<'_>| {
                 ending
                     .enlist(wait)

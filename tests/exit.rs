@@ -212,7 +212,7 @@ fn lock_held_by_a_neighbour_is_not_waited_for() {
     let output = bounded(|| child("lock_held_by_a_neighbour_is_not_waited_for", &[]));
     expect_status(&output, "a held lock");
     assert!(
-        stderr(&output).contains("has called exit"),
+        stderr(&output).contains("waits for what will not come"),
         "{}",
         stderr(&output)
     );

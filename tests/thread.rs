@@ -1513,3 +1513,48 @@ fn payload_that_panics_does_not_end_the_process() {
         thread::sleep(Duration::from_millis(1));
     });
 }
+
+/// More than the address space has room for, a few hundred times.
+const HUGE: usize = 1 << 40;
+
+/// Takes stacks of that size until there are no more, and returns those threads.
+fn take_all_stacks(size: usize) -> Vec<JoinHandle<()>> {
+    let mut threads = Vec::new();
+    loop {
+        let Ok(thread) = Builder::new().stack_size(size).spawn(thread::park) else {
+            return threads;
+        };
+        (0..70).for_each(|_| thread::yield_now());
+        if thread.is_finished() {
+            assert!(thread.join().unwrap_err().is::<io::Error>());
+            return threads;
+        }
+        threads.push(thread);
+    }
+}
+
+struct JoinsAtDrop(Option<JoinHandle<()>>);
+
+impl Drop for JoinsAtDrop {
+    fn drop(&mut self) {
+        self.0.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn closure_without_a_stack_may_join_at_drop() {
+    if !is_child() {
+        return bounded(|| passes_in_child("closure_without_a_stack_may_join_at_drop"));
+    }
+    on_one_and_two(|_| {
+        let threads = take_all_stacks(HUGE);
+        let neighbour = thread::spawn(|| thread::sleep(Duration::from_millis(20)));
+        let joins = JoinsAtDrop(Some(neighbour));
+        let without = Builder::new().stack_size(HUGE).spawn(move || drop(joins));
+        if let Ok(without) = without {
+            assert!(without.join().unwrap_err().is::<io::Error>());
+        }
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        threads.into_iter().for_each(|one| one.join().unwrap());
+    });
+}

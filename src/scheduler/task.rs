@@ -58,7 +58,8 @@ pub(crate) enum Start {
     Discard,
     /// The runtime is over: drop the closure unrun, where the caller stands.
     Refused,
-    /// There is no stack to run it on: drop the closure unrun, where the caller stands.
+    /// There is no stack to run it on: drop the closure unrun, on a smaller one. If there is none
+    /// either, the worker's loop does it.
     NoStack(io::Error),
 }
 

@@ -33,7 +33,7 @@ pub(super) fn wait_for<'a, T>(
         if let Some(result) = end.take() {
             return result;
         }
-        if park::is_exiting() {
+        if park::cannot_wait() {
             // It may be a green thread of this worker, which does not run any more.
             return Err(Box::new(Cancelled::at(None)));
         }

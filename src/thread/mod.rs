@@ -194,7 +194,7 @@ impl Builder {
         let outcome = Arc::new(Outcome::pending());
         let filled = outcome.clone();
         let body: Box<dyn FnOnce(Start)> = Box::new(move |start| filled.put(conclude(start, f)));
-        if park::is_exiting() {
+        if park::cannot_wait() {
             body(Start::Refused);
         } else {
             worker::with(|local, _| local.spawn_local(task.clone(), stack, body)).expect(OUTSIDE);
@@ -222,12 +222,12 @@ impl Builder {
 /// dropped, as in a runtime that is over.
 #[track_caller]
 fn assert_inside() {
-    assert!(worker::is_green() || park::is_exiting(), "{OUTSIDE}");
+    assert!(worker::is_green() || park::cannot_wait(), "{OUTSIDE}");
 }
 
 /// Takes the stack of a green thread that is going to be launched, if it may not be had later.
 fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
-    if park::is_exiting() {
+    if park::cannot_wait() {
         return Ok(None);
     }
     worker::with(|local, _| local.reserve(task)).expect(OUTSIDE)
@@ -235,7 +235,7 @@ fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
 
 /// Leaves an unstarted green thread to the workers of the calling one's runtime.
 fn launch(task: TaskRef, stack: Option<Stack>) {
-    if park::is_exiting() {
+    if park::cannot_wait() {
         return task.body.run(Start::Refused);
     }
     worker::with(|local, _| local.spawn(task, stack)).expect(OUTSIDE);

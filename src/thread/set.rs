@@ -93,7 +93,7 @@ impl<T> JoinSet<T> {
             if result.is_some() {
                 return result;
             }
-            if park::is_exiting() {
+            if park::cannot_wait() {
                 self.len -= 1;
                 return Some(Err(Box::new(super::Cancelled::at(None))));
             }
@@ -188,7 +188,7 @@ impl<T> Drop for JoinSet<T> {
             }
             panic!("{what}");
         }
-        if park::is_exiting() {
+        if park::cannot_wait() {
             // They may never end, and have borrowed nothing.
             return;
         }

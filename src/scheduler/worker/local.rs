@@ -103,20 +103,35 @@ thread_local! {
     /// thread's operations count it down: below zero is the debt of those that cannot wait. Apart
     /// from `LOCAL`, so that locking a mutex need not find out whether the caller is green.
     static LEFT: Cell<i64> = const { Cell::new(0) };
-    /// Set by `begin_exit`, and never cleared: code on this stack ends the process.
-    static EXITING: Cell<bool> = const { Cell::new(false) };
+    /// Set by `begin_exit`, and then never cleared, and in `without_waiting`.
+    static CANNOT_WAIT: Cell<bool> = const { Cell::new(false) };
     /// How often the loop has begun on this OS thread; and its turns. See `watch_exit`.
     static BEGINNINGS: Cell<u64> = const { Cell::new(0) };
     pub(super) static TURNS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether a green thread of this OS thread has called `exit`, and the destructors of the OS
-/// thread's thread-locals and the handlers of `atexit` run on its stack. From then on the caller
-/// counts as an OS thread that is cancelled: the worker's loop must not go on, as its other green
-/// threads may hold references to thread-locals that are gone.
+/// Whether the caller runs where the worker's loop cannot go on:
+///
+/// - A green thread of this OS thread has called `exit`. The destructors of the OS thread's
+///   thread-locals and the handlers of `atexit` run on its stack, and the worker's other green
+///   threads may hold references to thread-locals that are gone.
+/// - The loop itself runs a destructor, as there is no stack for it.
+///
+/// Then the caller counts as an OS thread that is cancelled.
 #[inline]
-pub(crate) fn is_exiting() -> bool {
-    EXITING.get()
+pub(crate) fn cannot_wait() -> bool {
+    CANNOT_WAIT.get()
+}
+
+/// Runs `f`, a destructor of the user's, in the worker's loop: its waits fail or return, as nobody
+/// could end them.
+#[cold]
+pub(super) fn without_waiting(f: impl FnOnce()) {
+    forget_current_id();
+    let before = CANNOT_WAIT.replace(true);
+    f();
+    CANNOT_WAIT.set(before);
+    forget_current_id();
 }
 
 /// Runs before the destructors of those thread-locals of this OS thread that were first used before
@@ -129,7 +144,7 @@ extern "C" fn begin_exit(_: *mut c_void) {
     // The locks that the green thread holds know it by this id.
     current_id(|| with(|_, task| task.id()).unwrap_or_else(next_id));
     LOCAL.set(None);
-    EXITING.set(true);
+    CANNOT_WAIT.set(true);
 }
 
 /// Counts an occasion to register `begin_exit` on this OS thread: a turn of the loop, or the

@@ -66,9 +66,9 @@ mod shared;
 mod simulate;
 
 use linger::Linger;
-use local::{Local, LocalStart, TURNS, end_wait, watch_exit};
+use local::{Local, LocalStart, TURNS, end_wait, watch_exit, without_waiting};
 pub(crate) use local::{
-    SYSTEM_CALL, Suspend, attempt, cancel, destroy_locals, fail_simulation, is_exiting, is_green,
+    SYSTEM_CALL, Suspend, attempt, cancel, cannot_wait, destroy_locals, fail_simulation, is_green,
     is_worker, note_system_call, random, refill, reset_float_control, seed, spend, suspend,
     tell_cancelled, with,
 };
@@ -99,6 +99,8 @@ const PATIENT_INTERVAL: Nanos = 500_000;
 /// From this many started green threads on, those that I/O has made ready are assumed to be out of
 /// the nearest cache.
 const MANY: usize = 128;
+/// The stack on which a closure is dropped for which there was none of its own size.
+const SMALL_STACK: usize = 64 << 10;
 /// Bytes in a cache line.
 const LINE: usize = 64;
 /// How many cache lines of a suspended stack's end a resume touches, typically.
@@ -374,14 +376,16 @@ impl Worker {
         queue: &LocalQueue,
     ) -> Turn {
         self.sweep.set_active();
-        let stack = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
-            Ok(stack) => stack,
-            Err(error) => {
-                // The destructor of its closure runs here, in nobody's name.
-                forget_current_id();
-                body(Start::NoStack(error));
-                return Turn::GoesOn;
-            }
+        let (stack, no_stack) = match stack.map_or_else(|| self.local.stack_for(&task), Ok) {
+            Ok(stack) => (stack, None),
+            // There may be one that is large enough for the destructor of its closure.
+            Err(error) => match stack::acquire(SMALL_STACK) {
+                Ok(stack) => (stack, Some(error)),
+                Err(_) => {
+                    without_waiting(|| body(Start::NoStack(error)));
+                    return Turn::GoesOn;
+                }
+            },
         };
         let label = Label {
             what: What::GreenThread,
@@ -404,10 +408,10 @@ impl Worker {
         if let Some(scopes) = self.local.scopes.borrow_mut().get_mut(vacant.key()) {
             scopes.clear();
         }
-        let start = if cancelled {
-            Start::Discard
-        } else {
-            Start::Run
+        let start = match no_stack {
+            Some(error) => Start::NoStack(error),
+            None if cancelled => Start::Discard,
+            None => Start::Run,
         };
         let coroutine = Coroutine::new(stack, move |yielder, ()| {
             let suspender = Suspender::new(yielder);
