@@ -71,6 +71,9 @@ pub mod signal;
 #[cfg(feature = "runtime")]
 pub mod sim;
 
+#[cfg(feature = "runtime")]
+pub mod dump;
+
 /// Longer pages: how to come from elsewhere, and what hebra's speed is.
 #[cfg(all(feature = "runtime", any(doc, doctest)))]
 pub mod guide {

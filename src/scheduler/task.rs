@@ -72,9 +72,9 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            const ALL: &[Reason] = &[$(Reason::$name,)*];
+            pub(crate) const ALL: &[Reason] = &[$(Reason::$name,)*];
 
-            pub(crate) fn words(self) -> &'static str {
+            pub(crate) const fn words(self) -> &'static str {
                 match self {
                     $(Reason::$name => $words,)*
                 }
@@ -166,13 +166,52 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
 }
 
 #[derive(Default)]
-struct Rare {
+pub(crate) struct Rare {
     token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
     attributes: Attributes,
     /// Where it was cancelled, by whoever did so first; empty if that was the end of the runtime.
     cancelled_at: OnceLock<&'static Location<'static>>,
+}
+
+/// Offsets in a record, for debuggers.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Layout {
+    claim: usize,
+    home: usize,
+    reason: usize,
+    owned: usize,
+    since: usize,
+    waits_for: usize,
+    rare: usize,
+    /// In what `rare` points to.
+    id: usize,
+}
+
+impl Layout {
+    pub(crate) const fn new() -> Layout {
+        use std::mem::offset_of;
+        type Plain = Task<KeptByWorker>;
+        Layout {
+            claim: offset_of!(Plain, claim),
+            home: offset_of!(Plain, home),
+            reason: offset_of!(Plain, reason),
+            owned: offset_of!(Plain, owned),
+            since: offset_of!(Plain, since),
+            waits_for: offset_of!(Plain, waits_for),
+            rare: offset_of!(Plain, rare),
+            id: offset_of!(Rare, id),
+        }
+    }
+}
+
+/// Lends a lock as a record has one, and the address of what is in its box.
+pub(crate) fn find_rare<T>(find: impl FnOnce(&OnceLock<Box<Rare>>, usize) -> T) -> T {
+    let rare = OnceLock::from(Box::<Rare>::default());
+    let address = rare.get().map_or(0, |rare| ptr::from_ref(&**rare).addr());
+    find(&rare, address)
 }
 
 impl<B> Task<B> {

@@ -56,13 +56,16 @@ use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 
+mod capture;
 mod deadlock;
 mod linger;
 mod local;
 mod pace;
+mod section;
 mod shared;
 mod simulate;
 
+use capture::{TABLES, TableView};
 use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
@@ -103,6 +106,9 @@ const HOT_STACK: usize = 9;
 
 type Green = Coroutine<(), Suspend, ()>;
 
+/// Where the coroutine is in an entry, for debuggers.
+const COROUTINE_IN_ENTRY: usize = mem::offset_of!(Entry, coroutine);
+
 /// A started green thread. One cache line, as with thousands of threads each resume finds it in no
 /// cache.
 #[repr(align(64))]
@@ -122,6 +128,8 @@ pub(crate) struct Worker {
     /// On the heap, because green threads write to it while the loop holds itself exclusively.
     local: Rc<Local>,
     table: Slab<Entry>,
+    /// Where the table is, for debuggers.
+    view: &'static TableView,
     events: Events,
     /// An empty vector to swap against the inbox.
     spare: Vec<Slot>,
@@ -164,8 +172,11 @@ enum Stop {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
         stack::ensure_alternate_stack();
+        section::prepare();
         let now = shared.clock.now();
+        let view = &TABLES[shared.posts[index].inbox.worker() as usize];
         Worker {
+            view,
             local: Rc::new(Local::new(shared, index, now)),
             table: Slab::new(),
             events: Events::new(),
@@ -209,6 +220,9 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let abort = AbortOnUnwind;
         let _here = self.local.enter();
+        let clock = &self.local.shared.clock;
+        let is_real = self.local.oracle.is_none();
+        self.view.open(is_real.then(|| clock.now()));
         LocalQueue::with(|queue| {
             loop {
                 if self.local.oracle.is_none() {
@@ -235,6 +249,7 @@ impl Worker {
                 }
             }
         });
+        self.view.close();
         self.local
             .shared
             .ending
@@ -373,6 +388,7 @@ impl Worker {
             location: task.location(),
         };
         stack.set_label(&label);
+        stack.set_record(Arc::as_ptr(&task).addr());
         let vacant = self.table.vacant_entry();
         let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
         if self.local.shared.is_stopping() {
@@ -399,11 +415,13 @@ impl Worker {
             body(start);
             destroy_locals();
         });
-        vacant.insert(Entry {
+        let entry: *const Entry = vacant.insert(Entry {
             coroutine,
             task,
             suspender: None,
         });
+        let first = || self.table.get(0).map(|entry| ptr::from_ref(entry).addr());
+        self.view.note(slot as usize, entry.addr(), first);
         self.resume(slot, queue);
     }
 
