@@ -90,6 +90,25 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         !self.0.done()
     }
 
+    /// The address of its saved registers, if it is suspended and they can be found.
+    #[cfg(all(feature = "runtime", target_arch = "x86_64", not(hebra_sanitizer)))]
+    pub(crate) fn saved(&self) -> Option<usize> {
+        let pointer = SavedState::get()?.pointer;
+        // SAFETY: the probe has found an address in that word of a value of this kind; 0 where it
+        // has finished.
+        let word = unsafe { (&raw const self.0).byte_add(pointer).cast::<usize>().read() };
+        (word != 0).then_some(word)
+    }
+
+    /// The address of its saved registers: not known here.
+    #[cfg(all(
+        feature = "runtime",
+        not(all(target_arch = "x86_64", not(hebra_sanitizer)))
+    ))]
+    pub(crate) fn saved(&self) -> Option<usize> {
+        None
+    }
+
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics

@@ -22,6 +22,18 @@ mod panic_count;
 mod report;
 #[allow(unsafe_code)]
 mod stack;
+#[cfg(feature = "runtime")]
+#[cfg_attr(
+    not(all(
+        feature = "dump",
+        target_arch = "x86_64",
+        target_os = "linux",
+        not(hebra_sanitizer)
+    )),
+    path = "stack_walk_none.rs"
+)]
+#[allow(unsafe_code)]
+mod stack_walk;
 mod unwinding;
 
 // L2: generators, usable alone

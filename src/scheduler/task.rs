@@ -278,6 +278,13 @@ impl<B: ?Sized> Task<B> {
         self.id_word().load(Ordering::Relaxed)
     }
 
+    /// The id, or 0 if nothing has asked for it yet.
+    pub(crate) fn id_if_drawn(&self) -> u64 {
+        self.rare
+            .get()
+            .map_or(0, |rare| rare.id.load(Ordering::Relaxed))
+    }
+
     /// Where the id stands, which has been drawn: for whoever waits for this thread.
     pub(crate) fn id_word(&self) -> &AtomicU64 {
         let id = &self.rare().id;

@@ -216,6 +216,14 @@ impl Layout {
     }
 }
 
+/// The usable part of the slot that an address lies in, if it lies in one. Safe to call in a signal
+/// handler.
+#[cfg(feature = "dump")]
+pub(crate) fn bounds_at(address: usize) -> Option<std::ops::Range<usize>> {
+    let slot = pool::slot_at(address)?;
+    Some(slot.limit()..slot.base())
+}
+
 /// What the owner of the stack that an address lies in has said of itself, if it is a generator's.
 #[cfg(feature = "runtime")]
 pub(crate) fn owner_of(address: usize) -> Option<NonZeroUsize> {

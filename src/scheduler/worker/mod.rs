@@ -40,7 +40,7 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use slab::Slab;
 
@@ -65,7 +65,9 @@ mod section;
 mod shared;
 mod simulate;
 
+pub(crate) use capture::{AnsweredBy, Capture, CaptureAnswer, CapturedState, capture_all};
 use capture::{TABLES, TableView};
+pub(crate) use deadlock::note_helper;
 use linger::Linger;
 use local::{BUDGET, Local, LocalStart, end_wait};
 pub(crate) use local::{
@@ -73,8 +75,8 @@ pub(crate) use local::{
     is_green, is_worker, random, seed, spend, suspend, tell_cancelled, with,
 };
 use pace::Pace;
-pub(crate) use shared::Shared;
 use shared::{Post, Unstarted, forget_burst};
+pub(crate) use shared::{Shared, runtimes};
 
 /// Green threads resumed at most before the loop looks at anything else.
 const QUOTA: u32 = 64;
@@ -130,6 +132,8 @@ pub(crate) struct Worker {
     table: Slab<Entry>,
     /// Where the table is, for debuggers.
     view: &'static TableView,
+    /// What is being captured, while that goes on.
+    capture: Option<Box<Capture>>,
     events: Events,
     /// An empty vector to swap against the inbox.
     spare: Vec<Slot>,
@@ -177,6 +181,7 @@ impl Worker {
         let view = &TABLES[shared.posts[index].inbox.worker() as usize];
         Worker {
             view,
+            capture: None,
             local: Rc::new(Local::new(shared, index, now)),
             table: Slab::new(),
             events: Events::new(),
@@ -222,17 +227,23 @@ impl Worker {
         let _here = self.local.enter();
         let clock = &self.local.shared.clock;
         let is_real = self.local.oracle.is_none();
+        self.local.table.set(&raw const self.table);
         self.view.open(is_real.then(|| clock.now()));
         LocalQueue::with(|queue| {
             loop {
                 if self.local.oracle.is_none() {
-                    self.resume_ready(queue);
+                    if self.capture.is_none() {
+                        self.resume_ready::<false>(queue);
+                    } else {
+                        self.resume_ready::<true>(queue);
+                    }
                     self.start_unstarted(queue);
                 } else {
                     self.step(queue);
                 }
                 self.read_clock();
                 self.read_mail(queue);
+                self.serve_capture();
                 self.expire_timers();
                 self.sweep();
                 if self.has_work(queue) {
@@ -250,6 +261,7 @@ impl Worker {
             }
         });
         self.view.close();
+        self.local.table.set(ptr::null());
         self.local
             .shared
             .ending
@@ -257,7 +269,8 @@ impl Worker {
         mem::forget(abort);
     }
 
-    fn resume_ready(&mut self, queue: &LocalQueue) {
+    /// Resumes what is ready, up to the quota. `CAPTURING` is whether a dump is being made.
+    fn resume_ready<const CAPTURING: bool>(&mut self, queue: &LocalQueue) {
         let mut left = self.quota;
         while left > 0 {
             let Some(slot) = queue.pop() else { break };
@@ -267,6 +280,9 @@ impl Worker {
             if self.cold > 0 {
                 self.cold -= 1;
                 self.prefetch(queue);
+            }
+            if CAPTURING {
+                self.capture_first(slot);
             }
             if self.resume(slot, queue) == Turn::Over {
                 break;
@@ -306,7 +322,11 @@ impl Worker {
         local.suspender.set(entry.suspender);
         local.budget.set(BUDGET);
         forget_current_id();
+        // A signal handler reads `running` and what it leads to: it must not see the one without the
+        // other.
+        compiler_fence(Ordering::SeqCst);
         let resumed = entry.coroutine.resume(());
+        compiler_fence(Ordering::SeqCst);
         local.running.set(None);
         entry.suspender = local.suspender.get();
         match resumed {
@@ -420,6 +440,7 @@ impl Worker {
             task,
             suspender: None,
         });
+        self.leave_out_of_capture(slot);
         let first = || self.table.get(0).map(|entry| ptr::from_ref(entry).addr());
         self.view.note(slot as usize, entry.addr(), first);
         self.resume(slot, queue);
@@ -558,7 +579,8 @@ impl Worker {
         shared.searching.store(false, Ordering::Release);
         shared.sleepers.announce();
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
-        let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
+        let stay_awake =
+            shared.posts.iter().any(unstarted) || self.must_wind_down() || self.is_capturing();
         if !stay_awake {
             match self.time_to_next_event() {
                 None => self.sleep_for_good(),

@@ -57,7 +57,7 @@ impl Worker {
             if matches!(before, Before::Parked(..)) && oracle.comes_to(Way::Woken, &task) {
                 local.cancel_for_audit(&task);
             }
-            self.resume_ready(queue);
+            self.resume_ready::<false>(queue);
             (task, before)
         } else {
             pick -= woken;

@@ -1,14 +1,13 @@
 //! [`TableView`]: where a worker's table is in memory, for debuggers and core files.
 //!
-//! The table is a local variable of the loop and its entries move when it grows. So a worker writes
-//! down where they are now, in a static array that has an element for each worker number: at the
-//! start of a green thread, when an entry has got its place. Nothing in the process reads it but a
-//! dump; a debugger has stopped the process.
+//! A debugger finds it through a static array that has an element for each worker number. The table
+//! is a local variable of the loop and its entries move when it grows; so the worker writes down
+//! where they are at the start of each green thread, when an entry has got its place.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::super::clock::Nanos;
-use super::super::run_queue::MAX_WORKERS;
+use super::super::super::clock::Nanos;
+use super::super::super::run_queue::MAX_WORKERS;
 
 /// The table of one worker. Written by that worker alone.
 #[repr(C)]
@@ -21,6 +20,8 @@ pub(crate) struct TableView {
     /// What `CLOCK_MONOTONIC` said when the runtime's clock was at 0, in nanoseconds; 0 if the
     /// runtime's clock is a virtual one.
     epoch: AtomicU64,
+    /// Green threads that the table has had at a time, at most.
+    slots: AtomicUsize,
     /// The kernel's number of the OS thread; 0: no worker has this number now.
     tid: AtomicU32,
 }
@@ -34,13 +35,14 @@ impl TableView {
             base: AtomicUsize::new(0),
             stride: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
+            slots: AtomicUsize::new(0),
             tid: AtomicU32::new(0),
         }
     }
 
     /// The calling OS thread becomes the worker. `now` is the time on its clock, unless that is a
     /// virtual one.
-    pub(super) fn open(&self, now: Option<Nanos>) {
+    pub(in super::super) fn open(&self, now: Option<Nanos>) {
         let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let nanos = monotonic.tv_sec as u64 * 1_000_000_000 + monotonic.tv_nsec as u64;
         self.epoch
@@ -56,15 +58,21 @@ impl TableView {
     }
 
     /// The worker ends.
-    pub(super) fn close(&self) {
+    pub(in super::super) fn close(&self) {
         self.base.store(0, Relaxed);
+        self.slots.store(0, Relaxed);
         self.tid.store(0, Relaxed);
     }
 
     /// An entry has got its place, at `address`. `first` says where that of slot 0 is: when slot 1
     /// is used for the first time, slot 0 is in use as well.
     #[inline]
-    pub(super) fn note(&self, slot: usize, address: usize, first: impl FnOnce() -> Option<usize>) {
+    pub(in super::super) fn note(
+        &self,
+        slot: usize,
+        address: usize,
+        first: impl FnOnce() -> Option<usize>,
+    ) {
         let mut stride = self.stride.load(Relaxed);
         if stride == 0
             && slot == 1
@@ -74,5 +82,13 @@ impl TableView {
             self.stride.store(stride, Relaxed);
         }
         self.base.store(address - slot * stride, Relaxed);
+        if slot >= self.slots.load(Relaxed) {
+            self.slots.store(slot + 1, Relaxed);
+        }
+    }
+
+    /// The number of the OS thread, and how many green threads it has had at a time.
+    pub(super) fn size(&self) -> (u32, usize) {
+        (self.tid.load(Relaxed), self.slots.load(Relaxed))
     }
 }
