@@ -90,6 +90,25 @@ impl<I, Y, R> Coroutine<I, Y, R> {
         !self.0.done()
     }
 
+    /// The address of its saved registers, if it is suspended and they can be found.
+    #[cfg(all(feature = "runtime", target_arch = "x86_64", not(hebra_sanitizer)))]
+    pub(crate) fn saved(&self) -> Option<usize> {
+        let pointer = SavedState::get()?.pointer;
+        // SAFETY: the probe has found an address in that word of a value of this kind; 0 where it
+        // has finished.
+        let word = unsafe { (&raw const self.0).byte_add(pointer).cast::<usize>().read() };
+        (word != 0).then_some(word)
+    }
+
+    /// The address of its saved registers: not known here.
+    #[cfg(all(
+        feature = "runtime",
+        not(all(target_arch = "x86_64", not(hebra_sanitizer)))
+    ))]
+    pub(crate) fn saved(&self) -> Option<usize> {
+        None
+    }
+
     /// Enters the coroutine until it suspends itself or returns. A panic in it continues here.
     ///
     /// # Panics
@@ -236,4 +255,103 @@ pub(crate) fn prefetch<const N: usize>(address: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// Where a suspended coroutine's registers are found. corosensei does not say; [`SavedState::get`]
+/// finds out once, for dumps and debuggers.
+#[cfg(all(feature = "runtime", target_arch = "x86_64", not(hebra_sanitizer)))]
+#[derive(Debug)]
+pub(crate) struct SavedState {
+    /// Offset of the word of a [`Coroutine`] that holds the address of the saved registers: rip,
+    /// rbx and rbp, and above them the stack as the caller of the switch has left it. The word is 0
+    /// once the coroutine has finished.
+    pub(crate) pointer: usize,
+    /// The return address of the first frame of every coroutine: there a stack ends.
+    pub(crate) root: usize,
+}
+
+#[cfg(all(feature = "runtime", target_arch = "x86_64", not(hebra_sanitizer)))]
+impl SavedState {
+    /// `None` if this version of corosensei keeps it elsewhere, or there is no stack for the probe.
+    pub(crate) fn get() -> Option<&'static SavedState> {
+        static FOUND: std::sync::OnceLock<Option<SavedState>> = std::sync::OnceLock::new();
+        FOUND.get_or_init(SavedState::find).as_ref()
+    }
+
+    /// Suspends a probe twice, at different depths of its stack: the one word that differs is the
+    /// saved stack pointer. The word that has not changed and lies just below the base is the first
+    /// one, at which the first resume has left the root's return address.
+    fn find() -> Option<SavedState> {
+        #[inline(never)]
+        fn deeper(yielder: &Yielder<(), ()>) -> u8 {
+            let frame = std::hint::black_box([1; 256]);
+            yielder.suspend(());
+            frame[3]
+        }
+        type Probe = Coroutine<(), (), ()>;
+        const WORD: usize = size_of::<usize>();
+        let words = |probe: &Probe| -> [usize; size_of::<Probe>() / WORD] {
+            // SAFETY: every field of the probe is one word or several, all of them initialised, so
+            // that an array of words has the same size and no padding.
+            unsafe {
+                (&raw const *probe)
+                    .cast::<[usize; size_of::<Probe>() / WORD]>()
+                    .read()
+            }
+        };
+        let stack = crate::stack::acquire(64 << 10).ok()?;
+        let (limit, base) = (stack.limit(), stack.base());
+        let mut probe = Probe::new(stack, |yielder, ()| {
+            yielder.suspend(());
+            deeper(yielder);
+        });
+        probe.resume(());
+        let shallow = words(&probe);
+        probe.resume(());
+        let deep = words(&probe);
+        let found = SavedState::compare(limit..base, &shallow, &deep);
+        probe.resume(());
+        found
+    }
+
+    /// Compares the words of the probe, which is suspended and whose stack that is.
+    fn compare(
+        stack: std::ops::Range<usize>,
+        shallow: &[usize],
+        deep: &[usize],
+    ) -> Option<SavedState> {
+        let mut differ = (0..shallow.len()).filter(|at| shallow[*at] != deep[*at]);
+        let pointer = differ.next().filter(|at| shallow[*at] > deep[*at])?;
+        let near_base = stack.end - 1024..stack.end;
+        let first = shallow
+            .iter()
+            .enumerate()
+            .find_map(|(at, word)| (at != pointer && near_base.contains(word)).then_some(*word))?;
+        let is_plausible = differ.next().is_none()
+            && stack.contains(&deep[pointer])
+            && first.is_multiple_of(size_of::<usize>());
+        is_plausible.then(|| SavedState {
+            pointer: pointer * size_of::<usize>(),
+            // SAFETY: an aligned word of a stack that stays mapped for ever (`stack`, invariant 1),
+            // below the base, where the coroutine itself writes.
+            root: unsafe { std::ptr::with_exposed_provenance::<usize>(first).read() },
+        })
+    }
+}
+
+#[cfg(all(
+    test,
+    feature = "runtime",
+    target_arch = "x86_64",
+    not(hebra_sanitizer)
+))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_registers_are_found() {
+        let found = SavedState::get().expect("corosensei is as expected");
+        assert_eq!(found.pointer % size_of::<usize>(), 0);
+        assert_ne!(found.root, 0);
+    }
 }

@@ -20,6 +20,18 @@ mod panic_count;
 mod report;
 #[allow(unsafe_code)]
 mod stack;
+#[cfg(feature = "runtime")]
+#[cfg_attr(
+    not(all(
+        feature = "dump",
+        target_arch = "x86_64",
+        target_os = "linux",
+        not(hebra_sanitizer)
+    )),
+    path = "stack_walk_none.rs"
+)]
+#[allow(unsafe_code)]
+mod stack_walk;
 mod unwinding;
 
 // L2: generators, usable alone
@@ -68,6 +80,9 @@ pub mod signal;
 // L7: nobody imports these
 #[cfg(feature = "runtime")]
 pub mod sim;
+
+#[cfg(feature = "runtime")]
+pub mod dump;
 
 /// Longer pages: how to come from elsewhere, and what hebra's speed is.
 #[cfg(all(feature = "runtime", any(doc, doctest)))]

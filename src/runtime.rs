@@ -571,6 +571,11 @@ impl Handle {
         runtime.downcast().ok().map(Handle)
     }
 
+    /// The workers, if the runtime runs.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        self.0.door.lock().open.clone()
+    }
+
     /// Leaves an unstarted green thread to the runtime; one that is over drops its closure here.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ impl Claim {
         Epoch(epoch)
     }
 
+    /// Whether a wait is open.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & STATE_MASK == WAITING
+    }
+
     /// Ends the wait `epoch`; `false` if it has ended already.
     pub(crate) fn end(&self, epoch: Epoch, wake: Wake) -> bool {
         let waiting = epoch.0 << STATE_BITS | WAITING;

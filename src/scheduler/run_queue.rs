@@ -35,7 +35,7 @@ pub(crate) struct Home {
 }
 
 /// Workers that a process can have at a time.
-const MAX_WORKERS: usize = 4096;
+pub(crate) const MAX_WORKERS: usize = 4096;
 
 /// The inbox of every worker number that was ever used. They are few and are used again, so that a
 /// green thread can name its inbox by number: a counted reference would cost each of them two

@@ -73,9 +73,9 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            const ALL: &[Reason] = &[$(Reason::$name,)*];
+            pub(crate) const ALL: &[Reason] = &[$(Reason::$name,)*];
 
-            pub(crate) fn words(self) -> &'static str {
+            pub(crate) const fn words(self) -> &'static str {
                 match self {
                     $(Reason::$name => $words,)*
                 }
@@ -170,13 +170,52 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
 }
 
 #[derive(Default)]
-struct Rare {
+pub(crate) struct Rare {
     token: Token,
     /// 0 until somebody asks for the id.
     id: AtomicU64,
     attributes: Attributes,
     /// Where it was cancelled, by whoever did so first; empty if that was the end of the runtime.
     cancelled_at: OnceLock<&'static Location<'static>>,
+}
+
+/// Offsets in a record, for debuggers.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Layout {
+    claim: usize,
+    home: usize,
+    reason: usize,
+    owned: usize,
+    since: usize,
+    waits_for: usize,
+    rare: usize,
+    /// In what `rare` points to.
+    id: usize,
+}
+
+impl Layout {
+    pub(crate) const fn new() -> Layout {
+        use std::mem::offset_of;
+        type Plain = Task<KeptByWorker>;
+        Layout {
+            claim: offset_of!(Plain, claim),
+            home: offset_of!(Plain, home),
+            reason: offset_of!(Plain, reason),
+            owned: offset_of!(Plain, owned),
+            since: offset_of!(Plain, since),
+            waits_for: offset_of!(Plain, waits_for),
+            rare: offset_of!(Plain, rare),
+            id: offset_of!(Rare, id),
+        }
+    }
+}
+
+/// Lends a lock as a record has one, and the address of what is in its box.
+pub(crate) fn find_rare<T>(find: impl FnOnce(&OnceLock<Box<Rare>>, usize) -> T) -> T {
+    let rare = OnceLock::from(Box::<Rare>::default());
+    let address = rare.get().map_or(0, |rare| ptr::from_ref(&**rare).addr());
+    find(&rare, address)
 }
 
 impl<B> Task<B> {
@@ -242,6 +281,13 @@ impl<B: ?Sized> Task<B> {
     /// never asked.
     pub(crate) fn id(&self) -> u64 {
         self.id_word().load(Ordering::Relaxed)
+    }
+
+    /// The id, or 0 if nothing has asked for it yet.
+    pub(crate) fn id_if_drawn(&self) -> u64 {
+        self.rare
+            .get()
+            .map_or(0, |rare| rare.id.load(Ordering::Relaxed))
     }
 
     /// Where the id stands, which has been drawn: for whoever waits for this thread.

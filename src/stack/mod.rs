@@ -64,7 +64,7 @@
 //!   be closed by a daemon's `close_range`, and costs a descriptor. `PIDFD_SELF` has none of that;
 //!   where it is unknown, single `madvise` calls do.
 //! - *A pointer to the name in the label*: whoever labels a stack would have to promise, in
-//!   `unsafe`, how long the name lives. Copying 48 bytes costs a few nanoseconds, and the name is
+//!   `unsafe`, how long the name lives. Copying 40 bytes costs a few nanoseconds, and the name is
 //!   then also there in a core dump that has no heap.
 
 use std::ffi::{c_int, c_void};
@@ -145,6 +145,14 @@ impl Stack {
     pub(crate) fn set_label(&self, label: &Label<'_>) {
         self.slot.label().set(label);
     }
+
+    /// Notes in the label where the record is of the green thread that runs on this stack: a
+    /// debugger gets from the one to the other.
+    #[cfg(feature = "runtime")]
+    #[inline]
+    pub(crate) fn set_record(&self, address: usize) {
+        self.slot.label().record.store(address, Relaxed);
+    }
 }
 
 impl Stack {
@@ -173,6 +181,49 @@ impl Owner {
     pub(crate) fn set<T>(&self, owner: *const T) {
         self.0.set_owner(owner.expose_provenance());
     }
+}
+
+/// How stacks lie in memory, in words that a debugger can read.
+#[cfg(feature = "runtime")]
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// Holds the address of the first slab: its start, its end, the bytes of a slot, and the
+    /// address of the next slab.
+    first_slab: &'static AtomicUsize,
+    /// The label of slot `n` of a slab lies `label + colour * (n % colours)` below the slot's end.
+    label: usize,
+    colour: usize,
+    colours: usize,
+    /// Offsets in a label; see [`LabelCell`].
+    header: usize,
+    location: usize,
+    name: usize,
+    record: usize,
+}
+
+#[cfg(feature = "runtime")]
+impl Layout {
+    pub(crate) const fn new() -> Layout {
+        Layout {
+            first_slab: &pool::FIRST_SLAB,
+            label: LABEL,
+            colour: COLOUR,
+            colours: COLOURS,
+            header: std::mem::offset_of!(LabelCell, header),
+            location: std::mem::offset_of!(LabelCell, location),
+            name: std::mem::offset_of!(LabelCell, name),
+            record: std::mem::offset_of!(LabelCell, record),
+        }
+    }
+}
+
+/// The usable part of the slot that an address lies in, if it lies in one. Safe to call in a signal
+/// handler.
+#[cfg(feature = "dump")]
+pub(crate) fn bounds_at(address: usize) -> Option<std::ops::Range<usize>> {
+    let slot = pool::slot_at(address)?;
+    Some(slot.limit()..slot.base())
 }
 
 /// What the owner of the stack that an address lies in has said of itself, if it is a generator's.
@@ -209,7 +260,9 @@ struct LabelCell {
     /// cut. Bit 10: has an owner, in place of a name. From bit 16: the length of the name.
     header: AtomicUsize,
     location: AtomicPtr<Location<'static>>,
-    name: [AtomicUsize; 6],
+    name: [AtomicUsize; 5],
+    /// The address of a green thread's record; stale in a generator's label.
+    record: AtomicUsize,
 }
 
 const _: () = assert!(size_of::<LabelCell>() <= LABEL);
@@ -217,7 +270,7 @@ const _: () = assert!(size_of::<LabelCell>() <= LABEL);
 impl LabelCell {
     const WORD: usize = size_of::<usize>();
     /// Longest name that is kept whole, in bytes.
-    const NAME: usize = 6 * Self::WORD;
+    const NAME: usize = 5 * Self::WORD;
     const NAMED: usize = 1 << 8;
     const CUT: usize = 1 << 9;
     const OWNED: usize = 1 << 10;
@@ -826,7 +879,7 @@ mod tests {
         let (read, cut) = slot.label().get(&mut name).unwrap();
         assert_eq!(
             (read.what, read.name, cut),
-            (What::Generator, Some(&long[..48]), true)
+            (What::Generator, Some(&long[..40]), true)
         );
         let odd = format!("x{long}");
         stack.set_label(&Label {

@@ -198,8 +198,12 @@ impl Write for Line {
     }
 }
 
-/// Sees to it that this OS thread has an alternate stack for the handler to run on; cheap when it
-/// has.
+/// What signal handlers get at least, besides the kernel's frame. std's alternate stacks have 8 KiB:
+/// enough to say that a stack has overflowed, but not to unwind one (18 KiB).
+const HANDLER_ROOM: usize = 64 << 10;
+
+/// Sees to it that this OS thread has an alternate stack with room for our handlers, in place of a
+/// smaller one; cheap when it has.
 pub(crate) fn ensure_alternate_stack() {
     thread_local! {
         static ALTERNATE: Option<AlternateStack> = AlternateStack::new();
@@ -208,7 +212,8 @@ pub(crate) fn ensure_alternate_stack() {
     let _ = ALTERNATE.try_with(|_| ());
 }
 
-/// The alternate stack of an OS thread that had none; gone before the thread is.
+/// The alternate stack of an OS thread that had none, or a smaller one; gone before the thread is.
+/// The smaller one is not put back: std frees its own before thread-locals are destroyed.
 struct AlternateStack {
     /// Always there, except when it must be leaked.
     stack: Option<Stack>,
@@ -216,13 +221,13 @@ struct AlternateStack {
 
 impl AlternateStack {
     fn new() -> Option<AlternateStack> {
-        if change_alternate_stack(Change::Nothing).ok()?.ss_flags & libc::SS_DISABLE == 0 {
+        let needed = minimum_signal_stack().saturating_add(HANDLER_ROOM);
+        let current = change_alternate_stack(Change::Nothing).ok()?;
+        if current.ss_flags & libc::SS_DISABLE == 0 && current.ss_size >= needed {
             return None;
         }
         // The kernel's frame, as large as the processor's registers need, and room for the handler.
-        let stack =
-            pool::refill_quietly(Class::of(minimum_signal_stack().saturating_add(48 << 10))?)
-                .ok()?;
+        let stack = pool::refill_quietly(Class::of(needed)?).ok()?;
         change_alternate_stack(Change::Use(&stack)).ok()?;
         Some(AlternateStack { stack: Some(stack) })
     }
@@ -501,7 +506,7 @@ mod tests {
         for _ in 0..3 {
             start_foreign();
         }
-        let class = Class::of(minimum_signal_stack() + (48 << 10)).unwrap();
+        let class = Class::of(minimum_signal_stack() + HANDLER_ROOM).unwrap();
         let free = pool::tests::free(class);
         start_foreign();
         assert_eq!(pool::tests::free(class), free);

@@ -29,7 +29,7 @@ use std::cell::RefCell;
 use std::io;
 use std::iter;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Stacks that move from the process-wide list, or out of a slab, at once.
@@ -353,11 +353,28 @@ impl Shared {
 
 /// One mapping that is full of slots.
 #[derive(Debug)]
+#[repr(C)]
 struct Slab {
+    plain: PlainSlab,
     addresses: Range<usize>,
     class: Class,
     next: OnceLock<Box<Slab>>,
 }
+
+/// What a debugger reads of a slab, and of nothing else: plain words at the start of it.
+#[derive(Debug)]
+#[repr(C)]
+struct PlainSlab {
+    start: usize,
+    end: usize,
+    /// Bytes of a slot.
+    size: usize,
+    /// The address of the next slab, or 0.
+    next: AtomicUsize,
+}
+
+/// The address of the first slab, or 0: for debuggers.
+pub(super) static FIRST_SLAB: AtomicUsize = AtomicUsize::new(0);
 
 /// All slabs, a list that only ever grows at its end: so a signal handler can walk it at any moment
 /// without a lock.
@@ -365,20 +382,27 @@ static SLABS: OnceLock<Box<Slab>> = OnceLock::new();
 
 impl Slab {
     fn add(addresses: Range<usize>, class: Class) {
+        let plain = PlainSlab {
+            start: addresses.start,
+            end: addresses.end,
+            size: class.size(),
+            next: AtomicUsize::new(0),
+        };
         let mut slab = Box::new(Slab {
+            plain,
             addresses,
             class,
             next: OnceLock::new(),
         });
-        let mut link = &SLABS;
+        let address = std::ptr::from_ref(&*slab).expose_provenance();
+        let (mut link, mut plain) = (&SLABS, &FIRST_SLAB);
         // Each failure to set the end shows one more slab that is there already.
         while let Err(back) = link.set(slab) {
             slab = back;
-            link = &link
-                .get()
-                .expect("`set` fails only where there is a value")
-                .next;
+            let last = link.get().expect("`set` fails only where there is a value");
+            (link, plain) = (&last.next, &last.plain.next);
         }
+        plain.store(address, Relaxed);
     }
 }
 

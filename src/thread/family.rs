@@ -190,7 +190,7 @@ pub(super) unsafe fn spawn_alone<'a>(
     location: &'static Location<'static>,
     body: impl FnOnce(Start) + Send + 'a,
 ) -> io::Result<TaskRef> {
-    assert!(worker::is_green(), "{OUTSIDE}");
+    assert_inside();
     // SAFETY: the closure is run or dropped by the thread, or here if there is none; what it
     // borrows lives until then, as the caller promises.
     let job = unsafe { erase(Box::new(body)) };

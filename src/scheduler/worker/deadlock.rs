@@ -16,7 +16,7 @@
 
 use std::mem;
 use std::process;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};
@@ -29,6 +29,15 @@ const DOUBTS: u32 = 4;
 /// When it does so first; each time after twice as long. In all that is longer than an idle thread
 /// of the blocking pool lives.
 const FIRST_DOUBT: Nanos = 1_000_000_000;
+
+/// OS threads of the library that wake no green thread.
+static HELPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// The calling OS thread is one of the library's own, stays for the life of the process, and wakes no
+/// green thread.
+pub(crate) fn note_helper() {
+    HELPERS.fetch_add(1, Ordering::Relaxed);
+}
 
 impl Shared {
     /// Whether there is anything that a worker could run.
@@ -54,7 +63,9 @@ impl Worker {
             .filter(|_| !shared.has_news())
         {
             None => self.poll(None),
-            Some(_) if !are_all_os_threads(shared.posts.len()) => {
+            Some(_)
+                if !are_all_os_threads(shared.posts.len() + HELPERS.load(Ordering::Relaxed)) =>
+            {
                 let again = (self.doubts < DOUBTS).then(|| FIRST_DOUBT << self.doubts);
                 self.doubts += u32::from(again.is_some());
                 self.poll(again);
@@ -181,7 +192,7 @@ impl Worker {
 
 /// The id of the thread that a parked one of this worker waits for, or 0. To be called between
 /// resumes.
-fn owner(task: &TaskRef) -> u64 {
+pub(super) fn owner(task: &TaskRef) -> u64 {
     task.owner().map_or(0, |word| {
         // SAFETY: the word was lent to `park_insistently` by a frame of the task's stack, which is
         // parked: nobody else resumes it (law 2) or unwinds it (law 3), so what the frame

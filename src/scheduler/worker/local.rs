@@ -28,11 +28,15 @@ use super::super::run_queue::{self, LocalQueue, START, START_LOCAL, Slot};
 use super::super::scopes::{Kind, Left, Scopes};
 use super::super::task::{Start, Task, TaskRef, current_id, forget_current_id, next_id};
 use super::super::timers::Timers;
+use super::Entry;
 use super::shared::{Post, Shared, Unstarted};
+use slab::Slab;
+
 use crate::coroutine::{FloatControl, Suspender};
 use crate::panic_count;
 use crate::report::say;
 use crate::stack::{self, Stack};
+use crate::stack_walk::Registers;
 use crate::unwinding::{
     CancelUnwind, discard, drop_quietly, is_unwinding, message, use_green_flag,
 };
@@ -84,6 +88,8 @@ pub(crate) struct Local {
     /// How many of those there are.
     keepers: Cell<usize>,
     pub(super) suspender: Cell<Option<Suspender<(), Suspend>>>,
+    /// The worker's table while the loop runs; null otherwise. For a signal handler.
+    pub(super) table: Cell<*const Slab<Entry>>,
     /// The cancel scopes of the started green threads, by slot; as long as it had to be.
     pub(super) scopes: RefCell<Vec<Scopes>>,
     /// The mode in which the worker runs, and with it each green thread until it sets another.
@@ -335,6 +341,26 @@ pub(crate) fn tell_cancelled(task: &TaskRef) {
     unsafe { local.as_ref() }.deliver_cancellation(task, home.slot);
 }
 
+/// In a signal handler: captures the green threads of the worker that this OS thread is, if that is
+/// wanted and one of them runs here, with these registers.
+pub(super) fn capture_in_handler(registers: Registers) {
+    let Some(local) = LOCAL.get() else { return };
+    // SAFETY: as in `with`.
+    let local = unsafe { local.as_ref() };
+    // Else the loop has been interrupted, which changes the table and looks at the request soon.
+    if local.running.get().is_none() {
+        return;
+    }
+    let Some(capture) = local.post().take_wanted() else {
+        return;
+    };
+    // SAFETY: the loop has set it, and is in the middle of a resume: the table does not change
+    // before this returns (law 2). Nothing else of this OS thread uses it meanwhile, as that has
+    // been interrupted.
+    let table = unsafe { &*local.table.get() };
+    capture.all(table, local, registers);
+}
+
 /// Takes the cost of an operation from the calling thread's [`BUDGET`], and returns what was left
 /// before: zero or less if the thread has spent it since it was resumed. On a plain OS thread the
 /// budget counts from the last [`refill`].
@@ -398,6 +424,7 @@ impl Local {
             locals: RefCell::default(),
             keepers: Cell::new(0),
             suspender: Cell::new(None),
+            table: Cell::new(ptr::null()),
             scopes: RefCell::default(),
             system_calls: Cell::new(0),
             now: Cell::new(now),

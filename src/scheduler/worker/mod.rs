@@ -42,7 +42,7 @@ use std::mem;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use slab::Slab;
 
@@ -58,13 +58,18 @@ use crate::coroutine::{Coroutine, Resumed, Suspender, prefetch};
 use crate::report::say;
 use crate::stack::{self, Label, Stack, What};
 
+mod capture;
 mod deadlock;
 mod linger;
 mod local;
 mod pace;
+mod section;
 mod shared;
 mod simulate;
 
+pub(crate) use capture::{AnsweredBy, Capture, CaptureAnswer, CapturedState, capture_all};
+use capture::{TABLES, TableView};
+pub(crate) use deadlock::note_helper;
 use linger::Linger;
 use local::{Local, LocalStart, TURNS, end_wait, watch_exit, without_waiting};
 pub(crate) use local::{
@@ -73,8 +78,8 @@ pub(crate) use local::{
     tell_cancelled, with,
 };
 use pace::Pace;
-pub(crate) use shared::Shared;
 use shared::{Post, Unstarted, forget_burst};
+pub(crate) use shared::{Shared, runtimes};
 
 /// Green threads resumed at most before the loop looks at anything else.
 const QUOTA: u32 = 64;
@@ -108,6 +113,9 @@ const HOT_STACK: usize = 9;
 
 type Green = Coroutine<(), Suspend, ()>;
 
+/// Where the coroutine is in an entry, for debuggers.
+const COROUTINE_IN_ENTRY: usize = mem::offset_of!(Entry, coroutine);
+
 /// A started green thread. One cache line, as with thousands of threads each resume finds it in no
 /// cache.
 #[repr(align(64))]
@@ -127,6 +135,10 @@ pub(crate) struct Worker {
     /// On the heap, because green threads write to it while the loop holds itself exclusively.
     local: Rc<Local>,
     table: Slab<Entry>,
+    /// Where the table is, for debuggers.
+    view: &'static TableView,
+    /// What is being captured, while that goes on.
+    capture: Option<Box<Capture>>,
     events: Events,
     /// An empty vector to swap against the inbox.
     spare: Vec<Slot>,
@@ -169,8 +181,12 @@ enum Stop {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Worker {
         stack::ensure_alternate_stack();
+        section::prepare();
         let now = shared.clock.now();
+        let view = &TABLES[shared.posts[index].inbox.worker() as usize];
         Worker {
+            view,
+            capture: None,
             local: Rc::new(Local::new(shared, index, now)),
             table: Slab::new(),
             events: Events::new(),
@@ -214,6 +230,10 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let abort = AbortOnUnwind;
         let _here = self.local.enter();
+        let clock = &self.local.shared.clock;
+        let is_real = self.local.oracle.is_none();
+        self.local.table.set(&raw const self.table);
+        self.view.open(is_real.then(|| clock.now()));
         LocalQueue::with(|queue| {
             // The root was left here before this OS thread became a worker.
             if !self.local.local_starts.borrow().is_empty() {
@@ -222,12 +242,17 @@ impl Worker {
             loop {
                 if self.local.oracle.is_none() {
                     self.local.announce_posted(queue);
-                    self.run_ready(queue);
+                    if self.capture.is_none() {
+                        self.run_ready::<false>(queue);
+                    } else {
+                        self.run_ready::<true>(queue);
+                    }
                 } else {
                     self.step(queue);
                 }
                 self.read_clock();
                 self.read_mail(queue);
+                self.serve_capture();
                 self.expire_timers();
                 self.sweep();
                 if self.has_work(queue) {
@@ -244,6 +269,8 @@ impl Worker {
                 }
             }
         });
+        self.view.close();
+        self.local.table.set(ptr::null());
         self.local
             .shared
             .ending
@@ -252,7 +279,8 @@ impl Worker {
     }
 
     /// Resumes ready threads and starts unstarted ones, in the order in which they became runnable.
-    fn run_ready(&mut self, queue: &LocalQueue) {
+    /// `CAPTURING` is whether a dump is being made.
+    fn run_ready<const CAPTURING: bool>(&mut self, queue: &LocalQueue) {
         let mut left = self.quota;
         while left > 0 {
             let Some(slot) = queue.pop() else { break };
@@ -267,6 +295,9 @@ impl Worker {
                 START => self.start_unstarted(queue),
                 slot => {
                     self.sweep.set_active();
+                    if CAPTURING {
+                        self.capture_first(slot);
+                    }
                     self.resume(slot, queue)
                 }
             };
@@ -308,7 +339,11 @@ impl Worker {
         local.suspender.set(entry.suspender);
         refill();
         forget_current_id();
+        // A signal handler reads `running` and what it leads to: it must not see the one without the
+        // other.
+        compiler_fence(Ordering::SeqCst);
         let resumed = entry.coroutine.resume(());
+        compiler_fence(Ordering::SeqCst);
         local.running.set(None);
         entry.suspender = local.suspender.get();
         match resumed {
@@ -393,6 +428,7 @@ impl Worker {
             location: task.location(),
         };
         stack.set_label(&label);
+        stack.set_record(Arc::as_ptr(&task).addr());
         let vacant = self.table.vacant_entry();
         let slot = Slot::try_from(vacant.key()).expect("fewer than 2^32 green threads a worker");
         if self.local.shared.is_stopping() {
@@ -420,11 +456,14 @@ impl Worker {
             destroy_locals();
             reset_float_control();
         });
-        vacant.insert(Entry {
+        let entry: *const Entry = vacant.insert(Entry {
             coroutine,
             task,
             suspender: None,
         });
+        self.leave_out_of_capture(slot);
+        let first = || self.table.get(0).map(|entry| ptr::from_ref(entry).addr());
+        self.view.note(slot as usize, entry.addr(), first);
         self.resume(slot, queue)
     }
 
@@ -562,7 +601,8 @@ impl Worker {
         shared.searching.store(false, Ordering::Release);
         shared.sleepers.announce();
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
-        let stay_awake = shared.posts.iter().any(unstarted) || self.must_wind_down();
+        let stay_awake =
+            shared.posts.iter().any(unstarted) || self.must_wind_down() || self.is_capturing();
         if !stay_awake {
             match self.time_to_next_event() {
                 None => self.sleep_for_good(),

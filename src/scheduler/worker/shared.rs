@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::super::clock::Clock;
@@ -16,6 +17,7 @@ use super::super::reactor::Reactor;
 use super::super::run_queue::Lease;
 use super::super::standstill::Standstill;
 use super::super::task::TaskRef;
+use super::capture::Capture;
 use crate::lock::Lock;
 use crate::stack::Stack;
 
@@ -25,6 +27,15 @@ const BURST: usize = 1 << 17;
 const STEAL: usize = 32;
 /// What green threads that were in a deadlock get to end, at least, before the process is ended.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// The runtimes of this process that have workers, but for simulations: what a dump of everything
+/// goes through.
+static ALL: Lock<Vec<Weak<Shared>>> = Lock::new(Vec::new());
+
+/// Returns every runtime that has workers.
+pub(crate) fn runtimes() -> Vec<Arc<Shared>> {
+    ALL.lock().iter().filter_map(Weak::upgrade).collect()
+}
 
 /// One runtime's workers, as everybody sees them.
 pub(crate) struct Shared {
@@ -59,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) ending: Ending,
     /// The worker that the next green thread from outside goes to.
     next: AtomicUsize,
+    /// Held while a dump is made.
+    pub(super) dumps: Lock<()>,
     /// The runtime that this is a session of, for its green threads to ask for; what it is is
     /// known above.
     pub(super) runtime: Arc<dyn Any + Send + Sync>,
@@ -71,6 +84,8 @@ pub(super) struct Post {
     pub(super) unstarted: Lock<VecDeque<Unstarted>>,
     /// The length of `unstarted`, written under its lock.
     pub(super) unstarted_len: AtomicUsize,
+    /// A request for a capture, to be taken by the worker; see `capture`.
+    pub(super) wanted: AtomicPtr<Capture>,
 }
 
 /// A green thread that has not started: a record, and a stack only where stacks may run out.
@@ -154,9 +169,10 @@ impl Shared {
                 reactor,
                 unstarted: Lock::default(),
                 unstarted_len: AtomicUsize::new(0),
+                wanted: AtomicPtr::default(),
             })
         });
-        Ok(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             posts: posts.collect::<io::Result<_>>()?,
             clock: if plan.is_some() {
                 Clock::new_virtual()
@@ -177,8 +193,15 @@ impl Shared {
             says_who: AtomicBool::new(true),
             ending: Ending::new(workers),
             next: AtomicUsize::new(0),
+            dumps: Lock::default(),
             runtime,
-        }))
+        });
+        if shared.plan.is_none() {
+            let mut all = ALL.lock();
+            all.retain(|other| other.strong_count() > 0);
+            all.push(Arc::downgrade(&shared));
+        }
+        Ok(shared)
     }
 
     /// Leaves a green thread that does not come from one of the workers to one of them, with the
@@ -236,6 +259,16 @@ impl Shared {
 
     pub(crate) fn worker_count(&self) -> usize {
         self.posts.len()
+    }
+
+    /// Where those green threads were spawned that have not started and that any worker may take.
+    pub(crate) fn unstarted_places(&self) -> Vec<&'static Location<'static>> {
+        let mut places = Vec::new();
+        for post in &self.posts {
+            let unstarted = post.unstarted.lock();
+            places.extend(unstarted.iter().map(|one| one.task.location()));
+        }
+        places
     }
 
     #[inline]

@@ -61,7 +61,7 @@ impl Worker {
             if matches!(before, Before::Parked(..)) && oracle.comes_to(Way::Woken, &task) {
                 local.cancel_for_audit(&task);
             }
-            self.run_ready(queue);
+            self.run_ready::<false>(queue);
             (task, before)
         } else {
             pick -= woken;
