@@ -713,7 +713,9 @@ fn busy_worker_does_not_keep_other_workers_from_a_lock() {
                 let threads = [(); 3].map(|()| thread::spawn(|| drop(mutex.lock().unwrap())));
                 run_the_others();
                 in_line.store(true, Ordering::SeqCst);
-                threads.map(|thread| thread.join().unwrap());
+                threads
+                    .into_iter()
+                    .for_each(|thread| thread.join().unwrap());
             });
         });
     }

@@ -348,7 +348,7 @@ fn closure_carried_by_a_generator_cannot_ask_for_itself() {
         });
         generator.resume(());
         let other = thread::spawn_local(move || {
-            drop(generator.resume(()));
+            generator.resume(());
         });
         let panic = quietly(|| other.join()).unwrap_err();
         let text = panic.downcast_ref::<&str>().unwrap();

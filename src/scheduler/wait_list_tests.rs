@@ -108,9 +108,11 @@ fn twins_are_both_found() {
     assert_eq!(list.len(), 99);
 }
 
+type Order<'a> = &'a dyn Fn(usize) -> Box<dyn Iterator<Item = usize>>;
+
 #[test]
 fn leaving_a_crowd_costs_as_much_as_leaving_a_few() {
-    let cost = |count: usize, order: &dyn Fn(usize) -> Box<dyn Iterator<Item = usize>>| {
+    let cost = |count: usize, order: Order<'_>| {
         let waits = Waits::new(count);
         let once = || {
             let mut list = waits.list();
@@ -123,7 +125,7 @@ fn leaving_a_crowd_costs_as_much_as_leaving_a_few() {
         };
         (0..3).map(|_| once()).min().unwrap_or_default() / count as u32
     };
-    let orders: [(&str, &dyn Fn(usize) -> Box<dyn Iterator<Item = usize>>); 3] = [
+    let orders: [(&str, Order<'_>); 3] = [
         ("as they came", &|count| Box::new(0..count)),
         ("the last first", &|count| Box::new((0..count).rev())),
         ("scattered", &|count| Box::new(scattered(count))),

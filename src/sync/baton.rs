@@ -493,7 +493,7 @@ impl Baton {
             let queued = if more { QUEUED } else { 0 };
             let mixed = if mixed { MIXED } else { 0 };
             self.state
-                .store(CALLED | lease * ONCE | queued | mixed, Ordering::Release);
+                .store(CALLED | (lease * ONCE) | queued | mixed, Ordering::Release);
             drop(line);
             // Only now they run, and may give the baton up in their turn. An OS thread may run
             // already; it looks at the line before it concludes anything.
