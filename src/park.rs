@@ -323,6 +323,27 @@ pub(crate) fn with_wait<T>(epoch: Epoch, f: impl FnOnce(&Wait<'_>) -> T) -> T {
     }
 }
 
+/// Runs `f` with a wait of the calling thread that has ended already: what is enlisted for it can be
+/// found again, but nobody can end it, so there is nothing to suspend for (law 5).
+pub(crate) fn with_ended_wait<T>(f: impl FnOnce(&Wait<'_>) -> T) -> T {
+    match worker::is_green() {
+        true => worker::with(|_, task| {
+            let epoch = task.claim.begin();
+            task.claim.end(epoch, Wake::Woken);
+            f(&Wait::green(task, epoch))
+        })
+        .expect("the caller is a green thread"),
+        false => {
+            let thread = os_thread();
+            let epoch = thread.claim.begin();
+            thread.claim.end(epoch, Wake::Woken);
+            let result = f(&Wait::os(&thread, epoch));
+            thread.watch_no_more();
+            result
+        }
+    }
+}
+
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     a.into_iter().chain(b).min()
 }

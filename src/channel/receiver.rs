@@ -50,6 +50,8 @@ impl<T> Receiver<T> {
     }
 
     /// Receives a message if there is one, or, on a channel of no capacity, a sender that waits.
+    /// Never switches threads, but for one case: a sender that waits in a `select!` on a channel of
+    /// no capacity is let run, as it makes its message when it has been selected. No cancel point.
     ///
     /// # Errors
     /// The channel is empty; if its senders are gone, too, it is disconnected.

@@ -14,11 +14,12 @@
 //!
 //! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and
 //! the next one is now, does not mean that there was ever nothing to receive. To have stood in all
-//! of them at once does.
+//! of them at once does. It enlists for a wait that has ended already, so that it cannot be chosen
+//! and never suspends.
 //!
-//! Going back from 2 to 1 means taking the entries out again; one may have been chosen meanwhile.
-//! Then the wait has been ended, and has to be entered to be left: the thread suspends, and is
-//! resumed at once.
+//! A select that waits and goes back from 2 to 1 takes the entries out again; one may have been
+//! chosen meanwhile. Then the wait has been ended, and has to be entered to be left: the thread
+//! suspends, and is resumed at once.
 //!
 //! A selected operation is reserved and not done: the message of a send is made only then. See
 //! [`State`](super::state) for what is reserved; [`SelectedOperation`] gives it back if it is
@@ -398,32 +399,21 @@ fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize
 
 /// Enlists for all operations, and waits for one of them, if there is time to wait.
 fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
-    let (mode, deadline) = match limit {
-        _ if limit.has_passed() => (Mode::Shielded, None),
-        Limit::Now => (Mode::Shielded, None),
-        Limit::At(deadline) => (Mode::CancelPoint, deadline),
+    let deadline = match limit {
+        _ if limit.has_passed() => return look(cases, watch),
+        Limit::Now => return look(cases, watch),
+        Limit::At(deadline) => deadline,
     };
-    let must_not_wait = mode == Mode::Shielded;
     let due = cases.iter().filter_map(|case| case.operation.due()).min();
     let until = due.into_iter().chain(deadline).min();
-    let (mut idle, mut selected) = (true, None);
-    let wake = park::park(Reason::Select, until, mode, |wait| {
-        for case in &mut *cases {
-            match case.operation.enlist(wait, watch) {
-                Ok(standing) => case.standing = standing,
-                Err(Ready) => {
-                    idle = false;
-                    break;
-                }
-            }
-        }
-        if must_not_wait || !idle {
+    let mut selected = None;
+    let wake = park::park(Reason::Select, until, Mode::CancelPoint, |wait| {
+        if !enlist(cases, wait, watch) {
             let claimed;
             (claimed, selected) = withdraw(cases);
             if !claimed {
                 return None;
             }
-            idle = false;
         }
         Some(|_: &Wait<'_>| {
             withdraw(cases);
@@ -435,7 +425,6 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
             Ended::TimedOut
         }
         Wake::TimedOut => Ended::Again,
-        Wake::Woken if must_not_wait && idle => Ended::TimedOut,
         Wake::Woken => {
             let (_, chosen) = withdraw(cases);
             let selected = selected.or(chosen);
@@ -445,6 +434,33 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
             kept.map_or(Ended::Again, |(at, reserved)| Ended::Selected(at, reserved))
         }
     }
+}
+
+/// Finds out whether there is a moment at which all operations would have to wait, and never
+/// suspends: the wait that it enlists for has ended already, so nobody can choose one of its
+/// entries. Whoever tries takes the entry off its list, and that is seen here.
+fn look(cases: &mut [Case<'_>], watch: bool) -> Ended {
+    park::with_ended_wait(|wait| {
+        let all_wait = enlist(cases, wait, watch);
+        let (met, selected) = withdraw(cases);
+        debug_assert!(selected.is_none(), "an ended wait is not claimed");
+        if all_wait && !met {
+            Ended::TimedOut
+        } else {
+            Ended::Again
+        }
+    })
+}
+
+/// Enlists for the operations, up to the first that would not wait; `false` if there is one.
+fn enlist(cases: &mut [Case<'_>], wait: &Wait<'_>, watch: bool) -> bool {
+    for case in &mut *cases {
+        match case.operation.enlist(wait, watch) {
+            Ok(standing) => case.standing = standing,
+            Err(Ready) => return false,
+        }
+    }
+    true
 }
 
 /// Takes all entries out. Returns whether the wait has been ended by way of one of them, and the

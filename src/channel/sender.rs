@@ -34,7 +34,7 @@ impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> Sender<T> {
     /// Sends a message if that is possible at once: if there is room, or, on a channel of no
-    /// capacity, a receiver that waits.
+    /// capacity, a receiver that waits. Never switches threads, and is no cancel point.
     ///
     /// # Errors
     /// The channel is full, or its receivers are gone. The message comes back.
@@ -57,7 +57,8 @@ impl<T> Sender<T> {
     /// # Cancellation
     /// Parks the current thread; this is a cancel point, and then nothing is sent. In a destructor
     /// of a thread that is being cancelled it sends if it can do so at once, and fails
-    /// otherwise.
+    /// otherwise. To an unbounded channel it cannot wait: there it never switches threads, and is no
+    /// cancel point.
     ///
     /// # Errors
     /// The receivers are gone. The message comes back.

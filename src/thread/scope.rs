@@ -102,7 +102,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 /// ```
 ///
 /// # Cancellation
-/// The threads end before the call does, come what may: a thread that does not react to being
+/// A cancel point when it is called and when it ends. The threads end before the call does, come what may: a thread that does not react to being
 /// cancelled holds it up. When they have ended the cancellation continues, whether it was met in
 /// `f` or while waiting for them: the value of `f` would say that they are done.
 ///

@@ -290,16 +290,16 @@ impl Worker {
                 self.cold -= 1;
                 self.prefetch(queue);
             }
-            let turn = match slot {
-                START_LOCAL => self.start_local(queue),
-                START => self.start_unstarted(queue),
-                slot => {
-                    self.sweep.set_active();
-                    if CAPTURING {
-                        self.capture_first(slot);
-                    }
-                    self.resume(slot, queue)
+            let turn = if slot < START_LOCAL {
+                self.sweep.set_active();
+                if CAPTURING {
+                    self.capture_first(slot);
                 }
+                self.resume(slot, queue)
+            } else if slot == START_LOCAL {
+                self.start_local(queue)
+            } else {
+                self.start_unstarted(queue)
             };
             if turn == Turn::Over {
                 break;
@@ -364,6 +364,7 @@ impl Worker {
     }
 
     /// Starts the oldest of the threads that only this worker may start.
+    #[inline(never)] // It has a copy of `resume`, which would crowd the loop's registers.
     fn start_local(&mut self, queue: &LocalQueue) -> Turn {
         let first = self.local.local_starts.borrow_mut().pop_front();
         match first {
@@ -374,6 +375,7 @@ impl Worker {
 
     /// Starts the oldest of the other unstarted threads of this worker, unless other workers have
     /// taken all of them.
+    #[inline(never)] // As `start_local`.
     fn start_unstarted(&mut self, queue: &LocalQueue) -> Turn {
         let starts = &self.local.announced;
         // In a simulation nothing is announced.
