@@ -49,6 +49,11 @@ impl CancelUnwind {
         CancelUnwind { over, thread }
     }
 
+    /// Whether it unwinds the thread `thread`, or is for one that had nothing to unwind.
+    pub(crate) fn is_of(&self, thread: u64) -> bool {
+        self.thread == thread || self.thread == 0
+    }
+
     /// For a thread that had nothing to unwind.
     pub(crate) fn of_nothing() -> CancelUnwind {
         CancelUnwind {

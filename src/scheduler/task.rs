@@ -398,8 +398,9 @@ impl<B: ?Sized> Task<B> {
         self.cancelling.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_cancelling(&self, cancelling: bool) {
-        self.cancelling.store(cancelling, Ordering::Relaxed);
+    /// Returns what it was.
+    pub(crate) fn set_cancelling(&self, cancelling: bool) -> bool {
+        self.cancelling.swap(cancelling, Ordering::Relaxed)
     }
 }
 

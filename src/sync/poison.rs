@@ -23,7 +23,12 @@ impl Holder {
     /// The calling thread, whose id is `me`.
     #[inline]
     pub(super) fn new(me: u64) -> Holder {
-        Holder(if panicking() { me | UNWINDING } else { me })
+        if panicking() {
+            Holder(me | UNWINDING)
+        } else {
+            park::note_calm();
+            Holder(me)
+        }
     }
 
     #[inline]

@@ -60,6 +60,10 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
     }
 }
 
+/// What `join` returns where a cancellation's payload unwinds a thread that is not cancelled.
+const RETHROWN: &str =
+    "the payload of a cancellation was rethrown in a thread that nobody had cancelled";
+
 /// Runs `f` as the body of the calling green thread, and returns its result as its joiner is to see
 /// it.
 pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
@@ -72,12 +76,20 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
         Start::Refused => return drop_quietly(f).and(Err(Box::new(Cancelled::at(None)))),
     };
     worker::destroy_locals();
-    result.map_err(|payload| match is_cancellation(&*payload) {
-        true => Box::new(Cancelled::at(
-            worker::with(|_, task| task.cancelled_at()).flatten(),
-        )) as _,
-        false => payload,
-    })
+    let result = result.map_err(|payload| {
+        if !payload.is::<CancelUnwind>() {
+            return payload;
+        }
+        let own = is_cancellation(&*payload);
+        let cancelled = |task: &TaskRef| task.is_cancel_requested().then(|| task.cancelled_at());
+        match worker::with(|_, task| cancelled(task)).flatten() {
+            Some(at) if own => Box::new(Cancelled::at(at)) as _,
+            _ => Box::new(RETHROWN) as _,
+        }
+    });
+    // Perhaps its payload has been kept elsewhere.
+    park::note_calm();
+    result
 }
 
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green
