@@ -34,6 +34,17 @@ pub(crate) fn set_stuck() {
     STUCK.set(true);
 }
 
+/// Runs `f`. A backtrace that std prints ends at a function of this name, unless
+/// `RUST_BACKTRACE=full` asks for all of it: what is below belongs to the scheduler.
+#[cfg(feature = "runtime")]
+#[inline(never)]
+pub(crate) fn __rust_begin_short_backtrace<T>(f: impl FnOnce() -> T) -> T {
+    let result = f();
+    // Or the call would be the last thing, and leave no frame.
+    std::hint::black_box(());
+    result
+}
+
 /// The payload that unwinds a cancelled thread. While it lives the thread unwinds because of it;
 /// whoever swallows the unwinding drops it.
 #[cfg(feature = "runtime")]

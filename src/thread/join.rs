@@ -18,7 +18,9 @@ use crate::scheduler::worker;
 use crate::thread::Thread;
 use crate::thread::cancel::{Cancelled, is_cancellation};
 use crate::thread::packet::{End, Outcome, Packet, Watcher};
-use crate::unwinding::{discard, drop_quietly, message};
+use crate::unwinding::{
+    __rust_begin_short_backtrace as short_backtrace, discard, drop_quietly, message,
+};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -68,7 +70,7 @@ const RETHROWN: &str =
 /// it.
 pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
     let result = match start {
-        Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
+        Start::Run => panic::catch_unwind(AssertUnwindSafe(|| short_backtrace(f))),
         // Its destructor may be at a cancel point, too.
         Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind::of_nothing()))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
