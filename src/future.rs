@@ -19,6 +19,7 @@
 //! wait. One that comes while the thread polls is for the next poll. A waker that outlives the call
 //! leaves a `Notified` that nobody takes.
 
+use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
@@ -36,9 +37,10 @@ use crate::scheduler::worker;
 ///
 /// It works with futures that bring their own source of wake-ups: channels, locks, timers and
 /// sockets of any async library. What needs tokio's reactor or timers must be made, and polled,
-/// inside its context: `let _tokio = runtime_handle.enter()`, which is a thread-local of
-/// tokio's that green threads of one worker share; or be given to tokio with its `Handle::spawn`,
-/// and its `JoinHandle` be awaited here.
+/// inside its context: with [`inside`], which enters it for each poll; or be given to tokio with its
+/// `Handle::spawn`, and its `JoinHandle` be awaited here. Do not hold the guard of `Handle::enter`
+/// across the call: the context is a thread-local of tokio's that the green threads of a worker
+/// share.
 ///
 /// ```
 /// let sum = hebra::run(|| {
@@ -67,6 +69,43 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
             return output;
         }
         signal.wait();
+    }
+}
+
+/// Makes a future of `future` that calls `enter` before each poll, and drops what that has returned
+/// after it: for futures that must be polled inside a context that a thread-local keeps.
+///
+/// A future that must be made inside of the context, too, is made in an `async` block.
+///
+/// ```
+/// use std::time::Duration;
+/// use hebra::future::{block_on, inside};
+///
+/// let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+/// let handle = tokio.handle();
+/// hebra::run(|| {
+///     hebra::thread::scope(|s| {
+///         for _ in 0..50 {
+///             s.spawn(|| {
+///                 let nap = async { tokio::time::sleep(Duration::from_millis(1)).await };
+///                 block_on(inside(|| handle.enter(), nap));
+///             });
+///         }
+///     })
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn inside<G, F: IntoFuture>(
+    mut enter: impl FnMut() -> G,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    async move {
+        let mut future = pin!(future.into_future());
+        poll_fn(move |context| {
+            let _inside = enter();
+            future.as_mut().poll(context)
+        })
+        .await
     }
 }
 

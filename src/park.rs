@@ -516,8 +516,27 @@ fn set_raised(raised: bool) {
 }
 
 fn set_cancelling(cancelling: bool) {
-    worker::with(|_, task| task.set_cancelling(cancelling))
-        .unwrap_or_else(|| OS_CANCELLING.set(cancelling));
+    let before = worker::with(|_, task| task.set_cancelling(cancelling))
+        .unwrap_or_else(|| OS_CANCELLING.replace(cancelling));
+    let count = CANCELLING.get();
+    match (before, cancelling) {
+        (false, true) => CANCELLING.set(count + 1),
+        (true, false) => CANCELLING.set(count.saturating_sub(1)),
+        _ => {}
+    }
+}
+
+/// Notes that the calling thread does not unwind. If the payload of a cancellation lives that has
+/// unwound it once, somebody has caught and kept it: a panic from now on is one.
+#[inline]
+pub(crate) fn note_calm() {
+    #[cold]
+    fn end() {
+        set_cancelling(false);
+    }
+    if CANCELLING.get() > 0 {
+        end();
+    }
 }
 
 /// Notes that the unwinding of the thread `thread` is over, if that is the calling one: its payload
@@ -528,8 +547,12 @@ fn end_cancelling(thread: u64) {
     }
 }
 
-/// Whether the payload of a cancellation lives that has unwound the calling thread.
+/// Whether a cancellation unwinds the calling thread.
 pub(crate) fn is_cancelling() -> bool {
+    // Not `is_unwinding`, which says no where std's count is stuck.
+    if !std::thread::panicking() {
+        note_calm();
+    }
     worker::with(|_, task| task.is_cancelling()).unwrap_or_else(|| OS_CANCELLING.get())
 }
 
@@ -626,6 +649,9 @@ thread_local! {
     static OS_SCOPED: Cell<bool> = const { Cell::new(false) };
     static OS_RAISED: Cell<bool> = const { Cell::new(false) };
     static OS_CANCELLING: Cell<bool> = const { Cell::new(false) };
+    /// How many threads of this OS thread a cancellation unwinds, or has unwound with its payload
+    /// kept: while there are none, `note_calm` need not look at the thread's record.
+    static CANCELLING: Cell<u32> = const { Cell::new(0) };
     /// How much of `EXIT_PATIENCE` has been waited.
     static EXIT_WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };

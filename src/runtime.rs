@@ -23,7 +23,7 @@ use crate::scheduler::scopes::Kind;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
 use crate::scheduler::worker::{self, Shared, Worker};
 use crate::stack::{self, Stack};
-use crate::unwinding::is_unwinding;
+use crate::unwinding::{__rust_begin_short_backtrace as short_backtrace, is_unwinding};
 
 pub use crate::scheduler::ending::Straggler;
 
@@ -172,7 +172,8 @@ impl Runtime {
     /// Makes a runtime; its workers' OS threads live as long as a session.
     ///
     /// # Errors
-    /// `InvalidInput` if a number of the configuration is out of range.
+    /// `InvalidInput` if a number of the configuration is out of range, or the name contains a zero
+    /// byte.
     pub fn new(config: Config) -> io::Result<Runtime> {
         let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = config.workers.unwrap_or_else(available);
@@ -181,6 +182,10 @@ impl Runtime {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         crate::stack::check_size(config.stack_size)?;
+        if config.thread_name.contains('\0') {
+            let message = "the name of a worker's OS thread contains a zero byte";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         membarrier::prepare();
         Ok(Runtime {
             core: Arc::new(Core {
@@ -263,7 +268,7 @@ impl Runtime {
                 Start::Run => {
                     core.open(&shared);
                     let entered = limit.map(|limit| park::enter_scope(Kind::Deadline(Some(limit))));
-                    let result = panic::catch_unwind(AssertUnwindSafe(f));
+                    let result = panic::catch_unwind(AssertUnwindSafe(|| short_backtrace(f)));
                     let _ = entered.map(park::Entered::leave);
                     result
                 }
@@ -342,6 +347,7 @@ impl Runtime {
     ///
     /// # Panics
     /// Panics on a green thread of this runtime, which would wait for itself.
+    #[track_caller]
     pub fn shutdown(self, timeout: Duration) -> Result<(), Unfinished> {
         assert!(
             !self.core.is_ours(),
@@ -558,6 +564,7 @@ impl Handle {
     ///
     /// # Panics
     /// Panics outside a runtime.
+    #[track_caller]
     pub fn current() -> Handle {
         Handle::try_current().expect(
             "hebra::Handle::current was called outside a runtime; call it on a green thread",

@@ -63,6 +63,17 @@ pub(crate) fn set_stuck() {
     STUCK.set(true);
 }
 
+/// Runs `f`. A backtrace that std prints ends at a function of this name, unless
+/// `RUST_BACKTRACE=full` asks for all of it: what is below belongs to the scheduler.
+#[cfg(feature = "runtime")]
+#[inline(never)]
+pub(crate) fn __rust_begin_short_backtrace<T>(f: impl FnOnce() -> T) -> T {
+    let result = f();
+    // Or the call would be the last thing, and leave no frame.
+    std::hint::black_box(());
+    result
+}
+
 /// The payload that unwinds a cancelled thread. While it lives the thread unwinds because of it;
 /// whoever swallows the unwinding drops it.
 #[cfg(feature = "runtime")]
@@ -76,6 +87,11 @@ pub(crate) struct CancelUnwind {
 impl CancelUnwind {
     pub(crate) fn new(thread: u64, over: fn(u64)) -> CancelUnwind {
         CancelUnwind { over, thread }
+    }
+
+    /// Whether it unwinds the thread `thread`, or is for one that had nothing to unwind.
+    pub(crate) fn is_of(&self, thread: u64) -> bool {
+        self.thread == thread || self.thread == 0
     }
 
     /// For a thread that had nothing to unwind.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use hebra::future::block_on;
+use hebra::future::{block_on, inside};
 use hebra::thread::{self, Cancelled, JoinHandle};
 
 use support::{bounded, on_workers, wait_until};
@@ -834,5 +834,42 @@ fn a_smol_executor_runs_on_a_green_thread() {
         }));
         assert_eq!(sum, 45);
         neighbour.join().unwrap();
+    });
+}
+
+#[test]
+fn inside_enters_a_context_around_each_poll() {
+    bounded(|| {
+        let tokio = tokio();
+        let handle = tokio.handle();
+        on_workers(1, || {
+            let nap = || async { tokio::time::sleep(Duration::from_millis(1)).await };
+            thread::scope(|s| {
+                for _ in 0..50 {
+                    s.spawn(|| {
+                        block_on(inside(|| handle.enter(), nap()));
+                        // The context is left between polls.
+                        assert!(tokio::runtime::Handle::try_current().is_err());
+                        block_on(inside(|| handle.enter(), nap()));
+                    });
+                }
+            });
+        });
+        let entered = Cell::new(0);
+        let count = || {
+            entered.set(entered.get() + 1);
+            OnDrop(|| entered.set(entered.get() + 100))
+        };
+        let mut polls = 0;
+        let ready_at_three = poll_fn(|context| {
+            polls += 1;
+            context.waker().wake_by_ref();
+            match polls {
+                3 => Poll::Ready(entered.get()),
+                _ => Poll::Pending,
+            }
+        });
+        assert_eq!(block_on(inside(count, ready_at_three)), 203);
+        assert_eq!(entered.get(), 303);
     });
 }

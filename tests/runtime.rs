@@ -774,3 +774,12 @@ fn an_async_program_uses_a_runtime_as_a_service() {
         runtime.shutdown(LONG).unwrap();
     });
 }
+
+#[test]
+fn thread_name_with_a_zero_byte_is_refused() {
+    for workers in [1, 2] {
+        let config = Config::default().workers(workers).thread_name("a\0b");
+        let error = Runtime::new(config).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+}

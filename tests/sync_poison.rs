@@ -367,3 +367,94 @@ fn a_cancellation_is_raised_beside_an_unwinder() {
         assert!(late.is_err());
     });
 }
+
+/// Runs `f` on a thread that was cancelled, with the payload of the cancellation, on one worker.
+fn with_kept_payload(f: impl FnOnce(Box<dyn std::any::Any + Send>) + Send + 'static) {
+    on_workers(1, || {
+        let thread = thread::spawn(|| {
+            let kept = catch_unwind(|| thread::sleep(LONG)).unwrap_err();
+            f(kept);
+        });
+        run_the_others();
+        thread.cancel();
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn panic_poisons_while_a_cancellation_payload_is_kept() {
+    quietly(|| {
+        with_kept_payload(|_kept| {
+            let mutex = Mutex::new(());
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let _held = mutex.lock();
+                panic!("wanted");
+            }));
+            assert!(result.is_err());
+            assert!(mutex.is_poisoned());
+            let lock = RwLock::new(());
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let _held = lock.write();
+                panic!("wanted");
+            }));
+            assert!(result.is_err());
+            assert!(lock.is_poisoned());
+            let once = Once::new();
+            let result = catch_unwind(AssertUnwindSafe(|| once.call_once(|| panic!("wanted"))));
+            assert!(result.is_err());
+            once.call_once_force(|state| assert!(state.is_poisoned()));
+        });
+    });
+}
+
+#[test]
+fn cancellation_does_not_poison_while_another_payload_is_kept() {
+    with_kept_payload(|_kept| {
+        let mutex = Mutex::new(());
+        let again = catch_unwind(AssertUnwindSafe(|| {
+            let _held = mutex.lock();
+            thread::sleep(LONG);
+        }));
+        assert!(again.is_err());
+        assert!(!mutex.is_poisoned());
+    });
+}
+
+#[test]
+fn payload_rethrown_in_another_thread_is_a_panic() {
+    on_workers(1, || {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let cancelled = thread::spawn(move || {
+            let kept = catch_unwind(|| thread::sleep(LONG)).unwrap_err();
+            sender.send(kept).unwrap();
+        });
+        run_the_others();
+        cancelled.cancel();
+        assert!(cancelled.join().is_ok());
+        let kept = receiver.recv().unwrap();
+        let mutex = Arc::new(Mutex::new(()));
+        let theirs = mutex.clone();
+        let other = thread::spawn(move || {
+            let _held = theirs.lock().unwrap();
+            std::panic::resume_unwind(kept);
+        });
+        let payload = other.join().unwrap_err();
+        assert!(!payload.is::<thread::Cancelled>());
+        assert!(payload.is::<&str>());
+        assert!(mutex.is_poisoned());
+    });
+}
+
+#[test]
+fn payload_of_a_timeout_rethrown_after_it_is_a_panic() {
+    on_workers(1, || {
+        let thread = thread::spawn(|| {
+            let mut kept = None;
+            let _ = thread::timeout(Duration::from_millis(1), || {
+                kept = catch_unwind(|| thread::sleep(LONG)).err();
+            });
+            std::panic::resume_unwind(kept.unwrap());
+        });
+        assert!(!thread.join().unwrap_err().is::<thread::Cancelled>());
+    });
+}

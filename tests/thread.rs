@@ -310,7 +310,8 @@ fn spawn_outside_a_runtime_panics_and_says_so() {
             let payload = panic_of(attempt);
             assert_eq!(
                 text(&*payload),
-                "hebra::thread::spawn was called outside a runtime; call it inside hebra::run"
+                "a green thread was to be spawned outside a runtime; call this inside hebra::run, or on \
+                 an OS thread and inside of unblock through Handle::spawn"
             );
         }
         assert_eq!(drops.load(SeqCst), 4);
@@ -1557,4 +1558,79 @@ fn closure_without_a_stack_may_join_at_drop() {
         threads.iter().for_each(|thread| thread.thread().unpark());
         threads.into_iter().for_each(|one| one.join().unwrap());
     });
+}
+
+#[test]
+fn panic_names_its_green_thread_after_name_panics() {
+    if is_child() {
+        thread::name_panics();
+        thread::name_panics();
+        return on_workers(1, || {
+            let bee = Builder::new().name("worker bee".into());
+            let bee = bee.spawn(|| panic!("no honey")).unwrap();
+            assert!(bee.join().is_err());
+        });
+    }
+    let output = bounded(|| child("panic_names_its_green_thread_after_name_panics", &[]));
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{err}");
+    let named = err
+        .find("hebra: green thread 'worker bee' (spawned at tests/thread.rs:")
+        .unwrap_or_else(|| panic!("{err}"));
+    assert!(named < err.find("no honey").unwrap(), "{err}");
+    assert_eq!(err.matches("' (spawned at").count(), 1, "{err}");
+}
+
+#[test]
+fn backtrace_of_a_green_thread_is_short() {
+    if is_child() {
+        return on_workers(1, || {
+            assert!(thread::spawn(|| panic!("no honey")).join().is_err());
+            assert!(thread::spawn_local(|| panic!("no honey")).join().is_err());
+        });
+    }
+    let environment = [("RUST_BACKTRACE", "1")];
+    let output = bounded(|| child("backtrace_of_a_green_thread_is_short", &environment));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("stack backtrace:"), "{err}");
+    assert!(!err.contains("corosensei"), "{err}");
+    assert!(err.lines().count() < 60, "{err}");
+}
+
+/// Where `f` panics.
+fn place_of(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    thread_local! {
+        static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    panic::set_hook(Box::new(|info| {
+        PLACE.set(info.location().unwrap().to_string());
+    }));
+    // A `try_scope` returns the panic of its closure.
+    let _ = panic::catch_unwind(f);
+    drop(panic::take_hook());
+    PLACE.take()
+}
+
+#[test]
+fn spawning_outside_a_runtime_panics_at_the_caller() {
+    if !is_child() {
+        return bounded(|| passes_in_child("spawning_outside_a_runtime_panics_at_the_caller"));
+    }
+    let attempts: [fn(); 7] = [
+        || drop(thread::spawn(|| ())),
+        || drop(thread::spawn_local(|| ())),
+        || thread::scope(|s| drop(s.spawn(|| ()))),
+        || {
+            drop(thread::try_scope(|s| {
+                Ok::<_, io::Error>(drop(s.spawn(|| Ok(()))))
+            }))
+        },
+        || drop(thread::race([|| ()])),
+        || drop(thread::JoinSet::new().spawn(|| ())),
+        || drop(hebra::Handle::current()),
+    ];
+    for (number, attempt) in attempts.into_iter().enumerate() {
+        let place = place_of(attempt);
+        assert!(place.starts_with("tests/thread.rs"), "{number}: {place}");
+    }
 }

@@ -448,8 +448,9 @@ impl<B: ?Sized> Task<B> {
         self.cancelling.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_cancelling(&self, cancelling: bool) {
-        self.cancelling.store(cancelling, Ordering::Relaxed);
+    /// Returns what it was.
+    pub(crate) fn set_cancelling(&self, cancelling: bool) -> bool {
+        self.cancelling.swap(cancelling, Ordering::Relaxed)
     }
 
     /// Whether the thread runs the body of a generator that its unwinding has resumed.

@@ -247,6 +247,7 @@ where
 /// assert_eq!(draw(1), draw(1));
 /// assert_ne!(draw(1), draw(2));
 /// ```
+#[track_caller]
 pub fn random() -> u64 {
     worker::random().expect("hebra::sim::random was called outside a simulation")
 }

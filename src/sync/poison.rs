@@ -21,9 +21,11 @@ impl Holder {
     /// The calling thread.
     #[inline]
     pub(super) fn new() -> Holder {
-        Holder {
-            unwinding: panicking(),
+        let unwinding = panicking();
+        if !unwinding {
+            park::note_calm();
         }
+        Holder { unwinding }
     }
 }
 

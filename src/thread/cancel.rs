@@ -6,7 +6,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::time::{Duration, Instant};
 
-use crate::park::{self, CancelUnwind, Entered, deadline_after};
+use crate::park::{self, CancelUnwind, Entered};
 use crate::scheduler::scopes::Kind;
 
 /// The payload with which the `join` of a cancelled green thread fails.
@@ -94,7 +94,8 @@ impl From<Elapsed> for std::io::Error {
 /// time would be up for whoever runs meanwhile.
 #[inline]
 pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> std::result::Result<T, Elapsed> {
-    until(deadline_after(duration), duration.is_zero(), f)
+    // One that no `Instant` can name is none, and `deadline` says so.
+    until(park::now().checked_add(duration), duration.is_zero(), f)
 }
 
 /// Runs `f`, and cancels it if it has not returned at `deadline`; see [`timeout`].
@@ -204,8 +205,11 @@ fn leave<T>(entered: Entered, result: super::Result<T>) -> Option<T> {
     }
 }
 
-/// Whether a payload is that of a cancellation.
+/// Whether a payload is that of a cancellation of the calling thread. One that another thread's
+/// code has caught and rethrown here is a panic.
 #[inline]
 pub(super) fn is_cancellation(payload: &(dyn Any + Send)) -> bool {
-    payload.is::<CancelUnwind>()
+    payload
+        .downcast_ref::<CancelUnwind>()
+        .is_some_and(|cancel| cancel.is_of(park::thread_id()))
 }

@@ -137,6 +137,7 @@ impl Body for Erased {
 ///
 /// # Panics
 /// As [`Builder::spawn`].
+#[track_caller]
 pub(super) fn spawn_member(
     family: &Arc<Family>,
     builder: Builder,
@@ -157,6 +158,7 @@ pub(super) fn spawn_member(
 ///
 /// # Safety
 /// The family must be empty before anything that `body` borrows ends.
+#[track_caller]
 pub(super) unsafe fn spawn_borrowing<'a>(
     family: &Arc<Family>,
     builder: Builder,
@@ -201,6 +203,7 @@ pub(super) unsafe fn spawn_alone<'a>(
 }
 
 /// Takes a place in `family` for a closure, which leaves it when it has been run or dropped.
+#[track_caller]
 fn enrol<'a>(family: &Arc<Family>, body: impl FnOnce(Start) + Send + 'a) -> (usize, Job<'a>) {
     assert_inside();
     let key = family.reserve();
@@ -218,6 +221,7 @@ fn enrol<'a>(family: &Arc<Family>, body: impl FnOnce(Start) + Send + 'a) -> (usi
     (key, job)
 }
 
+#[track_caller]
 fn launch(
     family: &Family,
     builder: Builder,

@@ -18,7 +18,9 @@ use crate::scheduler::worker;
 use crate::thread::Thread;
 use crate::thread::cancel::{Cancelled, is_cancellation};
 use crate::thread::packet::{End, Outcome, Packet, Watcher};
-use crate::unwinding::{discard, drop_quietly, message};
+use crate::unwinding::{
+    __rust_begin_short_backtrace as short_backtrace, discard, drop_quietly, message,
+};
 
 /// What joining a thread returns: `Err` with the payload if it panicked.
 pub type Result<T> = std::thread::Result<T>;
@@ -60,11 +62,15 @@ fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T
     }
 }
 
+/// What `join` returns where a cancellation's payload unwinds a thread that is not cancelled.
+const RETHROWN: &str =
+    "the payload of a cancellation was rethrown in a thread that nobody had cancelled";
+
 /// Runs `f` as the body of the calling green thread, and returns its result as its joiner is to see
 /// it.
 pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
     let result = match start {
-        Start::Run => panic::catch_unwind(AssertUnwindSafe(f)),
+        Start::Run => panic::catch_unwind(AssertUnwindSafe(|| short_backtrace(f))),
         // Its destructor may be at a cancel point, too.
         Start::Discard => drop_quietly(f).and(Err(Box::new(CancelUnwind::of_nothing()))),
         Start::NoStack(error) => drop_quietly(f).and(Err(Box::new(error))),
@@ -72,12 +78,20 @@ pub(super) fn conclude<T>(start: Start, f: impl FnOnce() -> T) -> Result<T> {
         Start::Refused => return drop_quietly(f).and(Err(Box::new(Cancelled::at(None)))),
     };
     worker::destroy_locals();
-    result.map_err(|payload| match is_cancellation(&*payload) {
-        true => Box::new(Cancelled::at(
-            worker::with(|_, task| task.cancelled_at()).flatten(),
-        )) as _,
-        false => payload,
-    })
+    let result = result.map_err(|payload| {
+        if !payload.is::<CancelUnwind>() {
+            return payload;
+        }
+        let own = is_cancellation(&*payload);
+        let cancelled = |task: &TaskRef| task.is_cancel_requested().then(|| task.cancelled_at());
+        match worker::with(|_, task| cancelled(task)).flatten() {
+            Some(at) if own => Box::new(Cancelled::at(at)) as _,
+            _ => Box::new(RETHROWN) as _,
+        }
+    });
+    // Perhaps its payload has been kept elsewhere.
+    park::note_calm();
+    result
 }
 
 /// Tells of a panic that nobody will join: the hook has said where, this says in which green

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::park::{self, Mode, Wait, deadline_after};
+use crate::report::say;
 use crate::scheduler::claim::Wake;
 use crate::scheduler::os_thread::OsThread;
 use crate::scheduler::task::{Attributes, KeptByWorker, Reason, Start, Task, TaskRef};
@@ -53,8 +54,8 @@ pub use set::JoinSet;
 pub use std::thread::panicking;
 pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
 
-const OUTSIDE: &str =
-    "hebra::thread::spawn was called outside a runtime; call it inside hebra::run";
+const OUTSIDE: &str = "a green thread was to be spawned outside a runtime; call this inside hebra::run, \
+     or on an OS thread and inside of unblock through Handle::spawn";
 
 /// Spawns a green thread that runs `f`.
 ///
@@ -131,7 +132,8 @@ impl Builder {
         Builder::default()
     }
 
-    /// Names the thread: for panics, dumps and the overflow report.
+    /// Names the thread: for dumps, the overflow report, the report of a panic that is not joined,
+    /// and after [`name_panics`] the message of every panic.
     ///
     /// # Panics
     /// As in std, what spawns panics if the name contains a zero.
@@ -225,7 +227,39 @@ fn assert_inside() {
     assert!(worker::is_green() || park::cannot_wait(), "{OUTSIDE}");
 }
 
+/// Has every panic of a green thread say which one it is, in a line before what the panic hook
+/// prints: `hebra: green thread 'worker bee' (spawned at src/main.rs:7:5) panics:`.
+///
+/// std's own message names the OS thread, that is a worker. This installs a panic hook that calls
+/// the one there was; once in a process, later calls do nothing. Without it only a panic that is
+/// not joined is reported by name.
+///
+/// # Panics
+/// Panics on a thread that unwinds, as [`std::panic::set_hook`].
+///
+/// ```
+/// hebra::thread::name_panics();
+/// let failed = hebra::run(|| {
+///     let builder = hebra::thread::Builder::new().name("worker bee".into());
+///     builder.spawn(|| panic!("no honey")).unwrap().join()
+/// });
+/// assert!(failed.is_err());
+/// ```
+#[track_caller]
+pub fn name_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Written with the record at hand: nothing of the user's runs meanwhile.
+            worker::with(|_, task| say(format_args!("{task} panics:")));
+            before(info);
+        }));
+    });
+}
+
 /// Takes the stack of a green thread that is going to be launched, if it may not be had later.
+#[track_caller]
 fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
     if park::cannot_wait() {
         return Ok(None);
@@ -234,6 +268,7 @@ fn reserve(task: &TaskRef) -> io::Result<Option<Stack>> {
 }
 
 /// Leaves an unstarted green thread to the workers of the calling one's runtime.
+#[track_caller]
 fn launch(task: TaskRef, stack: Option<Stack>) {
     if park::cannot_wait() {
         return task.body.run(Start::Refused);

@@ -84,6 +84,7 @@ struct Race<T> {
 }
 
 impl<T: Send> Race<T> {
+    #[track_caller]
     fn enter<F: FnOnce() -> T + Send>(&self, contender: F) {
         let (winner, family, at) = (self.winner.clone(), self.family.clone(), self.at);
         let body = move |start: Start| {
