@@ -4,6 +4,7 @@
 //! [simulation](crate::sim) a virtual one, which stands still while anybody runs and jumps to the
 //! next deadline when everybody waits. Code that asks for the time here, and not of
 //! [`std::time::Instant::now`], can be simulated. On a plain OS thread the clock is the system's.
+//! [`SystemTime`] is std's own: the time of day is the system's, in a simulation, too.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
@@ -12,7 +13,7 @@ use crate::park::{self, Mode, Wait};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 
-/// std's own: the time of day is the system's, in a simulation, too. What a simulation is to repeat
+/// The time of day is the system's, in a simulation, too. What a simulation is to repeat
 /// must ask for an [`Instant`].
 pub use std::time::{SystemTime, UNIX_EPOCH};
 
