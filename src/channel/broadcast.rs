@@ -512,7 +512,7 @@ fn wait<T>(
         if is_over(&locked) {
             return None;
         }
-        let key = locked.entries.enlist(list, wait, None);
-        Some(move |_: &Wait<'_>| _ = state.lock().entries.remove(key))
+        let key = locked.entries.enlist(list, wait);
+        X
     })
 }
