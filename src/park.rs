@@ -656,6 +656,9 @@ thread_local! {
     static EXIT_WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
     static OS_THREAD: Resident = Resident(Arc::new(OsThread::new()));
+    /// Never dropped, as nothing runs after the last destructor that could drop it: an OS thread that
+    /// waits for something of ours in destructors that run after `OS_THREAD`'s leaks one record.
+    static LATE_OS_THREAD: RefCell<Option<ManuallyDrop<Arc<OsThread>>>> = const { RefCell::new(None) };
 }
 
 /// An OS thread's record, in the thread itself.
@@ -667,9 +670,19 @@ impl Drop for Resident {
     }
 }
 
-/// The calling OS thread's record; a fresh one where its thread-locals are being torn down.
+/// The calling OS thread's record.
 pub(crate) fn os_thread() -> Arc<OsThread> {
     OS_THREAD
         .try_with(|thread| thread.0.clone())
-        .unwrap_or_else(|_| Arc::new(OsThread::new()))
+        .unwrap_or_else(|_| late_os_thread())
+}
+
+/// The record of an OS thread whose thread-locals are being torn down: a second one, but always the
+/// same. By it the thread finds what it has enlisted, owns what it has locked, and is unparked.
+#[cold]
+fn late_os_thread() -> Arc<OsThread> {
+    LATE_OS_THREAD.with_borrow_mut(|late| {
+        let thread = late.get_or_insert_with(|| ManuallyDrop::new(Arc::new(OsThread::late())));
+        Arc::clone(thread)
+    })
 }

@@ -275,3 +275,80 @@ fn what_errors_say() {
         "Sender { .. } Receiver { .. }"
     );
 }
+
+#[test]
+fn receiver_leaves_a_full_channel_at_no_cost() {
+    // 20,000 receivers that leave 65,536 messages each: some 1.3 billion steps, if each message were
+    // told of each.
+    const CAPACITY: usize = 1 << 16;
+    bounded(|| {
+        let (sender, oldest) = broadcast::channel(CAPACITY);
+        let others: Vec<_> = (0..20_000).map(|_| sender.subscribe()).collect();
+        (0..CAPACITY).for_each(|n| drop(sender.send(n)));
+        let start = std::time::Instant::now();
+        drop(others);
+        assert!(start.elapsed() < Duration::from_secs(3));
+        assert_eq!((sender.len(), oldest.len()), (CAPACITY, CAPACITY));
+        drop(oldest);
+        assert!(sender.is_empty());
+    });
+}
+
+#[test]
+fn messages_go_as_soon_as_no_receiver_needs_them() {
+    // Against a plain model: each receiver has a list of what it has yet to receive.
+    let mut seed = 1_u64;
+    let mut random = move |n: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 8) as usize % n
+    };
+    for capacity in [1, 2, 7] {
+        let sender = Sender::<Arc<u32>>::new(capacity);
+        let mut receivers: Vec<(broadcast::Receiver<Arc<u32>>, Vec<u32>)> = Vec::new();
+        let mut sent: Vec<(u32, std::sync::Weak<u32>)> = Vec::new();
+        for n in 0..5_000 {
+            match random(6) {
+                0 if receivers.len() < 5 => receivers.push((sender.subscribe(), Vec::new())),
+                1 if !receivers.is_empty() => {
+                    let at = random(receivers.len());
+                    receivers.swap_remove(at);
+                }
+                2 | 3 => {
+                    let message = Arc::new(n);
+                    sent.push((n, Arc::downgrade(&message)));
+                    assert_eq!(sender.send(message).is_ok(), !receivers.is_empty());
+                    receivers.iter_mut().for_each(|(_, left)| left.push(n));
+                }
+                _ if !receivers.is_empty() => {
+                    let at = random(receivers.len());
+                    let (receiver, left) = &mut receivers[at];
+                    assert_eq!(receiver.len(), left.len());
+                    let missed = left.len().saturating_sub(capacity);
+                    let got = receiver.try_recv();
+                    if missed > 0 {
+                        assert_eq!(got, Err(TryRecvError::Lagged(missed as u64)));
+                        left.drain(..missed);
+                    } else if left.is_empty() {
+                        assert_eq!(got, Err(TryRecvError::Empty));
+                    } else {
+                        assert_eq!(got, Ok(Arc::new(left.remove(0))));
+                    }
+                }
+                _ => {}
+            }
+            let kept = |left: &[u32]| left[left.len().saturating_sub(capacity)..].to_vec();
+            let mut needed: Vec<u32> = receivers.iter().flat_map(|(_, left)| kept(left)).collect();
+            needed.sort_unstable();
+            needed.dedup();
+            let alive: Vec<u32> = sent
+                .iter()
+                .filter(|(_, message)| message.strong_count() > 0)
+                .map(|(n, _)| *n)
+                .collect();
+            assert_eq!((sender.len(), &alive), (needed.len(), &needed));
+            sent.retain(|(_, message)| message.strong_count() > 0);
+        }
+    }
+}

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hebra::channel::{
     self, Receiver, RecvError, Select, SendError, Sender, TryRecvError, bounded, never, select,
-    unbounded,
+    tick, unbounded,
 };
 use hebra::{sim, thread};
 use rustix::thread::MembarrierCommand;
@@ -582,6 +582,41 @@ fn an_operation_is_completed_with_its_own_handle() {
         Ok(()),
         "the place has been given back"
     );
+}
+
+#[test]
+fn operation_is_completed_with_a_clone_of_its_handle() {
+    for capacity in [None, Some(2), Some(0)] {
+        let (sender, receiver) = capacity.map_or_else(unbounded, bounded);
+        within_bounds(|| {
+            let other = receiver.clone();
+            let thread = std::thread::spawn(move || other.recv());
+            let mut list = Select::new();
+            list.send(&sender);
+            assert_eq!(list.select().send(&sender.clone(), 7), Ok(()));
+            assert_eq!(thread.join().unwrap(), Ok(7));
+
+            let other = sender.clone();
+            let thread = std::thread::spawn(move || other.send(8));
+            let mut list = Select::new();
+            list.recv(&receiver);
+            assert_eq!(list.select().recv(&receiver.clone()), Ok(8));
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        });
+    }
+    let ticks = tick(SHORT);
+    let mut list = Select::new();
+    list.recv(&ticks);
+    assert!(list.select().recv(&ticks.clone()).is_ok());
+
+    // The other end of the same channel is another operation.
+    let (sender, receiver) = unbounded::<u32>();
+    let swapped = catch_unwind(AssertUnwindSafe(|| {
+        let mut list = Select::new();
+        list.send(&sender);
+        list.select().recv(&receiver)
+    }));
+    assert!(swapped.is_err());
 }
 
 #[test]
@@ -1366,5 +1401,77 @@ fn the_account_does_not_balance_if_a_message_is_lost() {
             .filter(|seed| catch_unwind(|| sim::run(*seed, || traffic(true))).is_err())
             .count();
         assert!(lost > 10, "{lost}");
+    });
+}
+
+#[test]
+fn ticks_of_a_receiver_that_waits_do_not_drift() {
+    // However late the receiver wakes: the next tick is due a period after the last one was.
+    let period = Duration::from_millis(10);
+    let exact = |times: Vec<Instant>| times.windows(2).filter(|t| t[1] - t[0] == period).count();
+    let received = || {
+        let ticks = tick(period);
+        exact((0..40).map(|_| ticks.recv().unwrap()).collect())
+    };
+    let selected = || {
+        let ticks = tick(period);
+        let next = || select! { recv(ticks) -> t => t.unwrap(), recv(never::<()>()) -> _ => unreachable!() };
+        exact((0..40).map(|_| next()).collect())
+    };
+    on_workers(1, || {
+        assert!(received() >= 20);
+        assert!(selected() >= 20);
+    });
+    within_bounds(|| assert!(received() >= 20));
+}
+
+#[test]
+fn ticks_that_were_missed_are_not_made_up_for() {
+    sim::run(0, || {
+        let ms = Duration::from_millis;
+        let start = hebra::time::Instant::now();
+        let ticks = tick(ms(50));
+        let at = |tick: Instant| hebra::time::Instant::from(tick) - start;
+        assert_eq!(ticks.recv().map(at), Ok(ms(50)));
+        thread::sleep(ms(180));
+        assert_eq!(
+            ticks.try_recv().map(at),
+            Ok(ms(100)),
+            "the one that it holds"
+        );
+        assert!(ticks.try_recv().is_err(), "and no other");
+        assert_eq!(
+            ticks.recv().map(at),
+            Ok(ms(280)),
+            "a period after that one was taken"
+        );
+        assert_eq!(ticks.recv().map(at), Ok(ms(330)));
+    });
+}
+
+#[test]
+fn select_goes_to_another_thread() {
+    fn is_both<T: Send + Sync>(_: &T) {}
+    fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>(_: &T) {}
+    on_workers(2, || {
+        let (sender, receiver) = bounded::<u32>(1);
+        // Also one of messages that must not leave their thread: it does not touch them.
+        let (_local, locals) = bounded::<std::rc::Rc<u32>>(1);
+        let mut list = Select::new();
+        let first = list.recv(&receiver);
+        list.recv(&locals);
+        is_both(&list);
+        thread::scope(|s| {
+            let mut own = list.clone();
+            let receiver = &receiver;
+            s.spawn(move || {
+                let operation = own.select();
+                is_unwind_safe(&operation);
+                assert_eq!(operation.index(), first);
+                assert_eq!(operation.recv(receiver), Ok(7));
+            });
+            sender.send(7).unwrap();
+        });
+        assert!(list.try_select().is_err());
     });
 }

@@ -33,15 +33,26 @@ impl Object<Instant> for Alarm {
         if due { Look::Ready } else { Look::NotReady }
     }
 
-    /// The next message is due a period from now: what nobody has taken in time is not made up for.
-    fn take(&self) -> (Look, Option<Instant>) {
+    /// For a receiver that has waited, the next message is due a period after this one was, however
+    /// long it took the receiver to wake: so a ticker does not drift. For one that is late it is
+    /// due a period from now: what nobody has taken in time is not made up for. Both are as
+    /// crossbeam's `recv` has it.
+    fn take(&self, waited: Option<Instant>) -> (Look, Option<Instant>) {
         let now = park::now();
         let mut due = self.due.lock();
         let message = due.filter(|due| *due <= now);
         if message.is_none() {
             return (Look::NotReady, None);
         }
-        *due = self.period.and_then(|period| now.checked_add(period));
+        let last = if message == waited {
+            message
+        } else {
+            Some(now)
+        };
+        *due = self
+            .period
+            .zip(last)
+            .and_then(|(period, last)| last.checked_add(period));
         (Look::Ready, message)
     }
 

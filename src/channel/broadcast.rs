@@ -117,20 +117,26 @@ impl From<RecvError> for RecvTimeoutError {
 ///     |--- slots, oldest first ---|
 ///              ^ a receiver's `next`: all before it have been received by it; if it is below `first`, it lags
 /// ```
+///
+/// A receiver *is at* the slot that it receives next: one that lags at the oldest, one that has
+/// received everything at none. It needs that slot and all after it. So the oldest slot is needed
+/// exactly by the receivers that are at it, and when there are none it goes: receiving and leaving
+/// change one count, however many messages there are. Some receiver is always at the oldest slot.
 struct State<T> {
     slots: VecDeque<Slot<T>>,
     first: u64,
     capacity: usize,
     senders: usize,
     receivers: usize,
+    /// How many receivers have received everything.
+    up_to_date: usize,
     entries: Entries<()>,
 }
 
 struct Slot<T> {
-    /// `None` when all have received it.
-    message: Option<Arc<T>>,
-    /// How many receivers have yet to receive it.
-    left: usize,
+    message: Arc<T>,
+    /// How many receivers are at it.
+    receivers: usize,
 }
 
 impl<T> State<T> {
@@ -152,24 +158,24 @@ impl<T> State<T> {
                 TryRecvError::Empty
             });
         }
-        let slot = &mut self.slots[(*next - self.first) as usize];
+        let at = (*next - self.first) as usize;
         *next += 1;
-        slot.left -= 1;
-        let message = if slot.left == 0 {
-            slot.message.take()
-        } else {
-            slot.message.clone()
-        };
-        self.forget_received();
-        Ok(message.expect("a message that somebody has yet to receive is there"))
+        match self.slots.get_mut(at + 1) {
+            Some(following) => following.receivers += 1,
+            None => self.up_to_date += 1,
+        }
+        let slot = &mut self.slots[at];
+        slot.receivers -= 1;
+        // The receiver is at the following slot now, so no other one is to be forgotten.
+        let last = at == 0 && slot.receivers == 0;
+        let message = if last { self.forget_oldest() } else { None };
+        Ok(message.unwrap_or_else(|| self.slots[at].message.clone()))
     }
 
-    /// Forgets the oldest messages, as far as all have received them.
-    fn forget_received(&mut self) {
-        while self.slots.front().is_some_and(|slot| slot.left == 0) {
-            self.slots.pop_front();
-            self.first += 1;
-        }
+    fn forget_oldest(&mut self) -> Option<Arc<T>> {
+        let slot = self.slots.pop_front()?;
+        self.first += 1;
+        Some(slot.message)
     }
 
     /// Sends, and returns what has to go for that. There must be receivers.
@@ -179,32 +185,38 @@ impl<T> State<T> {
         } else {
             None
         };
-        self.first += u64::from(oldest.is_some());
         self.slots.push_back(Slot {
-            message: Some(Arc::new(message)),
-            left: self.receivers,
+            message: Arc::new(message),
+            receivers: std::mem::take(&mut self.up_to_date),
         });
-        oldest.and_then(|slot| slot.message)
+        let oldest = oldest?;
+        self.first += 1;
+        // Its receivers lag, and are at the slot that is the oldest now.
+        if let Some(slot) = self.slots.front_mut() {
+            slot.receivers += oldest.receivers;
+        }
+        Some(oldest.message)
     }
 
     /// Counts a receiver less, which would have received what comes from `next` on. Returns what
     /// nobody will receive.
     fn leave(&mut self, next: u64) -> Vec<Arc<T>> {
         self.receivers -= 1;
-        let unseen = (next.max(self.first) - self.first) as usize..;
-        let mut forgotten = Vec::new();
-        for slot in self.slots.range_mut(unseen) {
-            slot.left -= 1;
-            if slot.left == 0 {
-                forgotten.extend(slot.message.take());
-            }
+        let at = (next.max(self.first) - self.first) as usize;
+        match self.slots.get_mut(at) {
+            Some(slot) => slot.receivers -= 1,
+            None => self.up_to_date -= 1,
         }
-        self.forget_received();
+        let mut forgotten = Vec::new();
+        while self.slots.front().is_some_and(|slot| slot.receivers == 0) {
+            forgotten.extend(self.forget_oldest());
+        }
         forgotten
     }
 
     fn subscribe(&mut self) -> u64 {
         self.receivers += 1;
+        self.up_to_date += 1;
         self.next()
     }
 }
@@ -242,6 +254,7 @@ impl<T> Sender<T> {
             capacity,
             senders: 1,
             receivers: 0,
+            up_to_date: 0,
             entries,
         };
         Sender {
@@ -512,7 +525,7 @@ fn wait<T>(
         if is_over(&locked) {
             return None;
         }
-        let key = locked.entries.enlist(list, wait, None);
-        Some(move |_: &Wait<'_>| _ = state.lock().entries.remove(key))
+        let key = locked.entries.enlist(list, wait);
+        Some(move |_: &Wait<'_>| state.lock().entries.discard(key))
     })
 }

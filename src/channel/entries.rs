@@ -15,6 +15,9 @@
 //!
 //! Who has enlisted holds a [`Key`], and takes the entry out again unless it is gone: a sender's,
 //! when there is nothing left to do. What became of the wait is told by the entry alone.
+//!
+//! A message may be large, and a green thread's stack is small: messages are moved from `Option` to
+//! `Option`, in place, and not returned through layers of functions, each with a copy of its own.
 
 use std::mem;
 
@@ -69,8 +72,6 @@ enum Who {
     Nobody,
     /// In a free entry it is left from the last time, for a thread that comes again.
     Waiter(Waiter),
-    /// Its wait has been ended, and it is to run when it has been given its message.
-    Claimed(Claimed),
 }
 
 struct Entry<T> {
@@ -160,17 +161,25 @@ impl<T> Entries<T> {
 
     /// Enlists a thread that is about to wait.
     #[inline(always)]
-    pub(super) fn enlist(&mut self, list: List, wait: &Wait<'_>, message: Option<T>) -> Key {
-        self.enlist_with(list, message, |who| set_waiter(who, wait))
+    pub(super) fn enlist(&mut self, list: List, wait: &Wait<'_>) -> Key {
+        self.enlist_with(list, |who| set_waiter(who, wait))
+    }
+
+    /// As [`enlist`](Entries::enlist), and leaves a message in the entry, if there is one.
+    #[inline(always)]
+    pub(super) fn enlist_sender(&mut self, wait: &Wait<'_>, message: &mut Option<T>) -> Key {
+        let key = self.enlist(List::Senders, wait);
+        mem::swap(&mut self.entries[key.index as usize].message, message);
+        key
     }
 
     /// Enlists a thread that may come to wait: see [`await_with`](Entries::await_with).
     pub(super) fn enlist_nobody(&mut self, list: List) -> Key {
-        self.enlist_with(list, None, |who| *who = Who::Nobody)
+        self.enlist_with(list, |who| *who = Who::Nobody)
     }
 
     #[inline(always)]
-    fn enlist_with(&mut self, list: List, message: Option<T>, set: impl FnOnce(&mut Who)) -> Key {
+    fn enlist_with(&mut self, list: List, set: impl FnOnce(&mut Who)) -> Key {
         if self.free == NONE {
             self.grow();
         }
@@ -181,7 +190,7 @@ impl<T> Entries<T> {
         self.free = entry.next;
         self.occupied |= list.bit();
         set(&mut entry.who);
-        entry.message = message;
+        debug_assert!(entry.message.is_none(), "only an empty entry is free");
         entry.list = Some(list);
         entry.previous = previous;
         entry.next = NONE;
@@ -208,15 +217,13 @@ impl<T> Entries<T> {
 
     /// Says that the thread of this entry does not wait any more.
     pub(super) fn await_no_more(&mut self, key: Key) {
-        if let Some(entry) = self.entry(key)
-            && let Who::Waiter(_) = entry.who
-        {
+        if let Some(entry) = self.entry(key) {
             entry.who = Who::Nobody;
         }
     }
 
     /// Keeps a message for the receiver that gets the key.
-    pub(super) fn hold(&mut self, message: T) -> Key {
+    pub(super) fn hold(&mut self, message: &mut Option<T>) -> Key {
         if self.free == NONE {
             self.grow();
         }
@@ -224,25 +231,26 @@ impl<T> Entries<T> {
         let index = self.free;
         let entry = &mut self.entries[index as usize];
         self.free = entry.next;
-        entry.message = Some(message);
+        mem::swap(&mut entry.message, message);
         Key {
             index,
             ticket: entry.ticket,
         }
     }
 
-    /// Returns what has become of a sender's entry, and takes it out, with the message that is
-    /// still there.
-    pub(super) fn withdraw_sender(&mut self, key: Key) -> (Fate, Option<T>) {
+    /// Returns what has become of the entry of a select that wants to send, and takes it out.
+    pub(super) fn withdraw_sender(&mut self, key: Key) -> Fate {
         let Some(entry) = self.entry(key) else {
-            return (Fate::Chosen, None);
+            return Fate::Chosen;
         };
         let fate = if entry.list.is_some() {
             Fate::Waiting
         } else {
             Fate::Over
         };
-        (fate, self.remove(key))
+        debug_assert!(entry.message.is_none(), "a select makes its message later");
+        self.discard(key);
+        fate
     }
 
     /// Returns what has become of a receiver's entry, and takes it out unless it has a message, or
@@ -250,7 +258,7 @@ impl<T> Entries<T> {
     pub(super) fn withdraw_receiver(&mut self, key: Key) -> Fate {
         let fate = self.look(key);
         if let Fate::Waiting | Fate::Over = fate {
-            self.remove(key);
+            self.discard(key);
         }
         fate
     }
@@ -270,13 +278,26 @@ impl<T> Entries<T> {
         }
     }
 
-    /// Takes an entry out, for who has enlisted it, and returns the message if it has one.
+    /// Takes an entry out, for who has enlisted it, and moves its message, if it has one, to
+    /// `message`, which must be empty. Returns whether there was one.
     #[inline]
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        let message = self.entry(key)?.message.take();
-        self.unlink(key.index);
-        self.free(key.index);
-        message
+    pub(super) fn remove(&mut self, key: Key, message: &mut Option<T>) -> bool {
+        debug_assert!(message.is_none(), "a message is never overwritten");
+        let Some(entry) = self.entry(key) else {
+            return false;
+        };
+        mem::swap(&mut entry.message, message);
+        self.discard(key);
+        message.is_some()
+    }
+
+    /// Takes an entry out that has no message, for who has enlisted it.
+    #[inline]
+    pub(super) fn discard(&mut self, key: Key) {
+        if self.entry(key).is_some() {
+            self.unlink(key.index);
+            self.free(key.index);
+        }
     }
 
     /// Ends the wait of the first of a list that can still be ended, and takes it off the list;
@@ -299,56 +320,49 @@ impl<T> Entries<T> {
     #[inline(always)]
     pub(super) fn take_first(&mut self, message: &mut Option<T>) -> Option<Claimed> {
         let (index, claimed) = self.claim_first(List::Senders)?;
-        let entry = &mut self.entries[index as usize];
-        *message = entry.message.take();
+        mem::swap(&mut self.entries[index as usize].message, message);
         self.free(index);
         Some(claimed)
     }
 
     /// Ends the wait of the first receiver that can still be ended, and gives it a message.
-    ///
-    /// # Errors
-    /// The message, if there is none.
+    /// `None`, and the message stays, if there is no such receiver.
     #[inline(always)]
-    pub(super) fn give_first(&mut self, message: T) -> Result<Claimed, T> {
-        let Some((index, claimed)) = self.claim_first(List::Receivers) else {
-            return Err(message);
-        };
-        self.entries[index as usize].message = Some(message);
-        Ok(claimed)
+    pub(super) fn give_first(&mut self, message: &mut Option<T>) -> Option<Claimed> {
+        let (index, claimed) = self.claim_first(List::Receivers)?;
+        mem::swap(&mut self.entries[index as usize].message, message);
+        Some(claimed)
     }
 
     /// Ends the wait of the first receiver that can still be ended, and puts it on
-    /// [`List::Expecting`]. A green thread does not run before it is taken off; an OS thread
-    /// may look at its claim at any time, and has to wait once more. `false` if there is none.
-    pub(super) fn engage_receiver(&mut self) -> bool {
-        let Some((index, claimed)) = self.claim_first(List::Receivers) else {
-            return false;
-        };
+    /// [`List::Expecting`]. It runs, and waits for its message in a wait of its own, which can be
+    /// cancelled and time out: the selected operation may be forgotten, and then no message and no
+    /// word ever follows. `None` if no receiver waits.
+    pub(super) fn engage_receiver(&mut self) -> Option<Claimed> {
+        let (index, claimed) = self.claim_first(List::Receivers)?;
         let previous = self.lists[List::Expecting as usize].append(index);
         if previous != NONE {
             self.entries[previous as usize].next = index;
         }
         self.occupied |= List::Expecting.bit();
         let entry = &mut self.entries[index as usize];
-        entry.who = Who::Claimed(claimed);
+        entry.who = Who::Nobody;
         entry.list = Some(List::Expecting);
         entry.previous = previous;
         entry.next = NONE;
-        true
+        Some(claimed)
     }
 
     /// Takes the first of [`List::Expecting`] off it, and gives it its message, or none. Returns
     /// what makes its thread run, if that waits already.
-    pub(super) fn release_expecting(&mut self, message: Option<T>) -> Option<Claimed> {
+    pub(super) fn release_expecting(&mut self, message: &mut Option<T>) -> Option<Claimed> {
         let index = self.first(List::Expecting)?;
         self.unlink(index);
         let entry = &mut self.entries[index as usize];
-        entry.message = message;
+        mem::swap(&mut entry.message, message);
         match mem::replace(&mut entry.who, Who::Nobody) {
             Who::Nobody => None,
             Who::Waiter(waiter) => waiter.claim(Wake::Woken),
-            Who::Claimed(claimed) => Some(claimed),
         }
     }
 

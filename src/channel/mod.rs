@@ -28,13 +28,18 @@
 //! grammar of [`select!`] and the error types, which are crossbeam's own, are the same. What
 //! differs:
 //!
-//! - Nobody spins: who waits is parked, also for the message of a sender that was selected and has
-//!   yet to make it.
+//! - No thread spins: a thread that waits is parked, also for the message of a sender that was
+//!   selected and has yet to make it. So `try_recv` and a `select!` with `default` may park, on a
+//!   channel of no capacity, when they meet a sender that waits in a `select!`: until it has made its
+//!   message.
 //! - Waits are cancel points. Cancelled means that it did not happen: no message is taken or lost.
 //! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not
-//!   panic in the middle of an unwinding.
+//!   panic in the middle of an unwinding. One that is forgotten does not keep a receiver or the end
+//!   of a channel waiting for ever.
 //! - A select that has sent to receivers that are gone says so.
-//! - [`Select`] stays on the OS thread that has made it.
+//! - If the last receiver is dropped and the destructor of a message that is left panics, the other
+//!   messages are dropped as well before the panic goes on; crossbeam leaks them.
+//! - [`tick`] does not drift in a `select!` either.
 //! - [`finished`], [`readable`] and [`writable`] are not in crossbeam. They are functions that make
 //!   receivers, and not cases of their own, so that the grammar of `select!` is crossbeam's, and
 //!   [`Select`] can do whatever `select!` can.
@@ -158,7 +163,9 @@ pub fn at(when: impl Into<Instant>) -> Receiver<Instant> {
 
 /// Makes a channel that delivers a message every `duration`: the time at which it was due.
 ///
-/// It holds one message at most. The next is due `duration` after that one was taken.
+/// It holds one message at most. For a receiver that waits the next is due `duration` after the last
+/// was due, and so the ticks do not drift. If the last was there before it was asked for, the next is
+/// due `duration` after it was taken: ticks that were missed are not made up for.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

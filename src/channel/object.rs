@@ -17,7 +17,8 @@ pub(crate) trait Object<T>: Send + Sync {
     fn look(&self) -> Look;
 
     /// As `look`, and takes what only one can have: a message from time itself, that was due then.
-    fn take(&self) -> (Look, Option<Instant>) {
+    /// `waited` is when the message was due that the caller has waited for, if it has.
+    fn take(&self, _waited: Option<Instant>) -> (Look, Option<Instant>) {
         (self.look(), None)
     }
 
@@ -49,11 +50,11 @@ pub(crate) enum Look {
 
 pub(super) fn try_recv<T>(object: &dyn Object<T>) -> Result<T, TryRecvError> {
     park::charge();
-    take(object)
+    take(object, None)
 }
 
-fn take<T>(object: &dyn Object<T>) -> Result<T, TryRecvError> {
-    match object.take() {
+fn take<T>(object: &dyn Object<T>, due: Option<Instant>) -> Result<T, TryRecvError> {
+    match object.take(due) {
         (Look::Ready, due) => Ok(object.message(due)),
         (Look::NotReady, _) => Err(TryRecvError::Empty),
         (Look::Gone, _) => Err(TryRecvError::Disconnected),
@@ -66,9 +67,10 @@ pub(super) fn recv<T>(
 ) -> Result<T, RecvTimeoutError> {
     let has_passed = || deadline.is_some_and(|deadline| deadline <= park::now());
     let mut waited = false;
+    let mut due = None;
     loop {
         park::charge_or_yield();
-        match take(object) {
+        match take(object, due) {
             Ok(message) => return Ok(message),
             Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             // A cancel point in any case.
@@ -77,7 +79,8 @@ pub(super) fn recv<T>(
             }
             Err(TryRecvError::Empty) => waited = true,
         }
-        let until = object.due().into_iter().chain(deadline).min();
+        due = object.due();
+        let until = due.into_iter().chain(deadline).min();
         let mut epoch = None;
         let wake = park::park(Reason::Receive, until, Mode::CancelPoint, |wait| {
             epoch = object.enlist(wait).then(|| wait.epoch());

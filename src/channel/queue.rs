@@ -19,14 +19,14 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
+use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 
 use super::entries::{Fate, Key};
-use super::state::{Received, State};
+use super::state::{Received, Sent, State};
 use crate::lock::biased::{BiasedGuard, BiasedLock};
-use crate::park::{self, Mode, Wait};
+use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
 use crate::scheduler::task::Reason;
 
@@ -39,6 +39,28 @@ const RECEIVABLE: u8 = 2;
 /// unbounded channel) never does.
 const ROOMY: i64 = 2048;
 const MOST_ROOM: usize = 1 << 16;
+
+/// For how long a receiver that was promised a message waits for it after it was cancelled or its
+/// time was up: far longer than a sender takes that makes its message, unless it waits meanwhile.
+const GRACE: Duration = Duration::from_millis(10);
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    Full,
+    Disconnected,
+}
+
+/// What a selected sender has done about its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// It has made it.
+    Kept,
+    /// It has dropped the operation.
+    Broken,
+    /// Nothing yet, and the receiver does not wait any longer.
+    GivenUp,
+}
 
 /// See the module.
 pub(super) struct Queue<T> {
@@ -113,108 +135,110 @@ impl<T> Queue<T> {
 
     // Sending
 
+    /// The channel, locked, if a message can be [pushed](State::push) at once.
     #[inline(always)]
-    pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        park::charge();
-        self.send_now(message)
+    pub(super) fn quiet_place(&self) -> Option<Locked<'_, T>> {
+        let state = self.lock();
+        state.has_quiet_place().then_some(state)
     }
 
+    /// As [`quiet_place`](Queue::quiet_place), for an operation that may have to wait.
     #[inline(always)]
-    fn send_now(&self, message: T) -> Result<(), TrySendError<T>> {
-        let mut state = self.lock();
-        match state.send_at_once(message) {
-            Ok(()) => Ok(()),
-            Err(message) => send_locked(state, message),
-        }
-    }
-
-    /// Sends, and waits for that. `deadline` is asked for if there is need to wait.
-    #[inline(always)]
-    pub(super) fn send(
-        &self,
-        mut message: T,
-        deadline: impl FnOnce() -> Option<Instant>,
-    ) -> Result<(), SendTimeoutError<T>> {
+    pub(super) fn quiet_place_or_yield(&self) -> Option<Locked<'_, T>> {
         park::charge_or_yield_beyond(self.allowance);
         // The hint may be old; where there is always room nobody waits because of it.
         if self.may_send() || self.capacity.is_none() {
-            match self.send_now(message) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Full(back)) => message = back,
-                Err(TrySendError::Disconnected(back)) => {
-                    return Err(SendTimeoutError::Disconnected(back));
-                }
+            self.quiet_place()
+        } else {
+            None
+        }
+    }
+
+    /// Sends if there is a place for the message, or a receiver; otherwise it stays.
+    #[inline(never)]
+    pub(super) fn try_send(&self, message: &mut Option<T>) -> Result<(), Unsent> {
+        let sent = self.lock().send(message);
+        match sent {
+            Sent::Sent(claimed) => {
+                drop(claimed);
+                Ok(())
+            }
+            Sent::Full => Err(Unsent::Full),
+            Sent::Disconnected => Err(Unsent::Disconnected),
+        }
+    }
+
+    /// Sends, and waits for that, where there is no [`quiet_place`](Queue::quiet_place). The
+    /// message stays if it is not sent; [`Unsent::Full`] means that time was up.
+    #[inline(always)]
+    pub(super) fn send(
+        &self,
+        message: &mut Option<T>,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<(), Unsent> {
+        if self.may_send() || self.capacity.is_none() {
+            match self.try_send(message) {
+                Err(Unsent::Full) => {}
+                result => return result,
             }
         }
         let deadline = deadline();
         loop {
-            let mut left = Some(message);
             let mut key = None;
+            let left = &mut *message;
             let wake = park::park(Reason::Send, deadline, Mode::CancelPoint, |wait| {
                 let mut state = self.lock();
                 if state.is_sendable(Some(wait)) {
                     return None;
                 }
-                let mine = state.enlist_sender(wait, left.take());
+                let mine = state.enlist_sender(wait, left);
                 key = Some(mine);
-                let left = &mut left;
-                Some(move |_: &Wait<'_>| *left = self.lock().entries.remove(mine))
+                Some(move |_: &Wait<'_>| _ = self.lock().entries.remove(mine, left))
             });
             if wake == Wake::Woken
                 && let Some(key) = key
             {
-                return match self.take_back(key) {
-                    Some(back) => Err(SendTimeoutError::Disconnected(back)),
-                    None => Ok(()),
+                return match self.take_back(key, message) {
+                    true => Err(Unsent::Disconnected),
+                    false => Ok(()),
                 };
             }
-            message = left.expect("who has not been woken for good has taken the message back");
             match wake {
-                Wake::TimedOut if has_passed(deadline) => {
-                    return Err(SendTimeoutError::Timeout(message));
-                }
-                Wake::Cancelled => return Err(SendTimeoutError::Disconnected(message)),
+                Wake::TimedOut if has_passed(deadline) => return Err(Unsent::Full),
+                Wake::Cancelled => return Err(Unsent::Disconnected),
                 Wake::TimedOut | Wake::Woken => {}
             }
-            match self.send_again(message) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Full(back)) => message = back,
-                Err(TrySendError::Disconnected(back)) => {
-                    return Err(SendTimeoutError::Disconnected(back));
-                }
+            park::charge_or_yield();
+            match self.try_send(message) {
+                Err(Unsent::Full) => {}
+                result => return result,
             }
         }
     }
 
-    #[inline(never)]
-    fn send_again(&self, message: T) -> Result<(), TrySendError<T>> {
-        park::charge_or_yield();
-        self.send_now(message)
-    }
-
-    /// The message of a sender that has been woken, if that was because the receivers have gone.
+    /// Takes back the message of a sender that has been woken, if that was because the receivers
+    /// have gone.
     #[inline(always)]
-    fn take_back(&self, key: Key) -> Option<T> {
-        if !self.receivers_gone.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.lock().entries.remove(key)
+    fn take_back(&self, key: Key, message: &mut Option<T>) -> bool {
+        self.receivers_gone.load(Ordering::Relaxed) && self.lock().entries.remove(key, message)
     }
 
     // Receiving
 
+    /// Receives a message if there is one, and nobody waits for its place.
     #[inline(always)]
-    pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
-        park::charge();
-        self.receive_now()
+    pub(super) fn receive_at_once(&self) -> Option<T> {
+        self.lock().receive_at_once()
     }
 
+    /// As [`receive_at_once`](Queue::receive_at_once), for an operation that may have to wait.
     #[inline(always)]
-    fn receive_now(&self) -> Result<T, TryRecvError> {
-        let mut state = self.lock();
-        match state.receive_at_once() {
-            Some(message) => Ok(message),
-            None => self.receive_locked(state),
+    pub(super) fn receive_at_once_or_yield(&self) -> Option<T> {
+        park::charge_or_yield();
+        if self.may_receive() {
+            self.receive_at_once()
+        } else {
+            None
         }
     }
 
@@ -222,17 +246,17 @@ impl<T> Queue<T> {
     #[inline(always)]
     pub(super) fn recv(
         &self,
+        message: &mut Option<T>,
         deadline: impl FnOnce() -> Option<Instant>,
-    ) -> Result<T, RecvTimeoutError> {
-        park::charge_or_yield();
+    ) -> Result<(), RecvTimeoutError> {
+        let deadline = deadline();
         if self.may_receive() {
-            match self.receive_now() {
-                Ok(message) => return Ok(message),
+            match self.try_recv(message, deadline) {
+                Ok(()) => return Ok(()),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             }
         }
-        let deadline = deadline();
         loop {
             let mut key = None;
             let wake = park::park(Reason::Receive, deadline, Mode::CancelPoint, |wait| {
@@ -242,7 +266,7 @@ impl<T> Queue<T> {
                 }
                 let mine = state.enlist_receiver(wait);
                 key = Some(mine);
-                Some(move |_: &Wait<'_>| drop(self.lock().entries.remove(mine)))
+                Some(move |_: &Wait<'_>| self.lock().entries.discard(mine))
             });
             match wake {
                 Wake::Woken => {}
@@ -251,53 +275,54 @@ impl<T> Queue<T> {
                 Wake::Cancelled => return Err(RecvTimeoutError::Disconnected),
             }
             if let Some(key) = key
-                && let Some(message) = self.fetch(key)
+                && self.fetch(key, message, deadline)
             {
-                return Ok(message);
+                return Ok(());
             }
-            match self.recv_again() {
-                Ok(message) => return Ok(message),
+            park::charge_or_yield();
+            match self.try_recv(message, deadline) {
+                Ok(()) => return Ok(()),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             }
         }
     }
 
-    /// The message that a receiver has been given whose wait has been ended, if it has.
+    /// Moves the message that a receiver has been given whose wait has been ended, if it has.
     #[inline(always)]
-    fn fetch(&self, key: Key) -> Option<T> {
+    fn fetch(&self, key: Key, message: &mut Option<T>, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         if self.capacity == Some(0) && state.entries.look(key) == Fate::Promised {
             drop(state);
-            self.await_message(key);
+            self.await_message(key, deadline);
             state = self.lock();
         }
-        state.entries.remove(key)
+        state.entries.remove(key, message)
     }
 
+    /// Receives a message if there is one, or a sender, whose message it waits for until
+    /// `deadline`.
     #[inline(never)]
-    fn recv_again(&self) -> Result<T, TryRecvError> {
-        park::charge_or_yield();
-        self.receive_now()
-    }
-
-    /// Receives a message if there is one, or a sender, whose message it waits for.
-    #[inline(never)]
-    fn receive_locked<'a>(&'a self, mut state: Locked<'a, T>) -> Result<T, TryRecvError> {
+    pub(super) fn try_recv(
+        &self,
+        message: &mut Option<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), TryRecvError> {
         loop {
-            match state.receive() {
-                Received::Message(message, claimed) => {
-                    drop(state);
+            let received = self.lock().receive(message);
+            match received {
+                Received::Message(claimed) => {
                     drop(claimed);
-                    return Ok(message);
+                    return Ok(());
                 }
                 Received::Expected(key, claimed) => {
-                    drop(state);
                     drop(claimed);
-                    self.await_message(key);
-                    state = self.lock();
-                    if let Some(message) = state.entries.remove(key) {
-                        return Ok(message);
+                    let promise = self.await_message(key, deadline);
+                    if self.lock().entries.remove(key, message) {
+                        return Ok(());
+                    }
+                    if promise == Promise::GivenUp {
+                        return Err(TryRecvError::Empty);
                     }
                 }
                 Received::Nothing => return Err(TryRecvError::Empty),
@@ -306,21 +331,41 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until a sender that was selected has made its message, which is in the entry then.
-    /// `false` if it does not make it.
+    /// Waits until a sender that was selected has made its message, which is in the entry then;
+    /// otherwise the entry is gone.
     ///
-    /// That is a matter of one expression's time, and cannot be given up: the other side has been
-    /// told that there is a receiver.
+    /// That is a matter of one expression's time, unless the operation was forgotten. So a receiver
+    /// that is cancelled, or whose time is up, waits for [`GRACE`] and not for ever. A message that
+    /// is made after that goes to the next receiver.
     #[cold]
-    pub(super) fn await_message(&self, key: Key) -> bool {
+    pub(super) fn await_message(&self, key: Key, deadline: Option<Instant>) -> Promise {
+        let (mut until, mut mode) = (deadline, Mode::Observing);
         loop {
-            park::park(Reason::Receive, None, Mode::Shielded, |wait| {
+            let wake = park::park(Reason::Receive, until, mode, |wait| {
                 let waits = self.lock().entries.await_with(key, wait);
                 waits.then_some(|_: &Wait<'_>| self.lock().entries.await_no_more(key))
             });
-            match self.lock().entries.look(key) {
+            let mut state = self.lock();
+            match state.entries.look(key) {
+                Fate::Chosen => return Promise::Kept,
                 Fate::Promised => {}
-                fate => return fate == Fate::Chosen,
+                Fate::Waiting | Fate::Over => {
+                    state.entries.discard(key);
+                    return Promise::Broken;
+                }
+            }
+            let gives_up = match wake {
+                Wake::Woken => false,
+                Wake::TimedOut => has_passed(until),
+                Wake::Cancelled => true,
+            };
+            match mode {
+                _ if !gives_up => {}
+                Mode::Shielded => {
+                    state.entries.discard(key);
+                    return Promise::GivenUp;
+                }
+                _ => (until, mode) = (deadline_after(GRACE), Mode::Shielded),
             }
         }
     }
@@ -353,14 +398,6 @@ impl<T> Queue<T> {
             drop_each(unreceived);
         }
     }
-}
-
-/// Sends if there is a place for the message, or a receiver.
-#[inline(never)]
-fn send_locked<T>(mut state: Locked<'_, T>, message: T) -> Result<(), TrySendError<T>> {
-    let sent = state.send(message);
-    drop(state);
-    sent.map(drop)
 }
 
 fn has_passed(deadline: Option<Instant>) -> bool {

@@ -10,7 +10,7 @@ use super::alarm;
 use super::object::{self, Look, Object};
 use super::queue::Queue;
 use super::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::park::deadline_after;
+use crate::park::{self, deadline_after};
 
 /// The receiving side of a channel.
 ///
@@ -69,7 +69,15 @@ impl<T> Receiver<T> {
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.try_recv(),
+            Flavor::Queue(queue) => {
+                park::charge();
+                if let Some(message) = queue.receive_at_once() {
+                    return Ok(message);
+                }
+                let mut message = None;
+                queue.try_recv(&mut message, None)?;
+                Ok(received(message))
+            }
             Flavor::Object(object) => object::try_recv(&**object),
             Flavor::Never => Err(TryRecvError::Empty),
         }
@@ -94,10 +102,19 @@ impl<T> Receiver<T> {
     /// assert_eq!(receiver.recv(), Ok(5));
     /// assert_eq!(receiver.recv(), Err(RecvError));
     /// ```
-    #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // So that the switch's return is predicted; see `coroutine`.
     pub fn recv(&self) -> Result<T, RecvError> {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.recv(|| None).map_err(|_| RecvError),
+            Flavor::Queue(queue) => match queue.receive_at_once_or_yield() {
+                Some(message) => Ok(message),
+                None => {
+                    let mut message = None;
+                    match queue.recv(&mut message, || None) {
+                        Ok(()) => Ok(received(message)),
+                        Err(_) => Err(RecvError),
+                    }
+                }
+            },
             _ => self.recv_otherwise(None).map_err(|_| RecvError),
         }
     }
@@ -117,10 +134,10 @@ impl<T> Receiver<T> {
     /// let (_sender, receiver) = unbounded::<u32>();
     /// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
     /// ```
-    #[inline(always)] // As `recv`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `recv`.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.recv(|| deadline_after(timeout)),
+            Flavor::Queue(queue) => recv_until(queue, || deadline_after(timeout)),
             _ => self.recv_otherwise(deadline_after(timeout)),
         }
     }
@@ -132,10 +149,10 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// The deadline has passed, or the channel is empty and its senders are gone.
-    #[inline(always)] // As `recv`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `recv`.
     pub fn recv_deadline(&self, deadline: impl Into<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.recv(|| Some(deadline.into())),
+            Flavor::Queue(queue) => recv_until(queue, || Some(deadline.into())),
             _ => self.recv_otherwise(Some(deadline.into())),
         }
     }
@@ -143,7 +160,7 @@ impl<T> Receiver<T> {
     #[cold]
     fn recv_otherwise(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.recv(|| deadline),
+            Flavor::Queue(queue) => recv_until(queue, || deadline),
             Flavor::Object(object) => object::recv(&**object, deadline),
             Flavor::Never => alarm::wait_until(deadline).and(Err(RecvTimeoutError::Timeout)),
         }
@@ -221,6 +238,28 @@ impl<T> Receiver<T> {
     }
 }
 
+#[cfg_attr(not(debug_assertions), inline(always))] // As `recv`.
+fn recv_until<T>(
+    queue: &Queue<T>,
+    deadline: impl FnOnce() -> Option<Instant>,
+) -> Result<T, RecvTimeoutError> {
+    if let Some(message) = queue.receive_at_once_or_yield() {
+        return Ok(message);
+    }
+    let mut message = None;
+    queue.recv(&mut message, deadline)?;
+    Ok(received(message))
+}
+
+/// The message of a receive that has succeeded.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn received<T>(message: Option<T>) -> T {
+    match message {
+        Some(message) => message,
+        None => unreachable!("a receive that has succeeded has a message"),
+    }
+}
+
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         if let Flavor::Queue(queue) = &self.flavor {
@@ -277,7 +316,7 @@ impl<T> FusedIterator for Iter<'_, T> {}
 impl<T> Iterator for Iter<'_, T> {
     type Item = T;
 
-    #[inline(always)] // As `recv`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `recv`.
     fn next(&mut self) -> Option<T> {
         self.receiver.recv().ok()
     }
@@ -330,7 +369,7 @@ impl<T> FusedIterator for IntoIter<T> {}
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
-    #[inline(always)] // As `recv`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `recv`.
     fn next(&mut self) -> Option<T> {
         self.receiver.recv().ok()
     }

@@ -26,12 +26,13 @@
 //! dropped undone.
 
 use std::fmt;
-use std::ptr;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entries::{Fate, Key, List};
 use super::object::Look;
-use super::queue::Queue;
+use super::queue::{Promise, Queue};
 use super::receiver::Flavor;
 use super::state::{Held, Place};
 use super::{
@@ -70,7 +71,10 @@ enum Standing {
 trait Operation {
     /// Reserves what it needs, if that is there at once. `None` is a first answer; enlisting gives
     /// the final one.
-    fn reserve(&self) -> Option<Reserved>;
+    ///
+    /// Of a channel that time sends to, `waited` is when the message was due that the thread has
+    /// waited for. The message of a sender that is to make it is waited for until `deadline`.
+    fn reserve(&self, waited: Option<Instant>, deadline: Option<Instant>) -> Option<Reserved>;
 
     /// Gives back what was reserved.
     fn release(&self, reserved: Reserved);
@@ -91,21 +95,24 @@ trait Operation {
     /// what is reserved.
     fn withdraw(&self, standing: Standing) -> (Fate, Reserved);
 
-    /// Waits for a promise to be kept; `None` if it is not.
-    fn await_promise(&self, reserved: Reserved) -> Option<Reserved>;
+    /// Waits for a promise to be kept, until `deadline`; `None` if it is not.
+    fn await_promise(&self, reserved: Reserved, deadline: Option<Instant>) -> Option<Reserved>;
 }
 
 /// An operation need not wait.
 struct Ready;
 
 impl<T> Operation for Sender<T> {
-    fn reserve(&self) -> Option<Reserved> {
+    fn reserve(&self, _: Option<Instant>, _: Option<Instant>) -> Option<Reserved> {
         if !self.queue.may_send() {
             return None;
         }
         let place = self.queue.lock().reserve_place();
         match place {
-            Place::Reserved => Some(Reserved::Place),
+            Place::Reserved(claimed) => {
+                drop(claimed);
+                Some(Reserved::Place)
+            }
             Place::Disconnected => Some(Reserved::Failure),
             Place::Nothing => None,
         }
@@ -131,30 +138,30 @@ impl<T> Operation for Sender<T> {
         let key = match () {
             () if state.is_sendable(Some(wait)) => return Err(Ready),
             () if watch => state.enlist_watcher(List::SendWatchers, wait),
-            () => state.enlist_sender(wait, None),
+            () => state.enlist_sender(wait, &mut None),
         };
         Ok(Some(Standing::Entry(key)))
     }
 
     fn withdraw(&self, standing: Standing) -> (Fate, Reserved) {
         let fate = match standing {
-            Standing::Entry(key) => self.queue.lock().entries.withdraw_sender(key).0,
+            Standing::Entry(key) => self.queue.lock().entries.withdraw_sender(key),
             Standing::Waiter(_) => Fate::Over,
         };
         (fate, Reserved::Place)
     }
 
-    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+    fn await_promise(&self, reserved: Reserved, _: Option<Instant>) -> Option<Reserved> {
         Some(reserved)
     }
 }
 
 impl<T> Operation for Receiver<T> {
-    fn reserve(&self) -> Option<Reserved> {
+    fn reserve(&self, waited: Option<Instant>, deadline: Option<Instant>) -> Option<Reserved> {
         match &self.flavor {
             Flavor::Queue(queue) if !queue.may_receive() => None,
-            Flavor::Queue(queue) => hold_message(queue),
-            Flavor::Object(object) => match object.take() {
+            Flavor::Queue(queue) => hold_message(queue, deadline),
+            Flavor::Object(object) => match object.take(waited) {
                 (Look::Ready, due) => Some(Reserved::Taken(due)),
                 (Look::NotReady, _) => None,
                 (Look::Gone, _) => Some(Reserved::Failure),
@@ -227,15 +234,17 @@ impl<T> Operation for Receiver<T> {
         }
     }
 
-    fn await_promise(&self, reserved: Reserved) -> Option<Reserved> {
+    fn await_promise(&self, reserved: Reserved, deadline: Option<Instant>) -> Option<Reserved> {
         match (reserved, &self.flavor) {
-            (Reserved::Promise(key), Flavor::Queue(queue)) => hold_promise(queue, key),
+            (Reserved::Promise(key), Flavor::Queue(queue)) => {
+                hold_promise(queue, key, deadline).ok()
+            }
             _ => Some(reserved),
         }
     }
 }
 
-fn hold_message<T>(queue: &Queue<T>) -> Option<Reserved> {
+fn hold_message<T>(queue: &Queue<T>, deadline: Option<Instant>) -> Option<Reserved> {
     loop {
         let held = queue.lock().hold_message();
         match held {
@@ -245,8 +254,10 @@ fn hold_message<T>(queue: &Queue<T>) -> Option<Reserved> {
             }
             Held::Expected(key, claimed) => {
                 drop(claimed);
-                if let Some(reserved) = hold_promise(queue, key) {
-                    return Some(reserved);
+                match hold_promise(queue, key, deadline) {
+                    Ok(reserved) => return Some(reserved),
+                    Err(Promise::GivenUp) => return None,
+                    Err(_) => {}
                 }
             }
             Held::Nothing => return None,
@@ -256,12 +267,15 @@ fn hold_message<T>(queue: &Queue<T>) -> Option<Reserved> {
 }
 
 #[cold]
-fn hold_promise<T>(queue: &Queue<T>, key: Key) -> Option<Reserved> {
-    if queue.await_message(key) {
-        return Some(Reserved::Message(key));
+fn hold_promise<T>(
+    queue: &Queue<T>,
+    key: Key,
+    deadline: Option<Instant>,
+) -> Result<Reserved, Promise> {
+    match queue.await_message(key, deadline) {
+        Promise::Kept => Ok(Reserved::Message(key)),
+        promise => Err(promise),
     }
-    queue.lock().entries.remove(key);
-    None
 }
 
 /// One operation of a select: what the macros make lists of.
@@ -269,7 +283,7 @@ fn hold_promise<T>(queue: &Queue<T>, key: Key) -> Option<Reserved> {
 pub struct Case<'a> {
     operation: &'a dyn Operation,
     index: usize,
-    /// Of the sender or receiver: the operation must be completed with the same.
+    /// Of the channel, and one more for a receive: the operation must be completed on the same.
     address: usize,
     /// While the thread is enlisted for it.
     standing: Option<Standing>,
@@ -282,7 +296,7 @@ impl<'a> Case<'a> {
         Case {
             operation: sender,
             index,
-            address: ptr::from_ref(sender).addr(),
+            address: sender.address(),
             standing: None,
         }
     }
@@ -293,7 +307,7 @@ impl<'a> Case<'a> {
         Case {
             operation: receiver,
             index,
-            address: ptr::from_ref(receiver).addr(),
+            address: receiver.address(),
             standing: None,
         }
     }
@@ -314,11 +328,41 @@ impl<'a> Case<'a> {
     }
 }
 
+// SAFETY: a case holds a borrowed sender or receiver of messages that may not be `Send`, and hides
+// their type. By it a message is moved between a channel's buffer and its entries, under the channel's
+// lock, but none is made, used, received or dropped: that takes the sender or the receiver itself, which
+// a thread can have only where their own `Send` and `Sync` let it. What else is in a case is plain data.
+#[allow(unsafe_code)]
+unsafe impl Send for Case<'_> {}
+// SAFETY: as above; a shared case does nothing at all but be cloned.
+#[allow(unsafe_code)]
+unsafe impl Sync for Case<'_> {}
+
 impl fmt::Debug for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Case")
             .field("index", &self.index)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Sender<T> {
+    /// Names the operation, whichever clone is asked.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.queue).addr()
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Names the operation, whichever clone is asked.
+    fn address(&self) -> usize {
+        let channel = match &self.flavor {
+            Flavor::Queue(queue) => Arc::as_ptr(queue).addr(),
+            Flavor::Object(object) => Arc::as_ptr(object).addr(),
+            Flavor::Never => 0,
+        };
+        // Not that of a sender: both are aligned to more than that.
+        channel + 1
     }
 }
 
@@ -339,6 +383,13 @@ impl Limit {
         }
     }
 
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Limit::Now => None,
+            Limit::At(deadline) => deadline,
+        }
+    }
+
     fn has_passed(self) -> bool {
         match self {
             Limit::Now => true,
@@ -353,6 +404,8 @@ enum Ended {
     Selected(usize, Reserved),
     /// See what there is.
     Again,
+    /// As `Again`: a channel that time sends to has a message, which was due then.
+    Due(Instant),
     /// Time is up, and at one moment all operations would have had to wait.
     TimedOut,
     /// The thread is cancelled, and unwinds already.
@@ -364,14 +417,16 @@ fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<Selecte
     if !biased {
         shuffle(cases);
     }
+    let mut waited = None;
     loop {
         for case in &*cases {
-            if let Some(reserved) = case.operation.reserve() {
+            if let Some(reserved) = case.operation.reserve(waited, limit.deadline()) {
                 return Some(case.selected(reserved));
             }
         }
         match wait(cases, limit, false) {
             Ended::Selected(at, reserved) => return Some(cases[at].selected(reserved)),
+            Ended::Due(due) => waited = Some(due),
             Ended::Again => {}
             Ended::TimedOut => return None,
             Ended::Cancelled => return cases.first().map(|case| case.selected(Reserved::Failure)),
@@ -389,7 +444,7 @@ fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize
             return Some(case.index);
         }
         match wait(cases, limit, true) {
-            Ended::Selected(..) | Ended::Again => {}
+            Ended::Selected(..) | Ended::Due(_) | Ended::Again => {}
             Ended::TimedOut => return None,
             Ended::Cancelled if matches!(limit, Limit::At(Some(_))) => return None,
             Ended::Cancelled => return cases.first().map(|case| case.index),
@@ -424,12 +479,13 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
         Wake::TimedOut if due.is_none_or(|due| due > park::now()) && limit.has_passed() => {
             Ended::TimedOut
         }
-        Wake::TimedOut => Ended::Again,
+        Wake::TimedOut => due.map_or(Ended::Again, Ended::Due),
         Wake::Woken => {
             let (_, chosen) = withdraw(cases);
             let selected = selected.or(chosen);
             let kept = selected.and_then(|(at, reserved)| {
-                Some((at, cases[at].operation.await_promise(reserved)?))
+                let operation = cases[at].operation;
+                Some((at, operation.await_promise(reserved, deadline)?))
             });
             kept.map_or(Ended::Again, |(at, reserved)| Ended::Selected(at, reserved))
         }
@@ -556,8 +612,11 @@ pub(super) mod expanded {
 /// Selects one of a list of operations that is known only when the program runs.
 ///
 /// If several could go first, one of them is selected at random. A selected operation must be
-/// completed, with the same sender or receiver that was added. [`select!`](macro@super::select) is
+/// completed, with the sender or receiver that was added, or a clone. [`select!`](macro@super::select) is
 /// this for a list that is known when the program is compiled.
+///
+/// A list is `Send` and `Sync`, whatever the messages are, and so can be made by one thread and used by
+/// another.
 ///
 /// ```
 /// use hebra::channel::{unbounded, Select};
@@ -802,7 +861,7 @@ impl fmt::Debug for Select<'_> {
 }
 
 /// An operation that was selected and has to be completed: by [`send`](SelectedOperation::send) or
-/// [`recv`](SelectedOperation::recv), with the same sender or receiver.
+/// [`recv`](SelectedOperation::recv), with the same sender or receiver, or a clone of it.
 ///
 /// What it has reserved goes back to the channel if it is dropped undone; dropping it is a mistake,
 /// though, and panics, unless the thread unwinds.
@@ -813,6 +872,12 @@ impl fmt::Debug for Select<'_> {
 /// that gets it; if there is none any more it is dropped with the channel, though its sender, on a
 /// channel of no capacity as well, has been told that it was sent. So complete an operation before
 /// you wait for something else.
+///
+/// Do not forget one ([`mem::forget`](std::mem::forget)): its message or its place is lost then. On a
+/// channel of no capacity a receiver that was promised the message of a send waits for it until its
+/// time is up or it is cancelled.
+///
+/// As in crossbeam it is neither `Send` nor `Sync`: the thread that has selected completes.
 #[must_use]
 pub struct SelectedOperation<'a> {
     operation: &'a dyn Operation,
@@ -835,17 +900,22 @@ impl SelectedOperation<'_> {
     /// The receivers are gone. The message comes back.
     ///
     /// # Panics
-    /// If another sender was selected.
+    /// If another channel's sender was selected, or a receiver.
     #[inline]
     pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
         assert!(
-            ptr::from_ref(sender).addr() == self.address,
+            sender.address() == self.address,
             "passed a sender that wasn't selected"
         );
         match self.reserved.take() {
             Some(Reserved::Place) => {
-                let sent = sender.queue.lock().send_reserved(msg);
-                sent.map(drop).map_err(SendError)
+                let mut msg = Some(msg);
+                let claimed = sender.queue.lock().send_reserved(&mut msg);
+                drop(claimed);
+                match msg {
+                    None => Ok(()),
+                    Some(msg) => Err(SendError(msg)),
+                }
             }
             _ => Err(SendError(msg)),
         }
@@ -857,22 +927,28 @@ impl SelectedOperation<'_> {
     /// The channel is empty, and its senders are gone.
     ///
     /// # Panics
-    /// If another receiver was selected.
+    /// If another channel's receiver was selected, or a sender.
     #[inline]
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         assert!(
-            ptr::from_ref(receiver).addr() == self.address,
+            receiver.address() == self.address,
             "passed a receiver that wasn't selected"
         );
         match (self.reserved.take(), &receiver.flavor) {
             (Some(Reserved::Message(key)), Flavor::Queue(queue)) => {
-                queue.lock().entries.remove(key).ok_or(RecvError)
+                let mut message = None;
+                queue.lock().entries.remove(key, &mut message);
+                message.ok_or(RecvError)
             }
             (Some(Reserved::Taken(due)), Flavor::Object(object)) => Ok(object.message(due)),
             _ => Err(RecvError),
         }
     }
 }
+
+// What is selected is plain data, and dropping it undone leaves no broken state to be seen.
+impl UnwindSafe for SelectedOperation<'_> {}
+impl RefUnwindSafe for SelectedOperation<'_> {}
 
 impl fmt::Debug for SelectedOperation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

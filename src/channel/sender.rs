@@ -1,13 +1,16 @@
 //! [`Sender`]: the sending side of a channel.
+//!
+//! Without optimisation each function that is inlined has a place of its own for its message in the
+//! caller's frame, and large messages would fill a small stack: then nothing that takes one is inlined.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::Queue;
+use super::queue::{Queue, Unsent};
 use super::{SendError, SendTimeoutError, TrySendError};
-use crate::park::deadline_after;
+use crate::park::{self, deadline_after};
 
 /// The sending side of a channel.
 ///
@@ -48,7 +51,17 @@ impl<T> Sender<T> {
     /// ```
     #[inline]
     pub fn try_send(&self, msg: T) -> Result<(), TrySendError<T>> {
-        self.queue.try_send(msg)
+        park::charge();
+        if let Some(mut state) = self.queue.quiet_place() {
+            state.push(msg);
+            return Ok(());
+        }
+        let mut msg = Some(msg);
+        match self.queue.try_send(&mut msg) {
+            Ok(()) => Ok(()),
+            Err(Unsent::Full) => Err(TrySendError::Full(back(msg))),
+            Err(Unsent::Disconnected) => Err(TrySendError::Disconnected(back(msg))),
+        }
     }
 
     /// Sends a message, and waits until there is room for it. On a channel of no capacity, waits
@@ -71,11 +84,17 @@ impl<T> Sender<T> {
     /// drop(receiver);
     /// assert_eq!(sender.send(2), Err(SendError(2)));
     /// ```
-    #[inline(always)] // So that the switch's return is predicted; see `coroutine`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // So that the switch's return is predicted; see `coroutine`.
     pub fn send(&self, msg: T) -> Result<(), SendError<T>> {
-        self.queue
-            .send(msg, || None)
-            .map_err(|error| SendError(error.into_inner()))
+        if let Some(mut state) = self.queue.quiet_place_or_yield() {
+            state.push(msg);
+            return Ok(());
+        }
+        let mut msg = Some(msg);
+        match self.queue.send(&mut msg, || None) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(SendError(back(msg))),
+        }
     }
 
     /// Sends a message, and waits for that for `timeout` at most.
@@ -94,9 +113,9 @@ impl<T> Sender<T> {
     /// let error = sender.send_timeout(5, Duration::from_millis(1)).unwrap_err();
     /// assert_eq!(error, SendTimeoutError::Timeout(5));
     /// ```
-    #[inline(always)] // As `send`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `send`.
     pub fn send_timeout(&self, msg: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.queue.send(msg, || deadline_after(timeout))
+        self.send_until(msg, || deadline_after(timeout))
     }
 
     /// Sends a message, and waits for that until `deadline` at most.
@@ -106,13 +125,31 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The deadline has passed, or the receivers are gone. The message comes back.
-    #[inline(always)] // As `send`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `send`.
     pub fn send_deadline(
         &self,
         msg: T,
         deadline: impl Into<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        self.queue.send(msg, || Some(deadline.into()))
+        self.send_until(msg, || Some(deadline.into()))
+    }
+
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `send`.
+    fn send_until(
+        &self,
+        msg: T,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
+        if let Some(mut state) = self.queue.quiet_place_or_yield() {
+            state.push(msg);
+            return Ok(());
+        }
+        let mut msg = Some(msg);
+        match self.queue.send(&mut msg, deadline) {
+            Ok(()) => Ok(()),
+            Err(Unsent::Full) => Err(SendTimeoutError::Timeout(back(msg))),
+            Err(Unsent::Disconnected) => Err(SendTimeoutError::Disconnected(back(msg))),
+        }
     }
 
     /// Returns whether there is no message in the channel. One of no capacity is always empty.
@@ -138,6 +175,15 @@ impl<T> Sender<T> {
     /// Returns whether both send to the same channel.
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
         Arc::ptr_eq(&self.queue, &other.queue)
+    }
+}
+
+/// The message of a send that has failed.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn back<T>(message: Option<T>) -> T {
+    match message {
+        Some(message) => message,
+        None => unreachable!("a message that was not sent stays with its sender"),
     }
 }
 

@@ -27,8 +27,6 @@
 
 use std::collections::VecDeque;
 
-use crossbeam_channel::TrySendError;
-
 use super::entries::{Entries, Key, List};
 use crate::scheduler::waiter::{Claimed, Wait};
 
@@ -47,10 +45,18 @@ pub(super) struct State<T> {
     pub(super) entries: Entries<T>,
 }
 
+/// How a send has ended that does not wait. The message stays with the caller unless it was sent.
+pub(super) enum Sent {
+    /// It was sent, and who can go on for that.
+    Sent(Option<Claimed>),
+    Full,
+    Disconnected,
+}
+
 /// What there is for a receiver.
-pub(super) enum Received<T> {
-    /// A message, and who can go on for that.
-    Message(T, Option<Claimed>),
+pub(super) enum Received {
+    /// A message, which has been moved to the caller, and who can go on for that.
+    Message(Option<Claimed>),
     /// A sender that has to make its message first, and our entry, which it will fill.
     Expected(Key, Claimed),
     Nothing,
@@ -69,8 +75,8 @@ pub(super) enum Held {
 
 /// What there is for a select that wants to send.
 pub(super) enum Place {
-    /// A place, or a receiver.
-    Reserved,
+    /// A place, or a receiver, which runs and waits for its message then.
+    Reserved(Option<Claimed>),
     Nothing,
     Disconnected,
 }
@@ -132,61 +138,65 @@ impl<T> State<T> {
 
     // Sending
 
-    /// Sends if there is a place for the message, and nobody waits for it.
-    ///
-    /// # Errors
-    /// The message, for [`send`](State::send).
+    /// Whether there is a place for a message, and nobody waits for one: then
+    /// [`push`](State::push) is a send.
     #[inline(always)]
-    pub(super) fn send_at_once(&mut self, message: T) -> Result<(), T> {
+    pub(super) fn has_quiet_place(&self) -> bool {
         let nobody_waits = !self
             .entries
             .any(List::Receivers.bit() | List::RecvWatchers.bit());
-        if nobody_waits && self.has_place() && !self.receivers_gone {
-            self.buffer.push_back(message);
-            return Ok(());
-        }
-        Err(message)
+        nobody_waits && self.has_place() && !self.receivers_gone
+    }
+
+    /// Sends where there [is a place](State::has_quiet_place).
+    #[inline(always)]
+    pub(super) fn push(&mut self, message: T) {
+        self.buffer.push_back(message);
     }
 
     /// Sends if there is a receiver for the message, or a place.
     #[inline]
-    pub(super) fn send(&mut self, message: T) -> Result<Option<Claimed>, TrySendError<T>> {
+    pub(super) fn send(&mut self, message: &mut Option<T>) -> Sent {
         if self.receivers_gone {
-            return Err(TrySendError::Disconnected(message));
+            return Sent::Disconnected;
         }
         match self.entries.give_first(message) {
-            Ok(claimed) => Ok(Some(claimed)),
-            Err(message) if !self.has_place() => Err(TrySendError::Full(message)),
-            Err(message) => {
+            Some(claimed) => Sent::Sent(Some(claimed)),
+            None if !self.has_place() => Sent::Full,
+            None => {
                 self.wake_watchers(List::RecvWatchers);
-                self.buffer.push_back(message);
-                Ok(None)
+                self.push_back(message);
+                Sent::Sent(None)
             }
+        }
+    }
+
+    fn push_back(&mut self, message: &mut Option<T>) {
+        if let Some(message) = message.take() {
+            self.buffer.push_back(message);
         }
     }
 
     /// Gives a message to a waiting receiver, or puts it into the buffer, where there is a place
     /// for it.
-    fn put(&mut self, message: T) -> Option<Claimed> {
-        match self.entries.give_first(message) {
-            Ok(claimed) => Some(claimed),
-            Err(message) => {
-                self.wake_watchers(List::RecvWatchers);
-                self.buffer.push_back(message);
-                None
-            }
+    fn put(&mut self, message: &mut Option<T>) -> Option<Claimed> {
+        let claimed = self.entries.give_first(message);
+        if claimed.is_none() {
+            self.wake_watchers(List::RecvWatchers);
+            self.push_back(message);
         }
+        claimed
     }
 
     /// Leaves a message to be sent when there is a place for it, or a receiver. `None`, for a
     /// select, is made when it is selected.
     #[inline]
-    pub(super) fn enlist_sender(&mut self, wait: &Wait<'_>, message: Option<T>) -> Key {
+    pub(super) fn enlist_sender(&mut self, wait: &Wait<'_>, message: &mut Option<T>) -> Key {
         debug_assert!(!self.is_sendable(Some(wait)), "who can send does not wait");
         if self.capacity == 0 {
             self.wake_watchers(List::RecvWatchers);
         }
-        self.entries.enlist(List::Senders, wait, message)
+        self.entries.enlist_sender(wait, message)
     }
 
     /// Reserves a place, or a receiver, if there is one.
@@ -196,31 +206,37 @@ impl<T> State<T> {
         }
         if self.has_place() {
             self.owed += 1;
-            return Place::Reserved;
+            return Place::Reserved(None);
         }
-        if self.capacity == 0 && self.entries.engage_receiver() {
-            Place::Reserved
-        } else {
-            Place::Nothing
+        let engaged = match self.capacity {
+            0 => self.entries.engage_receiver(),
+            _ => None,
+        };
+        match engaged {
+            Some(claimed) => Place::Reserved(Some(claimed)),
+            None => Place::Nothing,
         }
     }
 
     /// Sends to what [`reserve_place`](State::reserve_place), or whoever has chosen a sender's
     /// entry, has reserved.
     ///
-    /// # Errors
-    /// The message, if the receivers have gone meanwhile.
-    pub(super) fn send_reserved(&mut self, message: T) -> Result<Option<Claimed>, T> {
+    /// The message stays if the receivers have gone meanwhile.
+    pub(super) fn send_reserved(&mut self, message: &mut Option<T>) -> Option<Claimed> {
         if self.capacity == 0 {
-            debug_assert!(
-                self.entries.any(List::Expecting.bit()),
-                "who has been promised a message stays"
-            );
-            return Ok(self.entries.release_expecting(Some(message)));
+            if self.entries.any(List::Expecting.bit()) {
+                return self.entries.release_expecting(message);
+            }
+            // The receiver was cancelled, or its time was up. The sender has been selected, and so
+            // its message is the next receiver's, who may be yet to call.
+            if self.receivers_gone {
+                return None;
+            }
+            return self.put(message);
         }
         self.owed -= 1;
         if self.receivers_gone {
-            return Err(message);
+            return None;
         }
         let receiver = self.put(message);
         // If a receiver has it, its place is free.
@@ -229,14 +245,14 @@ impl<T> State<T> {
         } else {
             None
         };
-        Ok(receiver.or(sender))
+        receiver.or(sender)
     }
 
     /// Gives up what was reserved for a sender.
     pub(super) fn release_place(&mut self) -> Option<Claimed> {
         if self.capacity == 0 {
             // It looks for another sender.
-            return self.entries.release_expecting(None);
+            return self.entries.release_expecting(&mut None);
         }
         self.owed -= 1;
         self.fill_places()
@@ -266,15 +282,14 @@ impl<T> State<T> {
         message
     }
 
-    /// Receives a message if there is one, or a sender.
+    /// Receives a message, to `message`, if there is one, or a sender.
     #[inline]
-    pub(super) fn receive(&mut self) -> Received<T> {
-        if self.has_message()
-            && let Some(message) = self.pop()
-        {
-            return Received::Message(message, self.fill_places());
+    pub(super) fn receive(&mut self, message: &mut Option<T>) -> Received {
+        if self.has_message() {
+            *message = self.pop();
+            return Received::Message(self.fill_places());
         }
-        self.receive_from_waiting()
+        self.receive_from_waiting(message)
     }
 
     /// Lets waiting senders have the places that have become free: one, but for what was given up.
@@ -299,7 +314,7 @@ impl<T> State<T> {
                 break;
             };
             match message {
-                Some(message) => drop(self.put(message)),
+                Some(_) => drop(self.put(&mut message)),
                 None => self.owed += 1,
             }
             first.get_or_insert(claimed);
@@ -307,13 +322,12 @@ impl<T> State<T> {
         first
     }
 
-    fn receive_from_waiting(&mut self) -> Received<T> {
-        let mut message = None;
+    fn receive_from_waiting(&mut self, message: &mut Option<T>) -> Received {
         if self.capacity == 0
-            && let Some(claimed) = self.entries.take_first(&mut message)
+            && let Some(claimed) = self.entries.take_first(message)
         {
             return match message {
-                Some(message) => Received::Message(message, Some(claimed)),
+                Some(_) => Received::Message(Some(claimed)),
                 None => Received::Expected(self.entries.enlist_nobody(List::Expecting), claimed),
             };
         }
@@ -334,21 +348,14 @@ impl<T> State<T> {
         if self.capacity == 0 {
             self.wake_watchers(List::SendWatchers);
         }
-        self.entries.enlist(List::Receivers, wait, None)
+        self.entries.enlist(List::Receivers, wait)
     }
 
     /// Reserves a message if there is one, or a sender that will make one.
     pub(super) fn hold_message(&mut self) -> Held {
-        if self.has_message()
-            && let Some(message) = self.pop()
-        {
-            let key = self.entries.hold(message);
-            return Held::Message(key, self.fill_places());
-        }
-        match self.receive_from_waiting() {
-            Received::Message(message, claimed) => {
-                Held::Message(self.entries.hold(message), claimed)
-            }
+        let mut message = None;
+        match self.receive(&mut message) {
+            Received::Message(claimed) => Held::Message(self.entries.hold(&mut message), claimed),
             Received::Expected(key, claimed) => Held::Expected(key, claimed),
             Received::Nothing => Held::Nothing,
             Received::Disconnected => Held::Disconnected,
@@ -357,21 +364,22 @@ impl<T> State<T> {
 
     /// Gives up a message that is reserved: the next receiver gets it.
     pub(super) fn release_message(&mut self, key: Key) -> Option<Claimed> {
-        let message = self.entries.remove(key)?;
-        match self.entries.give_first(message) {
-            Ok(claimed) => Some(claimed),
-            Err(message) => {
-                self.wake_watchers(List::RecvWatchers);
-                self.buffer.push_front(message);
-                None
-            }
+        let mut message = None;
+        if !self.entries.remove(key, &mut message) {
+            return None;
         }
+        let claimed = self.entries.give_first(&mut message);
+        if let Some(message) = message {
+            self.wake_watchers(List::RecvWatchers);
+            self.buffer.push_front(message);
+        }
+        claimed
     }
 
     // Watching
 
     pub(super) fn enlist_watcher(&mut self, list: List, wait: &Wait<'_>) -> Key {
-        self.entries.enlist(list, wait, None)
+        self.entries.enlist(list, wait)
     }
 
     #[inline]

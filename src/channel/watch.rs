@@ -98,8 +98,8 @@ impl<T> Shared<T> {
         if is_over(&state) {
             return None;
         }
-        let key = state.entries.enlist(list, wait, None);
-        Some(move |_: &Wait<'_>| _ = self.0.lock().entries.remove(key))
+        let key = state.entries.enlist(list, wait);
+        Some(move |_: &Wait<'_>| self.0.lock().entries.discard(key))
     }
 
     fn wake(&self, list: List) {

@@ -29,6 +29,8 @@ pub(crate) struct OsThread {
     pub(crate) name: Option<Box<str>>,
     gate: Lock<Gate>,
     unblocked: Condvar,
+    /// Never [retires](OsThread::retire), and so gives up its bell after each wait.
+    late: bool,
 }
 
 #[derive(Default)]
@@ -57,6 +59,15 @@ impl OsThread {
             name: std::thread::current().name().map(Box::from),
             gate: Lock::default(),
             unblocked: Condvar::new(),
+            late: false,
+        }
+    }
+
+    /// The record of the calling OS thread while its thread-locals are being torn down.
+    pub(crate) fn late() -> OsThread {
+        OsThread {
+            late: true,
+            ..OsThread::new()
         }
     }
 
@@ -75,7 +86,11 @@ impl OsThread {
 
     /// Forgets what has been watched for a wait that is not to be.
     pub(crate) fn watch_no_more(&self) {
-        self.gate.lock().watched.clear();
+        let mut gate = self.gate.lock();
+        gate.watched.clear();
+        if self.late {
+            gate.bell = None;
+        }
     }
 
     /// The thread ends. Its record may live on, in lists where it has once waited, but holds no
@@ -103,7 +118,11 @@ impl OsThread {
             gate.listens = true;
             drop(gate);
             let wake = self.block_listening(epoch, deadline, &bell, &watched);
-            self.gate.lock().listens = false;
+            let mut gate = self.gate.lock();
+            gate.listens = false;
+            if self.late {
+                gate.bell = None;
+            }
             return wake;
         }
         loop {

@@ -88,7 +88,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The receiver is gone; the message is in the error.
-    #[inline(always)] // As `channel::Sender::send`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `channel::Sender::send`.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.0
             .send(message)
@@ -106,7 +106,7 @@ impl<T> SyncSender<T> {
     ///
     /// # Errors
     /// The receiver is gone; the message is in the error.
-    #[inline(always)] // As `channel::Sender::send`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `channel::Sender::send`.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.0
             .send(message)
@@ -178,7 +178,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// All senders are gone, and so are the messages.
-    #[inline(always)] // As `channel::Receiver::recv`.
+    #[cfg_attr(not(debug_assertions), inline(always))] // As `channel::Receiver::recv`.
     pub fn recv(&self) -> Result<T, RecvError> {
         self.channel.recv().map_err(|_| RecvError)
     }
