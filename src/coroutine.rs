@@ -21,15 +21,19 @@ struct Place {
 }
 
 impl Place {
+    /// `room` bytes at the base of the stack are left to the coroutine's owner: a multiple of 16, at
+    /// most half of the stack.
     #[inline]
-    fn new(stack: Stack) -> Place {
-        let base = NonZeroUsize::new(stack.base()).expect("a stack is not at address zero");
+    fn new(stack: Stack, room: usize) -> Place {
+        assert!(room.is_multiple_of(16) && room <= (stack.base() - stack.limit()) / 2);
+        let base = NonZeroUsize::new(stack.base() - room).expect("a stack is not at address zero");
         Place { stack, base }
     }
 }
 
 // SAFETY: a `Stack` owns a slot of mapped memory from `limit` to `base` with a guard page below,
-// both are aligned to 16 bytes, and the slot stays where it is when the `Stack` is moved.
+// both are aligned to 16 bytes, and the slot stays where it is when the `Stack` is moved. A room at
+// the base takes a multiple of that, and leaves half of the stack.
 unsafe impl corosensei::stack::Stack for Place {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -64,23 +68,26 @@ impl<I: 'static, Y: 'static, R: 'static> Coroutine<I, Y, R> {
     where
         F: FnOnce(&Yielder<I, Y>, I) -> R + 'static,
     {
-        Coroutine(corosensei::Coroutine::with_stack(Place::new(stack), f))
+        Coroutine(corosensei::Coroutine::with_stack(Place::new(stack, 0), f))
     }
 }
 
 impl<I, Y, R> Coroutine<I, Y, R> {
-    /// Writes `f` to the stack; it runs at the first resume.
+    /// Writes `f` to the stack; it runs at the first resume. `room` bytes at the base are left to
+    /// the caller: a multiple of 16, at most half of the stack.
     ///
     /// # Safety
     /// When anything that `f`, `I`, `Y` or `R` borrow ends, the coroutine must have finished, or
     /// never be resumed again, or not look at it any more.
     #[inline]
-    pub(crate) unsafe fn new_scoped<F>(stack: Stack, f: F) -> Coroutine<I, Y, R>
+    pub(crate) unsafe fn new_scoped<F>(stack: Stack, room: usize, f: F) -> Coroutine<I, Y, R>
     where
         F: FnOnce(&Yielder<I, Y>, I) -> R,
     {
         // SAFETY: passed on to the caller.
-        Coroutine(unsafe { corosensei::Coroutine::with_stack_unchecked(Place::new(stack), f) })
+        Coroutine(unsafe {
+            corosensei::Coroutine::with_stack_unchecked(Place::new(stack, room), f)
+        })
     }
 
     /// Whether it can be resumed: it has not finished, and whoever has resumed it has got control

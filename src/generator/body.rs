@@ -16,7 +16,10 @@ use super::Yielder;
 /// No larger than what a started generator keeps in the same place.
 type Room = MaybeUninit<[usize; 4]>;
 
-type Run<Input, Yield, Return> = unsafe fn(*mut Room, &Yielder<Input, Yield>, Input) -> Return;
+/// Takes the input from the one place, and writes what the closure returns to the other: by value, an
+/// unoptimised build would copy both in each of the frames in between.
+type Run<Input, Yield, Return> =
+    unsafe fn(*mut Room, &Yielder<Input, Yield>, *const Input, *mut Return);
 
 /// What a generator is going to run.
 pub(super) struct Body<'env, Input, Yield, Return> {
@@ -94,11 +97,20 @@ impl<'env, Input, Yield, Return> Body<'env, Input, Yield, Return> {
 
 impl<Input, Yield, Return> Taken<'_, Input, Yield, Return> {
     /// Moves the closure onto this stack and runs it.
+    ///
+    /// # Safety
+    /// There is an input at `input`, which is moved out, and room for what the closure returns at
+    /// `returned`.
     #[inline]
-    pub(super) fn run(self, yielder: &Yielder<Input, Yield>, input: Input) -> Return {
+    pub(super) unsafe fn run(
+        self,
+        yielder: &Yielder<Input, Yield>,
+        input: *const Input,
+        returned: *mut Return,
+    ) {
         // SAFETY: `take` has left the room as it was, and left it to this call, of which there is
-        // one.
-        unsafe { (self.run)(self.room, yielder, input) }
+        // one. The rest is passed on to the caller.
+        unsafe { (self.run)(self.room, yielder, input, returned) }
     }
 }
 
@@ -115,18 +127,20 @@ const fn fits<F>() -> bool {
 }
 
 /// # Safety
-/// There is an `F` in the room, and from now on nobody else looks at it.
+/// There is an `F` in the room, and from now on nobody else looks at it; as `Taken::run`.
 unsafe fn run<F, Input, Yield, Return>(
     room: *mut Room,
     yielder: &Yielder<Input, Yield>,
-    input: Input,
-) -> Return
-where
+    input: *const Input,
+    returned: *mut Return,
+) where
     F: FnOnce(&Yielder<Input, Yield>, Input) -> Return,
 {
     // SAFETY: passed on to the caller.
-    let f = unsafe { room.cast::<F>().read() };
-    f(yielder, input)
+    unsafe {
+        let f = room.cast::<F>().read();
+        returned.write(f(yielder, input.read()));
+    }
 }
 
 /// # Safety
@@ -136,6 +150,11 @@ unsafe fn discard<F>(room: *mut Room) {
     unsafe { room.cast::<F>().drop_in_place() };
 }
 
-fn gone<Input, Yield, Return>(_: *mut Room, _: &Yielder<Input, Yield>, _: Input) -> Return {
+fn gone<Input, Yield, Return>(
+    _: *mut Room,
+    _: &Yielder<Input, Yield>,
+    _: *const Input,
+    _: *mut Return,
+) {
     unreachable!("a body is taken once");
 }

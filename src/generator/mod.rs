@@ -59,12 +59,15 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
+use std::mem::{self, ManuallyDrop};
 use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr;
 use std::thread;
 
 use body::{Body, Taken};
+use ended::Place;
 use footing::Footing;
+use parcel::Parcel;
 
 use crate::coroutine::{Coroutine, Resumed, Suspender};
 use crate::panic_count;
@@ -73,9 +76,11 @@ use crate::stack::{self, Label, What};
 use crate::unwinding::{discard, is_unwinding, set_in_destructor};
 
 mod body;
+mod ended;
 mod footing;
 #[deny(unsafe_code)]
 mod iter;
+mod parcel;
 mod scoped;
 mod yielder;
 
@@ -194,19 +199,12 @@ pub struct Generator<Input, Yield, Return> {
     marker: PhantomData<*mut ()>,
 }
 
-/// The input is missing if there is an order.
-type Running<Input, Yield, Return> = Coroutine<MaybeUninit<Input>, Yield, Ended<Return>>;
-
-/// How a body has ended.
-struct Ended<Return> {
-    result: Result<Return, Payload>,
-    /// How often it has tried to yield while it was closed.
-    refusals: usize,
-}
+/// The input's parcel is empty if there is an order. How the body has ended lies in its [`Place`].
+type Running<Input, Yield> = Coroutine<Parcel<Input>, Parcel<Yield>, ()>;
 
 enum State<Input, Yield, Return> {
     Created(Body<'static, Input, Yield, Return>),
-    Started(Running<Input, Yield, Return>, Standing<Input, Yield>),
+    Started(Running<Input, Yield>, Standing<Input, Yield>, Place<Return>),
     Done,
 }
 
@@ -214,7 +212,9 @@ enum State<Input, Yield, Return> {
 struct Launch<'a, Input, Yield, Return> {
     body: Cell<Option<Taken<'a, Input, Yield, Return>>>,
     limit: usize,
-    input: Cell<Option<Input>>,
+    /// Where the input is, in the frame of the resumer.
+    input: *const Input,
+    ended: Place<Return>,
     delegator: Option<&'a Yielder<Input, Yield>>,
     size: usize,
     /// Is told who uses the stack.
@@ -274,13 +274,18 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     #[inline]
     #[track_caller]
     pub fn resume(&mut self, input: Input) -> GeneratorState<Yield, Return> {
-        match self.try_continue(input) {
-            Ok(Resumed::Suspended(value)) => GeneratorState::Yielded(value),
-            Ok(Resumed::Finished(ended)) => self.complete(ended),
-            Err(input) => match self.begin(input) {
-                Ok(state) => state,
-                Err(Finished(input)) => {
-                    drop(input); // Its destructor may panic: not while this panic unwinds.
+        let mut input = ManuallyDrop::new(input);
+        // SAFETY: the input is not used any more unless it is left alone.
+        match unsafe { self.try_continue(&mut input) } {
+            // SAFETY: the body has sent it.
+            Some(Resumed::Suspended(value)) => GeneratorState::Yielded(unsafe { value.open() }),
+            Some(Resumed::Finished(())) => self.complete(),
+            // SAFETY: as above.
+            None => match unsafe { self.begin(&mut input) } {
+                Some(state) => state,
+                None => {
+                    // Its destructor may panic: not while this panic unwinds.
+                    drop(ManuallyDrop::into_inner(input));
                     panic!(
                         "resume of a generator that has finished; ask is_done, or use try_resume"
                     )
@@ -302,55 +307,78 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         &mut self,
         input: Input,
     ) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        match self.try_continue(input) {
-            Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
-            Ok(Resumed::Finished(ended)) => Ok(self.complete(ended)),
-            Err(input) => self.begin(input),
+        let mut input = ManuallyDrop::new(input);
+        // SAFETY: the input is not used any more unless it is left alone.
+        match unsafe { self.try_continue(&mut input) } {
+            // SAFETY: the body has sent it.
+            Some(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(unsafe { value.open() })),
+            Some(Resumed::Finished(())) => Ok(self.complete()),
+            // SAFETY: as above.
+            None => unsafe { self.begin(&mut input) }
+                .ok_or_else(|| Finished(ManuallyDrop::into_inner(input))),
         }
     }
 
-    /// Resumes a suspended body. Any other gives the input back, and so does one whose resumer
-    /// unwinds.
+    /// Resumes a suspended body. Any other leaves the input alone, and so does one whose resumer
+    /// unwinds: `None`.
+    ///
+    /// # Safety
+    /// The input is not used afterwards, unless it is left alone.
     #[inline(always)]
-    fn try_continue(&mut self, input: Input) -> Result<Resumed<Yield, Ended<Return>>, Input> {
+    unsafe fn try_continue(
+        &mut self,
+        input: &mut ManuallyDrop<Input>,
+    ) -> Option<Resumed<Parcel<Yield>, ()>> {
         match &mut self.state {
-            State::Started(coroutine, _) if !thread::panicking() => {
-                Ok(coroutine.resume(MaybeUninit::new(input)))
+            State::Started(coroutine, ..) if !thread::panicking() => {
+                // SAFETY: passed on to the caller, in whose frame it is.
+                Some(coroutine.resume(unsafe { Parcel::of(input) }))
             }
-            _ => Err(input),
+            _ => None,
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn complete(&mut self, ended: Ended<Return>) -> GeneratorState<Yield, Return> {
-        match self.finish(ended) {
+    fn complete(&mut self) -> GeneratorState<Yield, Return> {
+        match self.finish() {
             Ok(value) => GeneratorState::Complete(value),
             Err(payload) => panic::resume_unwind(payload),
         }
     }
 
-    /// The first resume, one after the end, or one in a destructor.
+    /// The first resume, or one in a destructor. `None`, with the input left alone: the generator is
+    /// done.
+    ///
+    /// # Safety
+    /// As `try_continue`.
     #[inline(never)]
-    fn begin(&mut self, input: Input) -> Result<GeneratorState<Yield, Return>, Finished<Input>> {
-        let resumed = match &mut self.state {
+    unsafe fn begin(
+        &mut self,
+        input: &mut ManuallyDrop<Input>,
+    ) -> Option<GeneratorState<Yield, Return>> {
+        let started = match &mut self.state {
             // Not for a delegate: it runs in the name of its delegator, and if that unwinds, neither
             // may yield.
             State::Created(_) if thread::panicking() => {
                 in_destructor(None::<Standing<Input, Yield>>, || self.start(input, None))
             }
             State::Created(_) => self.start(input, None),
-            State::Started(coroutine, yielder) => {
-                in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::new(input)))
+            State::Started(coroutine, yielder, _) => {
+                // SAFETY: passed on to the caller, in whose frame it is.
+                let input = unsafe { Parcel::of(input) };
+                match in_destructor(Some(*yielder), || coroutine.resume(input)) {
+                    Resumed::Suspended(value) => Resumed::Suspended(value),
+                    Resumed::Finished(()) => Resumed::Finished(self.finish()),
+                }
             }
-            State::Done => return Err(Finished(input)),
+            State::Done => return None,
         };
-        match resumed {
-            Resumed::Suspended(value) => Ok(GeneratorState::Yielded(value)),
-            Resumed::Finished(ended) => match self.finish(ended) {
-                Ok(value) => Ok(GeneratorState::Complete(value)),
-                Err(payload) => panic::resume_unwind(payload),
-            },
+        match started {
+            // SAFETY: the body has sent it.
+            Resumed::Suspended(value) => Some(GeneratorState::Yielded(unsafe { value.open() })),
+            Resumed::Finished(Ok(value)) => Some(GeneratorState::Complete(value)),
+            Resumed::Finished(Err(payload)) => panic::resume_unwind(payload),
         }
     }
 
@@ -358,31 +386,36 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     /// done now.
     #[cold]
     #[inline(never)]
-    fn command(&mut self, order: Order) -> Result<Resumed<Yield, Ended<Return>>, Order> {
-        let State::Started(coroutine, yielder) = &mut self.state else {
+    fn command(&mut self, order: Order) -> Result<Resumed<Parcel<Yield>, ()>, Order> {
+        let State::Started(coroutine, yielder, _) = &mut self.state else {
             self.state = State::Done;
             return Err(order);
         };
         yielder.within(yielder).command(order);
         Ok(if thread::panicking() {
-            in_destructor(Some(*yielder), || coroutine.resume(MaybeUninit::uninit()))
+            in_destructor(Some(*yielder), || coroutine.resume(Parcel::empty()))
         } else {
-            coroutine.resume(MaybeUninit::uninit())
+            coroutine.resume(Parcel::empty())
         })
     }
 
-    /// Takes a stack and runs the body on it. `delegator` is the yielder of the generator that
+    /// Takes a stack and runs the body on it; the input is moved out, or dropped. `delegator` is the yielder of the generator that
     /// delegates to this one.
     #[inline]
     fn start(
         &mut self,
-        input: Input,
+        input: &mut ManuallyDrop<Input>,
         delegator: Option<&Yielder<Input, Yield>>,
-    ) -> Resumed<Yield, Ended<Return>> {
+    ) -> Resumed<Parcel<Yield>, Result<Return, Payload>> {
         let stack = match stack::acquire(self.stack_size) {
             Ok(stack) => stack,
-            Err(error) => no_stack(error),
+            Err(error) => {
+                // SAFETY: the caller has left it to this call.
+                unsafe { ManuallyDrop::drop(input) };
+                no_stack(error)
+            }
         };
+        let ended = Place::on(&stack);
         stack.set_label(&Label {
             what: What::Generator,
             name: None,
@@ -393,7 +426,8 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         };
         let launch = Launch {
             body: Cell::new(Some(body.take())),
-            input: Cell::new(Some(input)),
+            input: ptr::from_mut(input).cast(),
+            ended,
             limit: stack.limit(),
             delegator,
             size: stack.base() - stack.limit(),
@@ -407,27 +441,35 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
             given.owner.set(&raw const yielder.footing);
             given.yielder.set(Some(Standing::new(&yielder)));
             let body = given.body.take().expect("it starts once");
-            let input = given.input.take().expect("as above");
-            let result = panic::catch_unwind(AssertUnwindSafe(|| body.run(&yielder, input)));
-            Ended {
-                result,
-                refusals: yielder.refusals(),
-            }
+            let (input, ended) = (given.input, given.ended);
+            let body = AssertUnwindSafe(|| {
+                // SAFETY: the resumer has the input in its frame and has left it to this call. The
+                // place for the value is there as long as the coroutine.
+                unsafe { body.run(&yielder, input, ended.value()) }
+            });
+            let panicked = panic::catch_unwind(body).err();
+            // SAFETY: as above; a body that has not panicked has written its value.
+            unsafe { ended.complete(panicked, yielder.refusals()) };
         };
         // SAFETY: `launch` is looked at before the body runs, and then `start` is in its resume
         // below. What the body borrows is `'static`, for `new` asks for that, or `scoped`
         // ends the generator, or the process, before it ends.
-        let mut coroutine = unsafe { Coroutine::new_scoped(stack, run) };
-        let resumed = coroutine.resume(MaybeUninit::uninit());
-        let state = match resumed {
-            Resumed::Suspended(_) => State::Started(
-                coroutine,
-                launch
-                    .yielder
-                    .get()
-                    .expect("it has told before it ran the body"),
-            ),
-            Resumed::Finished(_) => State::Done,
+        let mut coroutine = unsafe { Coroutine::new_scoped(stack, Place::<Return>::ROOM, run) };
+        let resumed = coroutine.resume(Parcel::empty());
+        let (state, resumed) = match resumed {
+            Resumed::Suspended(value) => {
+                let yielder = launch.yielder.get();
+                let yielder = yielder.expect("it has told before it ran the body");
+                let state = State::Started(coroutine, yielder, ended);
+                (state, Resumed::Suspended(value))
+            }
+            Resumed::Finished(()) => {
+                // SAFETY: the body has completed it, at the base of the stack, which goes back to
+                // the pool with the coroutine.
+                let (result, _) = unsafe { ended.take() };
+                drop(coroutine);
+                (State::Done, Resumed::Finished(result))
+            }
         };
         // The body has been taken, there is nothing to be dropped.
         mem::forget(mem::replace(&mut self.state, state));
@@ -435,9 +477,19 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     }
 
     /// The body has ended: its stack goes back to the pool.
-    fn finish(&mut self, ended: Ended<Return>) -> Result<Return, Payload> {
+    fn finish(&mut self) -> Result<Return, Payload> {
+        self.finish_counting().0
+    }
+
+    /// As `finish`; tells how often the body has tried to yield while it was closed.
+    fn finish_counting(&mut self) -> (Result<Return, Payload>, usize) {
+        let State::Started(_, _, ended) = &self.state else {
+            unreachable!("only a body that has started ends")
+        };
+        // SAFETY: the body has completed it, at the base of the stack that the coroutine has still.
+        let ended = unsafe { ended.take() };
         self.state = State::Done;
-        ended.result
+        ended
     }
 
     /// Makes the body unwind from the yield at which it is suspended, with `payload`, as if it had
@@ -466,8 +518,9 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         payload: Box<dyn Any + Send>,
     ) -> Result<GeneratorState<Yield, Return>, Box<dyn Any + Send>> {
         match self.command(Order::Throw(payload)) {
-            Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(value)),
-            Ok(Resumed::Finished(ended)) => self.finish(ended).map(GeneratorState::Complete),
+            // SAFETY: the body has sent it.
+            Ok(Resumed::Suspended(value)) => Ok(GeneratorState::Yielded(unsafe { value.open() })),
+            Ok(Resumed::Finished(())) => self.finish().map(GeneratorState::Complete),
             Err(Order::Throw(payload)) => Err(payload),
             Err(Order::Close | Order::Join) => unreachable!("the order comes back as it was given"),
         }
@@ -495,16 +548,16 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
     fn unwind(&mut self) -> Unwound<Return> {
         match self.command(Order::Close) {
             Err(_) => Unwound::Clean(None),
-            Ok(Resumed::Suspended(value)) => {
-                // Left behind, too: if its destructor panicked, nobody would learn what has become
-                // of the body.
-                mem::forget(value);
+            Ok(Resumed::Suspended(_)) => {
+                // The value is left behind, too: if its destructor panicked, nobody would learn
+                // what has become of the body.
                 self.abandon();
                 Unwound::Abandoned
             }
-            Ok(Resumed::Finished(ended)) => {
-                let ignored = ended.refusals > 0;
-                match self.finish(ended) {
+            Ok(Resumed::Finished(())) => {
+                let (result, refusals) = self.finish_counting();
+                let ignored = refusals > 0;
+                match result {
                     Err(payload) if !payload.is::<CloseUnwind>() => Unwound::Panicked(payload),
                     _ if ignored => Unwound::Ignored,
                     result => Unwound::Clean(result.ok()),
@@ -619,7 +672,7 @@ impl<Input, Yield, Return> Generator<Input, Yield, Return> {
         // gone. Or it is kept in one of them, and somebody had delegated to it who was
         // forgotten: then it is not from here that it can be resumed.
         let is_lent =
-            matches!(&self.state, State::Started(coroutine, _) if !coroutine.is_suspended());
+            matches!(&self.state, State::Started(coroutine, ..) if !coroutine.is_suspended());
         if is_lent || !stack::is_pool_alive() {
             return self.abandon();
         }

@@ -11,12 +11,13 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::ptr::NonNull;
 use std::thread;
 
 use super::footing::Footing;
+use super::parcel::Parcel;
 use super::{CloseUnwind, Generator, Order, Payload, State, end_process};
 use crate::coroutine::{Resumed, Suspender};
 use crate::panic_count;
@@ -42,7 +43,7 @@ const RESUMER_PANICS: u8 = 2;
 pub struct Yielder<Input, Yield> {
     pub(super) footing: Footing,
     /// Suspends the coroutine of the root.
-    raw: Cell<Suspender<MaybeUninit<Input>, Yield>>,
+    raw: Cell<Suspender<Parcel<Input>, Parcel<Yield>>>,
     /// The resumer brings an order, or unwinds and could not have its panic count taken.
     attention: Cell<bool>,
     order: Cell<Option<Order>>,
@@ -91,7 +92,7 @@ impl<Input, Yield> Copy for Standing<Input, Yield> {}
 impl<Input, Yield> Yielder<Input, Yield> {
     /// A yielder that has yet to be [`settled`](Yielder::settle).
     #[inline]
-    pub(super) fn new(raw: Suspender<MaybeUninit<Input>, Yield>, footing: Footing) -> Self {
+    pub(super) fn new(raw: Suspender<Parcel<Input>, Parcel<Yield>>, footing: Footing) -> Self {
         let resumer_panics = is_unwinding();
         footing.measure(resumer_panics);
         Yielder {
@@ -168,7 +169,9 @@ impl<Input, Yield> Yielder<Input, Yield> {
     /// on another green thread), inside of a time-out or another cancel scope that the body has
     /// opened, or in a destructor while the body unwinds, which ends the process.
     #[track_caller]
-    #[inline(always)] // A return inside of the switch is predicted only if it leaves the function that was resumed.
+    // A return inside of the switch is predicted only if it leaves the function that was resumed. But
+    // in an unoptimised build the caller would have room for the values of each of its yields.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn yield_(&self, value: Yield) -> Input {
         if self.footing.is_out_of_room() || thread::panicking() {
             return self.yield_slowly(value);
@@ -176,17 +179,18 @@ impl<Input, Yield> Yielder<Input, Yield> {
         self.suspend(value)
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn suspend(&self, value: Yield) -> Input {
-        // SAFETY: this is the generator's stack, and the generator the root or one that the root
-        // runs on to delegate: the callers have looked.
-        let input = unsafe { self.raw.get().suspend(value) };
+        let mut value = ManuallyDrop::new(value);
+        // SAFETY: the resumer opens the parcel before it resumes this frame again, if at all. This is
+        // the generator's stack, and the generator the root or one that the root runs on to
+        // delegate: the callers have looked.
+        let input = unsafe { self.raw.get().suspend(Parcel::of(&mut value)) };
         if self.attention.get() {
             self.obey();
         }
-        // SAFETY: whoever resumes without an input leaves an order, with which `obey` does not
-        // return.
-        unsafe { input.assume_init() }
+        // SAFETY: a resumer without an input leaves an order, with which `obey` does not return.
+        unsafe { input.open() }
     }
 
     /// Returns if there is no order.
@@ -318,8 +322,12 @@ impl<Input, Yield> Yielder<Input, Yield> {
         input: Input,
     ) -> Return {
         self.footing.assert_here();
+        if inner.is_done() {
+            drop(input); // Its destructor may panic: not while this panic unwinds.
+            panic!("yield_from of a generator that has finished");
+        }
         let closed_before = self.is_closing();
-        match self.delegate(inner, input) {
+        match self.delegate(inner, &mut ManuallyDrop::new(input)) {
             // PEP 380: whatever the inner one made of it, a close goes on in the outer one.
             Ok(_) if self.is_closing() && !closed_before => {
                 panic::resume_unwind(Box::new(CloseUnwind))
@@ -336,22 +344,26 @@ impl<Input, Yield> Yielder<Input, Yield> {
     fn delegate<Return>(
         &self,
         inner: &mut Generator<Input, Yield, Return>,
-        input: Input,
+        input: &mut ManuallyDrop<Input>,
     ) -> Result<Return, Payload> {
-        let resumed = match &mut inner.state {
-            State::Created(_) => inner.start(input, Some(self)),
-            State::Started(coroutine, yielder) => {
+        let result = match &mut inner.state {
+            State::Created(_) => match inner.start(input, Some(self)) {
+                Resumed::Finished(result) => Some(result),
+                Resumed::Suspended(_) => None,
+            },
+            State::Started(coroutine, yielder, _) => {
                 self.adopt(yielder.within(yielder));
                 yielder.within(yielder).command(Order::Join);
-                coroutine.resume(MaybeUninit::new(input))
+                // SAFETY: the caller does not use it any more, and has it in its frame.
+                match coroutine.resume(unsafe { Parcel::of(input) }) {
+                    Resumed::Finished(()) => Some(inner.finish()),
+                    Resumed::Suspended(_) => None,
+                }
             }
-            State::Done => panic!("yield_from of a generator that has finished"),
+            State::Done => unreachable!("the caller has looked"),
         };
         self.delegate.set(None);
-        match resumed {
-            Resumed::Finished(ended) => inner.finish(ended),
-            Resumed::Suspended(_) => unreachable!("it is the root that suspends"),
-        }
+        result.expect("it is the root that suspends")
     }
 
     /// Yields every item of `iter`; inputs are dropped. Python's `yield from` for an iterator.
