@@ -9,6 +9,7 @@
 
 mod descriptor;
 mod face;
+mod loan;
 mod pollable;
 mod readiness;
 mod socket;
@@ -16,7 +17,7 @@ mod socket;
 pub(crate) use self::readiness::always;
 pub(crate) use descriptor::{Interest, Io, Limit, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
-pub(crate) use socket::{accept_steadily, socket, socket_pair};
+pub(crate) use socket::{OnPause, accept_steadily, socket, socket_pair};
 
 pub use crate::stdio::{
     Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,

@@ -4,6 +4,7 @@
 //! enlisting are one step.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::claim::Wake;
 use super::waiter::{Wait, Waiter};
@@ -100,6 +101,29 @@ impl WaitList {
             }
         }
         false
+    }
+
+    /// As [`wake_one`](WaitList::wake_one). The first is expected [again](WaitList::push_again).
+    #[inline]
+    pub(crate) fn wake_one_again(&mut self) -> bool {
+        if let Some(first) = self.first.as_mut().filter(|first| !first.is_spent()) {
+            let woken = first.wake(Wake::Woken);
+            first.spend();
+            if woken {
+                return true;
+            }
+        }
+        self.others.is_some() && self.wake_one_of_others()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_one_of_others(&mut self) -> bool {
+        let others = self
+            .others
+            .iter_mut()
+            .flat_map(|others| iter::from_fn(|| others.pop_front()));
+        others.into_iter().any(|waiter| waiter.wake(Wake::Woken))
     }
 
     /// Wakes everybody.
