@@ -661,3 +661,22 @@ fn it_describes_itself_and_is_as_shareable_as_its_value() {
         );
     });
 }
+
+#[test]
+fn drop_and_cancellation_give_the_mode_back() {
+    on_workers(1, || {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(Pollable::new(reader.try_clone().unwrap()).unwrap());
+        assert!(!is_nonblocking(&reader));
+        let pollable = Pollable::new(reader.try_clone().unwrap()).unwrap();
+        let second = Pollable::new(reader.try_clone().unwrap()).unwrap();
+        let waiting = thread::spawn(move || (&pollable).read(&mut [0]).map(drop));
+        thread::yield_now();
+        assert!(is_nonblocking(&reader) && !is_nonblocking(&writer));
+        waiting.cancel();
+        assert!(waiting.join().is_err());
+        assert!(is_nonblocking(&reader), "another one still needs it");
+        drop(second.into_inner());
+        assert!(!is_nonblocking(&reader));
+    });
+}

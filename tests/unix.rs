@@ -1297,3 +1297,49 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
     });
     assert_eq!(open_descriptors(), before);
 }
+
+// Shutting down
+
+/// By the same handle, by a clone, and by one of std's.
+#[test]
+fn shutdown_ends_writer_that_waits() {
+    everywhere(|place| {
+        for by in 0..3 {
+            let (near, _far) = UnixStream::pair().unwrap();
+            let near = Arc::new(near);
+            let (writer, clone) = (near.clone(), near.try_clone().unwrap());
+            let waiting = place.spawn_waiting(move || {
+                let error = (&*writer).write_all(&[0; 4 << 20]).unwrap_err();
+                error.kind()
+            });
+            match by {
+                0 => near.shutdown(Shutdown::Write).unwrap(),
+                1 => clone.shutdown(Shutdown::Write).unwrap(),
+                _ => {
+                    let fd = near.as_fd().try_clone_to_owned().unwrap();
+                    let std = std::os::unix::net::UnixStream::from(fd);
+                    std.shutdown(Shutdown::Write).unwrap();
+                }
+            }
+            assert_eq!(waiting.join(), ErrorKind::BrokenPipe);
+        }
+    });
+}
+
+#[test]
+fn shutdown_ends_datagram_sender_that_waits() {
+    everywhere(|place| {
+        let (near, _far) = UnixDatagram::pair().unwrap();
+        let near = Arc::new(near);
+        let writer = near.clone();
+        let waiting = place.spawn_waiting(move || {
+            loop {
+                if let Err(error) = writer.send(&[0; 1000]) {
+                    return error.kind();
+                }
+            }
+        });
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(waiting.join(), ErrorKind::BrokenPipe);
+    });
+}

@@ -19,13 +19,14 @@
 //! it runs no green threads, has no threads before the first call, and loses them when they have
 //! been idle for a while. The end of the process does not wait for them.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::Result;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lock::Lock;
 use crate::park::{self, Mode, Wait};
@@ -38,7 +39,7 @@ mod lane;
 mod pool;
 
 pub(crate) use lane::{Lane, Turn};
-use pool::{Job, POOL, Ran};
+use pool::{Job, POOL, Ran, Submitted};
 
 /// Runs `f` on the blocking pool, parks the current thread until it has returned, and returns its
 /// result.
@@ -85,6 +86,27 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    try_unblock_as(f, false)
+}
+
+/// As [`try_unblock`], for what takes long, but ends: where the pool has no thread for it, the
+/// caller makes the call.
+///
+/// # Errors
+/// As [`try_unblock`].
+pub(crate) fn try_unblock_finite<F, T>(f: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    try_unblock_as(f, true)
+}
+
+fn try_unblock_as<F, T>(f: F, ends: bool) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
     if park::cancel_point() {
         return Err(cancelled());
     }
@@ -97,12 +119,16 @@ where
         if let Some(result) = pending.call.take() {
             return Ok(result.unwrap_or_else(|payload| panic::resume_unwind(payload)));
         }
-        let wake = park::park(Reason::Blocking, None, Mode::CancelPoint, |wait| {
-            pending.call.enlist(wait)
-        });
+        let wake = park::park(
+            Reason::Blocking,
+            pending.ask_at(),
+            Mode::CancelPoint,
+            |wait| pending.call.enlist(wait),
+        );
         if wake == Wake::Cancelled {
             return Err(cancelled());
         }
+        pending.see_to_it(ends);
     }
 }
 
@@ -113,10 +139,11 @@ where
     T: Send + 'static,
 {
     let call = Call::queued(f);
-    if !POOL.submit(call.clone()) {
+    let submitted = POOL.submit(call.clone());
+    if submitted == Submitted::Refused {
         call.run();
     }
-    Pending { call }
+    Pending::new(call, submitted)
 }
 
 /// As [`begin`]; `None`, and `f` is dropped, if the system refuses the pool its first thread.
@@ -126,7 +153,8 @@ where
     T: Send + 'static,
 {
     let call = Call::queued(f);
-    POOL.submit(call.clone()).then(|| Pending { call })
+    let submitted = POOL.submit(call.clone());
+    (submitted != Submitted::Refused).then(|| Pending::new(call, submitted))
 }
 
 /// Sets how many OS threads the pool may have; 512 unless set. They sleep in the kernel most of the
@@ -255,16 +283,61 @@ where
 /// A call whose caller has not given up.
 pub(crate) struct Pending<F, T> {
     call: Arc<Call<F, T>>,
+    /// The system has refused the thread for it: since when it waits for another.
+    refused: Cell<Option<Instant>>,
 }
 
+/// How often a caller asks for the thread that was refused.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// After how long it makes the call itself.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl<F, T> Pending<F, T> {
+    fn new(call: Arc<Call<F, T>>, submitted: Submitted) -> Pending<F, T> {
+        let refused = (submitted == Submitted::Waiting).then(park::now);
+        Pending {
+            call,
+            refused: Cell::new(refused),
+        }
+    }
+
+    /// When the caller has to [see to it](Pending::see_to_it) that the call is made.
+    fn ask_at(&self) -> Option<Instant> {
+        self.refused.get().map(|_| park::now() + ASK_AGAIN)
+    }
+}
+
+impl<F, T> Pending<F, T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
     /// Parks the current thread until the call has ended; as [`unblock`].
     pub(crate) fn wait(self) -> T {
         loop {
             if let Some(result) = self.call.take() {
                 return result.unwrap_or_else(|payload| panic::resume_unwind(payload));
             }
-            park::park_insistently(Reason::Blocking, None, None, |wait| self.call.enlist(wait));
+            park::park_insistently(Reason::Blocking, None, self.ask_at(), |wait| {
+                self.call.enlist(wait)
+            });
+            self.see_to_it(true);
+        }
+    }
+
+    /// If no thread could be had for the call: asks for one again, and after a while makes the
+    /// call, unless it may take for ever.
+    fn see_to_it(&self, ends: bool) {
+        let Some(since) = self.refused.get() else {
+            return;
+        };
+        if POOL.make_up() {
+            self.refused.set(None);
+        } else if ends && park::now().saturating_duration_since(since) >= PATIENCE {
+            self.refused.set(None);
+            if let Ran::Done(_) = self.call.run() {
+                POOL.withdraw();
+            }
         }
     }
 }

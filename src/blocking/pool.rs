@@ -9,6 +9,9 @@
 //!                                    threads < max: threads += 1 a thread is made for it
 //!                                    else spare -= 1             it waits for a thread
 //!   a thread has done a job:         spare += 1
+//!     and the system refuses it:     threads -= 1, spare -= 1   it waits for a thread; its caller asks for one again, and
+//!                                                               after a while withdraws it and runs it itself
+//!   a caller asks again:             spare < 0: threads += 1, spare += 1
 //!   a job is withdrawn:              spare += 1                 an empty shell stays in the queue, and is not counted
 //!   a thread has waited in vain:     spare > 0: spare -= 1, threads -= 1, and it ends; else there is a job for it on the way
 //! ```
@@ -45,6 +48,18 @@ pub(super) enum Ran {
     Done(Option<Waiter>),
     /// It had been withdrawn.
     Withdrawn,
+}
+
+/// Where a job is that was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Submitted {
+    /// In the queue, and a thread will take it.
+    Taken,
+    /// In the queue, but the system has refused the thread for it: all others are busy, and may be
+    /// for ever. [`Pool::make_up`] tries again.
+    Waiting,
+    /// The system refuses a thread and there is no other: the caller has to run it.
+    Refused,
 }
 
 /// The threads, and their queue; see the module.
@@ -85,9 +100,8 @@ impl Pool {
         self.state.lock().keep_alive = keep_alive;
     }
 
-    /// Has a thread of the pool run `job`. `false` if the system refuses a thread and there is no
-    /// other: then the caller has to.
-    pub(super) fn submit(&'static self, job: Arc<dyn Job>) -> bool {
+    /// Has a thread of the pool run `job`.
+    pub(super) fn submit(&'static self, job: Arc<dyn Job>) -> Submitted {
         let grow = {
             let mut state = self.state.lock();
             let grow = state.spare <= 0 && state.threads < state.max_threads;
@@ -98,16 +112,38 @@ impl Pool {
             }
             grow
         };
+        let mut submitted = Submitted::Taken;
         if grow && self.start_thread().is_err() {
             let mut state = self.state.lock();
             state.threads -= 1;
             if state.threads == 0 {
-                return false;
+                return Submitted::Refused;
             }
             state.spare -= 1;
+            submitted = Submitted::Waiting;
         }
         self.sender.send(job).expect("the pool keeps a receiver");
-        true
+        submitted
+    }
+
+    /// Makes a thread that was refused before. `false` if it is refused again. The jobs that wait
+    /// may have found others meanwhile: then there is nothing to do.
+    pub(super) fn make_up(&'static self) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.spare >= 0 || state.threads >= state.max_threads {
+                return true;
+            }
+            state.threads += 1;
+            state.spare += 1;
+        }
+        let made = self.start_thread().is_ok();
+        if !made {
+            let mut state = self.state.lock();
+            state.threads -= 1;
+            state.spare -= 1;
+        }
+        made
     }
 
     /// Notes that a job in the queue is not to be run.

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_timeout};
+use rustix::net::SocketType;
+use rustix::net::sockopt::{self, Timeout, set_socket_timeout, socket_timeout};
 
+use super::loan::Loan;
 use super::readiness::Outlook;
 use crate::channel::Receiver;
 use crate::park::{self, Mode, Wait, deadline_after};
 use crate::scheduler::claim::Wake;
-use crate::scheduler::reactor::{Enlisted, Source};
+use crate::scheduler::reactor::{Enlisted, Role, Source};
 use crate::scheduler::task::Reason;
 use crate::scheduler::worker;
 
@@ -32,6 +34,8 @@ pub(crate) struct Io {
     settings: OnceLock<Arc<Settings>>,
     /// Made when the first receiver of its readiness is.
     outlook: OnceLock<Arc<Outlook>>,
+    /// The open file was not in non-blocking mode when it came here.
+    loan: Option<Loan>,
 }
 
 /// What std keeps in the open file description: common to all clones.
@@ -53,6 +57,9 @@ const TIMEOUTS: [(Interest, Timeout); 2] = [
 /// beside what is waited for.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How soon [`Io::retry_until_shutdown`] looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What an operation fails with: the system's number, or std's error where the operation is the
 /// user's.
@@ -91,18 +98,37 @@ impl Io {
             source: Source::new(fd),
             settings: OnceLock::new(),
             outlook: OnceLock::new(),
+            loan: None,
         }
     }
 
+    /// Wraps a descriptor, and has its open file in non-blocking mode as long as it lives.
+    pub(super) fn lend(fd: OwnedFd) -> Io {
+        let loan = Loan::begin(&fd);
+        let mut io = Io::new(fd);
+        io.loan = loan;
+        io
+    }
+
     /// Wraps a descriptor from elsewhere. One that was non-blocking stays so in the eyes of its
-    /// user.
+    /// user. Where each operation says itself that it must not wait, one that was blocking stays
+    /// so, for others who share it.
     pub(crate) fn adopt(fd: OwnedFd) -> Io {
-        let nonblocking = is_nonblocking(&fd);
-        set_nonblocking(&fd, true);
-        let io = Io::new(fd);
-        if nonblocking {
-            io.set_nonblocking(true);
-        }
+        let io = if can_say_dont_wait(&fd) {
+            let nonblocking = is_nonblocking(&fd);
+            let io = Io::new(fd);
+            if nonblocking {
+                io.set_nonblocking(true);
+            }
+            io
+        } else {
+            let io = Io::lend(fd);
+            // Not ours to give back: its user has set it.
+            if io.loan.is_none() {
+                io.set_nonblocking(true);
+            }
+            io
+        };
         for (interest, which) in TIMEOUTS {
             // Fails on what is no socket, and the kernel never reports a zero.
             if let Ok(Some(timeout)) = socket_timeout(&io, which) {
@@ -113,7 +139,8 @@ impl Io {
     }
 
     /// Gives the descriptor away, in the mode that its user has set.
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    pub(crate) fn into_fd(mut self) -> OwnedFd {
+        let loan = self.loan.take();
         let source = self.source.clone();
         let nonblocking = self.is_nonblocking();
         for (interest, which) in TIMEOUTS {
@@ -121,9 +148,12 @@ impl Io {
             let _ = set_socket_timeout(&self, which, self.timeout(interest));
         }
         drop(self);
-        let source = Arc::into_inner(source).expect("a deregistered source has one owner");
         let fd = source.into_fd();
-        set_nonblocking(&fd, nonblocking);
+        let is_last = loan.is_none_or(|loan| loan.end(&fd));
+        // Others of ours may still need the mode.
+        if is_last || nonblocking {
+            set_nonblocking(&fd, nonblocking);
+        }
         fd
     }
 
@@ -135,6 +165,7 @@ impl Io {
             source: Source::new(fd),
             settings,
             outlook: OnceLock::new(),
+            loan: self.loan.as_ref().map(Loan::share),
         })
     }
 
@@ -191,6 +222,7 @@ impl Io {
         mut op: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
         let mut limit = Limit::Setting;
+        let mut turn = Turn::none(self, Interest::Read);
         loop {
             let seen = self.source.edges(Interest::Read);
             // Only a reactor counts edges, and only a green thread waits for one: `poll(2)` tells
@@ -204,6 +236,9 @@ impl Io {
                     Ok(Some(n)) => {
                         if 0 < n && n < len {
                             self.source.set_drained(seen);
+                            if self.source.is_drained(seen) {
+                                turn.end();
+                            }
                         }
                         return Ok(n);
                     }
@@ -212,7 +247,9 @@ impl Io {
                     Err(error) => return Err(error),
                 }
             }
-            self.wait(Interest::Read, seen, Reason::Read, &mut limit)?;
+            turn.end();
+            self.wait_as(Role::Taker, Interest::Read, seen, Reason::Read, &mut limit)?;
+            turn.begin();
         }
     }
 
@@ -224,26 +261,86 @@ impl Io {
         reason: Reason,
         op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
     ) -> io::Result<T> {
-        self.retry_within(Limit::Setting, interest, reason, op)
+        self.retry_as(Role::Taker, Limit::Setting, interest, reason, op)
     }
 
-    /// As [`retry`](Io::retry), waiting no longer than `limit` in all.
+    /// As [`retry`](Io::retry), waiting no longer than `limit` in all, for an operation that may
+    /// leave what it finds, or have nothing to do where another thread's would have.
     #[inline]
     pub(crate) fn retry_within<T, E: Failure>(
         &self,
+        limit: Limit,
+        interest: Interest,
+        reason: Reason,
+        op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
+    ) -> io::Result<T> {
+        self.retry_as(Role::Watcher, limit, interest, reason, op)
+    }
+
+    /// As [`retry_within`](Io::retry_within), for an operation of a [`Role`]. If a taker's says
+    /// `WouldBlock`, so must that of every other taker of this direction.
+    #[inline]
+    pub(super) fn retry_as<T, E: Failure>(
+        &self,
+        role: Role,
         mut limit: Limit,
         interest: Interest,
         reason: Reason,
         mut op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
     ) -> io::Result<T> {
+        let mut turn = Turn::none(self, interest);
         loop {
             let seen = self.source.edges(interest);
             match self.attempt(&mut op) {
                 Ok(Some(value)) => return Ok(value),
-                Ok(None) => self.wait(interest, seen, reason, &mut limit)?,
+                Ok(None) => turn.end(),
+                Err(error) => return Err(error),
+            }
+            self.wait_as(role, interest, seen, reason, &mut limit)?;
+            if role == Role::Taker {
+                turn.begin();
+            }
+        }
+    }
+
+    /// As [`retry`](Io::retry), for a write that a shutdown by another handle may end: the kernel
+    /// reports that by no edge while the socket is full. So it looks again from time to time.
+    pub(super) fn retry_until_shutdown<T, E: Failure>(
+        &self,
+        mut op: impl FnMut(BorrowedFd<'_>) -> Result<T, E>,
+    ) -> io::Result<T> {
+        let mut limit = Limit::Setting;
+        let mut turn = Turn::none(self, Interest::Write);
+        loop {
+            let seen = self.source.edges(Interest::Write);
+            if let Some(value) = self.attempt(&mut op)? {
+                return Ok(value);
+            }
+            turn.end();
+            let deadline = limit.deadline(self, Interest::Write);
+            let again = park::now() + LOOK_AGAIN;
+            let until = deadline.map_or(again, |deadline| deadline.min(again));
+            let mut until = Limit::Deadline(Some(until));
+            match self.wait_as(
+                Role::Taker,
+                Interest::Write,
+                seen,
+                Reason::Write,
+                &mut until,
+            ) {
+                Ok(()) => turn.begin(),
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut
+                        && deadline.is_none_or(|deadline| again < deadline) => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Has all that wait on this handle try again.
+    pub(super) fn interrupt(&self) {
+        self.source.interrupt(Interest::Read);
+        self.source.interrupt(Interest::Write);
     }
 
     /// As [`retry_within`](Io::retry_within), for an operation of which the system never tells when
@@ -275,17 +372,14 @@ impl Io {
 
     /// Waits until an operation of this kind would not have to wait.
     pub(crate) fn wait_ready(&self, limit: Limit, interest: Interest) -> io::Result<()> {
-        let (flags, reason) = match interest {
-            Interest::Read => (PollFlags::IN, Reason::Read),
-            Interest::Write => (PollFlags::OUT, Reason::Write),
+        let reason = match interest {
+            Interest::Read => Reason::Read,
+            Interest::Write => Reason::Write,
         };
-        self.retry_within(limit, interest, reason, |fd| {
-            match rustix::event::poll(
-                &mut [PollFd::from_borrowed_fd(fd, flags)],
-                Some(&Timespec::default()),
-            )? {
-                0 => Err(Errno::AGAIN),
-                _ => Ok(()),
+        self.retry_within(limit, interest, reason, |_| {
+            match is_ready(&self.source, interest) {
+                false => Err(Errno::AGAIN),
+                true => Ok(()),
             }
         })
     }
@@ -313,9 +407,22 @@ impl Io {
         }
     }
 
-    /// Waits until there may be something to do since `seen` edges.
+    /// Waits until there may be something to do since `seen` edges, on a descriptor that only the
+    /// caller uses: it has no turn to pass.
     pub(crate) fn wait(
         &self,
+        interest: Interest,
+        seen: u64,
+        reason: Reason,
+        limit: &mut Limit,
+    ) -> io::Result<()> {
+        self.wait_as(Role::Taker, interest, seen, reason, limit)
+    }
+
+    /// As [`wait`](Io::wait). A taker has the turn after that.
+    fn wait_as(
+        &self,
+        role: Role,
         interest: Interest,
         seen: u64,
         reason: Reason,
@@ -329,7 +436,8 @@ impl Io {
             let mut enlisted = Enlisted::TryAgain;
             let wake = park::park(reason, deadline, Mode::CancelPoint, |wait| {
                 let here = worker::with(|local, _| {
-                    self.source.enlist(interest, seen, local.reactor(), wait)
+                    self.source
+                        .enlist(interest, role, seen, local.reactor(), wait)
                 });
                 enlisted = here.expect("a green thread has a worker");
                 (enlisted == Enlisted::Waiting).then_some(|wait: &Wait<'_>| {
@@ -353,10 +461,7 @@ impl Io {
 
     #[cold]
     fn wait_os(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
-        let flags = match interest {
-            Interest::Read => PollFlags::IN,
-            Interest::Write => PollFlags::OUT,
-        };
+        let flags = flags(interest);
         loop {
             if park::cancel_point() {
                 return Err(cancelled());
@@ -404,7 +509,61 @@ impl Drop for Io {
         if let Some(outlook) = self.outlook.get() {
             outlook.close();
         }
+        if let Some(loan) = self.loan.take() {
+            loan.end(&*self.source);
+        }
         self.source.deregister();
+    }
+}
+
+/// The turn of a taker, where it has it; see [the reactor](crate::scheduler::reactor). Dropping it
+/// passes it on, also if the thread unwinds.
+struct Turn<'a> {
+    io: &'a Io,
+    interest: Interest,
+    held: bool,
+}
+
+impl<'a> Turn<'a> {
+    #[inline]
+    fn none(io: &'a Io, interest: Interest) -> Turn<'a> {
+        Turn {
+            io,
+            interest,
+            held: false,
+        }
+    }
+
+    #[inline]
+    fn begin(&mut self) {
+        self.held = true;
+    }
+
+    /// Nothing is left to do for another taker.
+    #[inline]
+    fn end(&mut self) {
+        self.held = false;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pass(&self) {
+        let (source, interest) = (&self.io.source, self.interest);
+        worker::with(|local, _| {
+            let here = local.reactor();
+            if source.has_taker(interest, here) && is_ready(source, interest) {
+                source.pass_turn(interest, here);
+            }
+        });
+    }
+}
+
+impl Drop for Turn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.held && self.io.source.is_crowded(self.interest) {
+            self.pass();
+        }
     }
 }
 
@@ -463,7 +622,36 @@ pub(super) fn explain(error: io::Error) -> io::Error {
     error
 }
 
-pub(super) fn is_nonblocking(fd: impl AsFd) -> bool {
+pub(super) fn flags(interest: Interest) -> PollFlags {
+    match interest {
+        Interest::Read => PollFlags::IN,
+        Interest::Write => PollFlags::OUT,
+    }
+}
+
+/// Whether an operation would not wait. If that cannot be told it is for the operation to say why.
+pub(super) fn is_ready(source: &Source, interest: Interest) -> bool {
+    loop {
+        let fd = PollFd::new(source, flags(interest));
+        match rustix::event::poll(&mut [fd], Some(&Timespec::default())) {
+            // A signal says nothing about the descriptor, though no wait was asked for.
+            Err(Errno::INTR) => {}
+            result => return result != Ok(0),
+        }
+    }
+}
+
+/// Whether `fd` is a socket all of whose operations take `MSG_DONTWAIT`: any but one that accepts,
+/// or may come to.
+fn can_say_dont_wait(fd: &OwnedFd) -> bool {
+    match sockopt::socket_type(fd) {
+        Ok(SocketType::STREAM) => rustix::net::getpeername(fd).is_ok(),
+        Ok(SocketType::DGRAM) => true,
+        _ => false,
+    }
+}
+
+fn is_nonblocking(fd: impl AsFd) -> bool {
     fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
 }
 

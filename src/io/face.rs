@@ -42,6 +42,9 @@ macro_rules! conversions {
         }
 
         /// Adopts a descriptor. If it is non-blocking, operations on it fail with `WouldBlock`, as they would in std.
+        ///
+        /// Others who share its open file keep the mode that they know; only that of a listener, or of a stream that
+        /// is not connected, is non-blocking as long as it is adopted.
         impl From<std::os::fd::OwnedFd> for $ours {
             fn from(fd: std::os::fd::OwnedFd) -> $ours {
                 $ours($crate::io::Io::adopt(fd))

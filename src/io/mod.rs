@@ -9,6 +9,7 @@
 
 mod descriptor;
 mod face;
+mod loan;
 mod pipe;
 mod pollable;
 mod readiness;
@@ -19,7 +20,7 @@ pub(crate) use self::readiness::always;
 pub(crate) use descriptor::{Interest, Io, Limit, cancelled, refuse_in_simulation};
 pub(crate) use face::{by_reference, conversions, readiness, settings, timeouts};
 pub(crate) use pipe::{pipe_end, pipe_reader, pipe_writer};
-pub(crate) use socket::{accept_steadily, limit_buffers, socket, socket_pair};
+pub(crate) use socket::{OnPause, accept_steadily, limit_buffers, socket, socket_pair};
 
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use pollable::Pollable;

@@ -19,10 +19,9 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::descriptor::{
-    Interest, Io, Limit, explain, is_nonblocking, refuse_in_simulation, set_nonblocking,
-};
+use super::descriptor::{Interest, Io, Limit, explain, refuse_in_simulation};
 use crate::channel::{Readiness, Receiver};
+use crate::scheduler::reactor::Role;
 use crate::scheduler::task::Reason;
 
 /// Any descriptor that can be waited for: a pipe, an eventfd, a timer, a watch on files, a tunnel,
@@ -35,7 +34,9 @@ use crate::scheduler::task::Reason;
 ///
 /// A `Pollable` holds a second descriptor of the same open file: what `T` does with its own cannot
 /// disturb those who wait. While it lives the open file is in non-blocking mode, for everybody who
-/// shares it.
+/// shares it. When the last `Pollable` of an open file is dropped, the open file gets the mode back
+/// that it had before the first. (Eventfds and timers share one inode: there that is the last one
+/// of their kind.)
 ///
 /// # Cancellation
 /// Whatever may wait is a cancel point.
@@ -60,8 +61,6 @@ pub struct Pollable<T> {
     /// gone before `value` is dropped.
     io: Io,
     value: T,
-    /// The open file was in non-blocking mode before.
-    nonblocking: bool,
 }
 
 impl<T: AsFd> Pollable<T> {
@@ -75,12 +74,9 @@ impl<T: AsFd> Pollable<T> {
         refuse_in_simulation("a descriptor")?;
         let fd = value.as_fd().try_clone_to_owned()?;
         probe(fd.as_fd()).map_err(explain)?;
-        let nonblocking = is_nonblocking(&fd);
-        set_nonblocking(&fd, true);
         Ok(Pollable {
-            io: Io::new(fd),
+            io: Io::lend(fd),
             value,
-            nonblocking,
         })
     }
 }
@@ -99,9 +95,6 @@ impl<T> Pollable<T> {
 
     /// Gives the value back, and its open file the mode that it had.
     pub fn into_inner(self) -> T {
-        if !self.nonblocking {
-            set_nonblocking(&self.io, false);
-        }
         self.value
     }
 
@@ -261,6 +254,15 @@ impl<T> Pollable<T> {
             .retry_within(limit, interest, reason(interest), |_| op(&self.value))
     }
 
+    /// As `run`, for a read of `T`'s own: where it finds nothing, neither does another.
+    fn run_read<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let limit = Limit::Deadline(None);
+        self.io
+            .retry_as(Role::Taker, limit, Interest::Read, Reason::Read, |_| {
+                op(&self.value)
+            })
+    }
+
     /// As `run`, for operations that need the value to themselves.
     fn run_mut<R>(
         &mut self,
@@ -330,14 +332,14 @@ where
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match buf {
             [] => without_waiting((&self.value).read(buf)),
-            _ => self.read_with(|mut value| value.read(buf)),
+            _ => self.run_read(|mut value| value.read(buf)),
         }
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match has_room(bufs) {
             false => without_waiting((&self.value).read_vectored(bufs)),
-            true => self.read_with(|mut value| value.read_vectored(bufs)),
+            true => self.run_read(|mut value| value.read_vectored(bufs)),
         }
     }
 }

@@ -15,14 +15,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::descriptor::{Interest, refuse_in_simulation};
+use super::descriptor::{Interest, flags, is_ready, refuse_in_simulation};
 use crate::channel::Receiver;
 use crate::channel::object::{Look, Object};
 use crate::lock::Lock;
 use crate::park::Wait;
-use crate::scheduler::reactor::{Enlisted, Reactor, Source};
+use crate::scheduler::reactor::{Enlisted, Reactor, Role, Source};
 use crate::scheduler::wait_list::WaitList;
 use crate::scheduler::worker;
 
@@ -148,7 +146,7 @@ impl Direction {
             if is_ready(source, self.interest) {
                 return Some(false);
             }
-            match source.enlist(self.interest, seen, here, wait) {
+            match source.enlist(self.interest, Role::Watcher, seen, here, wait) {
                 Enlisted::Waiting => return Some(true),
                 Enlisted::TryAgain => {}
                 Enlisted::Unregistered => {
@@ -165,19 +163,6 @@ impl Direction {
         let fd = source.as_fd().try_clone_to_owned().ok()?;
         wait.os_thread()?.watch(fd, flags(self.interest)).ok()
     }
-}
-
-fn flags(interest: Interest) -> PollFlags {
-    match interest {
-        Interest::Read => PollFlags::IN,
-        Interest::Write => PollFlags::OUT,
-    }
-}
-
-/// Whether an operation would not wait. If that cannot be told it is for the operation to say why.
-fn is_ready(source: &Source, interest: Interest) -> bool {
-    let fd = PollFd::new(source, flags(interest));
-    poll(&mut [fd], Some(&Timespec::default())) != Ok(0)
 }
 
 #[cfg(test)]

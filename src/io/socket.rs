@@ -3,6 +3,7 @@
 //! All of them ask for `MSG_DONTWAIT`: the open file may have been made blocking through a clone
 //! that is std's by now.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -132,6 +133,19 @@ impl Io {
         })
     }
 
+    /// As [`send`](Io::send), on a socket of the Unix domain: there a shutdown is no edge for a
+    /// writer that waits.
+    pub(crate) fn send_until_shutdown(&self, buf: &[u8]) -> io::Result<usize> {
+        self.retry_until_shutdown(|fd| rustix::net::send(fd, buf, SEND))
+    }
+
+    /// As [`send_until_shutdown`](Io::send_until_shutdown).
+    pub(crate) fn send_vectored_until_shutdown(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.retry_until_shutdown(|fd| {
+            rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SEND)
+        })
+    }
+
     #[inline]
     pub(crate) fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.retry(Interest::Write, Reason::Write, |fd| {
@@ -169,7 +183,9 @@ impl Io {
             Shutdown::Write => rustix::net::Shutdown::Write,
             Shutdown::Both => rustix::net::Shutdown::Both,
         };
-        Ok(rustix::net::shutdown(self, how)?)
+        rustix::net::shutdown(self, how)?;
+        self.interrupt();
+        Ok(())
     }
 
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
@@ -188,8 +204,26 @@ fn recv_from(
 /// Whether the reading half has been shut down.
 fn is_shut_down(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
-    poll(&mut fds, Some(&Timespec::default()))?;
+    // A signal says nothing about the descriptor.
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))?;
     Ok(fds[0].revents().contains(PollFlags::RDHUP))
+}
+
+/// What a server wants called before each pause of [`accept_steadily`].
+pub(crate) struct OnPause<'a>(pub(crate) Option<Box<dyn FnMut(&io::Error) + Send + Sync + 'a>>);
+
+impl OnPause<'_> {
+    pub(crate) fn call(&mut self, error: &io::Error) {
+        if let Some(hook) = &mut self.0 {
+            hook(error);
+        }
+    }
+}
+
+impl fmt::Debug for OnPause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "set" } else { "none" })
+    }
 }
 
 /// How soon, at first and at last, [`accept_steadily`] looks whether the resources that were
@@ -199,12 +233,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts, and gets over failures that concern one connection only or that will pass. What is left
 /// says that the listener is of no use any more, or that its thread is to stop.
-pub(crate) fn accept_steadily<T>(mut accept: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn accept_steadily<T>(
+    mut accept: impl FnMut() -> io::Result<T>,
+    mut on_pause: impl FnMut(&io::Error),
+) -> io::Result<T> {
     let mut pause = FIRST_PAUSE;
     loop {
         match accept() {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) if is_for_want_of_resources(&error) => {
+                on_pause(&error);
                 thread::sleep(pause);
                 pause = (2 * pause).min(LONGEST_PAUSE);
             }
@@ -253,23 +291,28 @@ mod tests {
             Err(Errno::PROTO),
         ];
         let mut accept = || Ok(results.pop().expect("it asks no further")?);
+        let mut pauses = Vec::new();
         assert_eq!(
-            accept_steadily(&mut accept).unwrap_err().raw_os_error(),
+            accept_steadily(&mut accept, |error| pauses.push(error.raw_os_error()))
+                .unwrap_err()
+                .raw_os_error(),
             Some(libc::EINVAL)
         );
-        assert_eq!(accept_steadily(&mut accept).unwrap(), 7);
+        assert_eq!(pauses, [Some(libc::ENOBUFS)]);
+        assert_eq!(accept_steadily(&mut accept, |_| ()).unwrap(), 7);
     }
 
     #[test]
     fn an_error_without_a_number_is_returned() {
         let mut errors = 1;
-        let result = accept_steadily(|| match errors {
+        let accept = || match errors {
             0 => Ok(()),
             _ => {
                 errors -= 1;
                 Err(io::Error::other("cancelled"))
             }
-        });
+        };
+        let result = accept_steadily(accept, |_| ());
         assert_eq!(result.unwrap_err().to_string(), "cancelled");
     }
 }

@@ -5,7 +5,7 @@ use std::iter::FusedIterator;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{iter, option, slice, vec};
 
-use crate::blocking::try_unblock;
+use crate::blocking::try_unblock_finite;
 use crate::io::refuse_in_simulation;
 
 /// What can be turned into socket addresses, as [`std::net::ToSocketAddrs`].
@@ -167,5 +167,5 @@ impl FusedIterator for LookupHost {}
 fn resolve(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
     refuse_in_simulation("name resolution")?;
     let host = host.to_owned();
-    try_unblock(move || std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port)))?
+    try_unblock_finite(move || std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port)))?
 }

@@ -12,8 +12,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, SocketType, ipproto, sockopt};
 
 use super::{BindOptions, ToSocketAddrs, each_addr, family, local_addr, peer_addr};
 use crate::io::{
-    Interest, Io, Limit, accept_steadily, by_reference, conversions, limit_buffers, settings,
-    timeouts,
+    Interest, Io, Limit, OnPause, accept_steadily, by_reference, conversions, limit_buffers,
+    settings, timeouts,
 };
 use crate::scheduler::task::Reason;
 
@@ -266,8 +266,8 @@ impl TcpListener {
     ///
     /// A connection that has failed before it could be taken is left out. When descriptors or
     /// memory have run out, those who want to connect wait in the backlog, and it looks again
-    /// after pauses of 5 to 200 milliseconds. An error that it does return is for good, and it
-    /// ends after it.
+    /// after pauses of 5 to 200 milliseconds, of which [`on_pause`](Connections::on_pause) tells.
+    /// An error that it does return is for good, and it ends after it.
     ///
     /// ```
     /// use hebra::net::{TcpListener, TcpStream};
@@ -297,6 +297,7 @@ impl TcpListener {
     pub fn connections(&self) -> Connections<'_> {
         Connections {
             listener: Some(self),
+            on_pause: OnPause(None),
         }
     }
 
@@ -392,6 +393,16 @@ impl FusedIterator for IntoIncoming {}
 pub struct Connections<'a> {
     /// `None` after an error.
     listener: Option<&'a TcpListener>,
+    on_pause: OnPause<'a>,
+}
+
+impl<'a> Connections<'a> {
+    /// Has `hook` called with the error before each pause that the iterator makes because
+    /// descriptors or memory have run out: to count it, to log it, or to close what is idle.
+    pub fn on_pause(mut self, hook: impl FnMut(&io::Error) + Send + Sync + 'a) -> Connections<'a> {
+        self.on_pause = OnPause(Some(Box::new(hook)));
+        self
+    }
 }
 
 impl Iterator for Connections<'_> {
@@ -399,7 +410,7 @@ impl Iterator for Connections<'_> {
 
     fn next(&mut self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let listener = self.listener?;
-        let result = accept_steadily(|| listener.accept());
+        let result = accept_steadily(|| listener.accept(), |error| self.on_pause.call(error));
         if result.is_err() {
             self.listener = None;
         }

@@ -1,20 +1,20 @@
 //! One worker's poller: it turns the kernel's readiness edges into wakes.
 //!
-//! A [`Source`] is one file descriptor. It is registered once, edge-triggered, for both directions,
-//! at the first wait on it, with the reactor of the worker where that wait happens. A wait after
-//! that costs two short critical sections and no system call: the waiter is put into the source's
-//! list, the edge takes it out.
+//! A [`Source`] is one file descriptor. It is registered once with each reactor whose worker waits
+//! for it, edge-triggered, for both directions, at the first wait there. A wait after that costs
+//! two short critical sections and no system call: the waiter is put into the list of its own
+//! worker's registration, the edge takes it out.
 //!
 //! # Edges are counted
 //!
-//! Each direction counts the edges that the kernel has reported. Who wants to wait has read the
-//! count *before* it tried the operation, and is refused if the count has moved since: then there
-//! may be something to do, and it tries again. So no edge is lost between the try and the wait,
-//! however many threads use the source and on whatever workers they run:
+//! Each direction of a source counts the edges that the kernel has reported to any reactor. A
+//! thread that wants to wait has read the count *before* it tried the operation, and is refused if
+//! the count has moved since: then there may be something to do, and it tries again. So no edge is
+//! lost between the try and the wait:
 //!
 //! ```text
 //!   seen = edges; try -> WouldBlock; lock { edges == seen ? enlist : try again }
-//!                                    lock { edges += 1; wake everybody enlisted }      <- the reactor
+//!                                    lock { edges += 1; wake those enlisted here }     <- the reactor
 //! ```
 //!
 //! The same count makes one more system call superfluous. A read that filled only a part of its
@@ -22,6 +22,46 @@
 //! wait at once. But one edge reports both data and the peer's FIN that came with it, and there
 //! will be no second one; so the registration asks for `EPOLLRDHUP`, and a source that has seen it
 //! (or a hang-up, or an error) always tries.
+//!
+//! # One registration per worker
+//!
+//! The kernel reports each edge to every epoll set that a descriptor is in. So each worker wakes
+//! its own waiters by its own poll, and neither a worker that computes for long nor the end of a
+//! runtime keeps an edge from the waiters of another. The lists of a registration are changed by
+//! its own worker only, except at the end: [`Source::deregister`] wakes all waiters of all workers.
+//!
+//! A registration ends with the source, or with its reactor ([`Reactor::retire`]).
+//!
+//! `EPOLLEXCLUSIVE` is not used: the kernel would report an edge to one of the epoll sets, and that
+//! may be the one of a worker that computes.
+//!
+//! # One waiter per edge, and the turn
+//!
+//! A registration has two kinds of lists for each direction:
+//!
+//! - *takers* do an operation that takes what has come (`accept`, `recv`, `read`, `write`). An edge
+//!   wakes one of them, and with it gives it the *turn*.
+//! - *watchers* only look, or do an operation of which the reactor knows nothing (a `select!`, the
+//!   closures of `Pollable`). An edge wakes all of them, and they have no turn.
+//!
+//! ```text
+//!   the thread with the turn                   what it does with the turn
+//!   its operation says WouldBlock              ends it: there is nothing, and what comes is a new edge
+//!   its read was short (is_drained)            ends it: as before
+//!   its operation succeeds or fails,           passes it: polls the descriptor; if it is ready, wakes the
+//!   it unwinds (cancelled, a panic)            next taker of its own worker, which has the turn then
+//! ```
+//!
+//! No waiter is forgotten. Let a taker be enlisted with reactor R while its operation could succeed.
+//! Its own try has found nothing, so what can be done now came later, and was, or will be, an edge at
+//! R. That edge gives, or gave, a turn to a taker of R. The turn goes from taker to taker of R and
+//! ends only where one sees that nothing is there; if something comes after that look, it is
+//! another edge. A waiter that times out or is cancelled before it is woken has lost the race for
+//! its claim word: the edge takes the next one. All takers of R live on R's worker, so a turn that
+//! is delayed or dies with its worker delays nobody elsewhere.
+//!
+//! The cost of a connection for n threads in `accept` on one listener is one wake per worker, plus
+//! one `poll(2)`.
 //!
 //! # Facts about epoll
 //!
@@ -36,10 +76,10 @@
 //!
 //! # Who locks what
 //!
-//! A source's `moving` is locked before a reactor's `sources`, and that before a source's `state`;
-//! never the other way round.
+//! A reactor's `sources` is locked before a source's `state`, never the other way round.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
@@ -115,19 +155,35 @@ impl Reactor {
     /// Whether anybody waits for one of its sources. Locks many of them, if nobody does.
     pub(crate) fn is_waited_for(&self) -> bool {
         let sources = self.sources.lock();
-        sources
-            .slab
-            .iter()
-            .any(|(_, (_, source))| source.state.lock().is_waited_for())
+        sources.slab.iter().any(|(_, (_, source))| {
+            let mut state = source.state.lock();
+            state
+                .registration(self)
+                .is_some_and(|at| at.is_waited_for())
+        })
     }
 
     fn remove(&self, key: u64) {
         let mut sources = self.sources.lock();
-        let (_, source) = sources.slab.remove(index(key));
-        // It can only fail if somebody closed the descriptor behind our back, and then it is gone
-        // anyway.
-        let _ = self.poller.delete(&source.fd);
-        drop(sources);
+        let entry = sources.slab.get(index(key));
+        // Otherwise the reactor has been retired meanwhile.
+        if entry.is_some_and(|(generation, _)| is_generation(key, *generation)) {
+            let (_, source) = sources.slab.remove(index(key));
+            // It can only fail if somebody closed the descriptor behind our back, and then it is
+            // gone anyway.
+            let _ = self.poller.delete(&source.fd);
+        }
+    }
+
+    /// Ends all registrations: the reactor's worker has ended, and polls no more.
+    pub(crate) fn retire(&self) {
+        let mut sources = self.sources.lock();
+        // Under the lock to the end: a source that is deregistered meanwhile finds its key gone.
+        for (_, source) in sources.slab.drain() {
+            let _ = self.poller.delete(&source.fd);
+            let mut ended = source.state.lock().take(self);
+            ended.iter_mut().for_each(Registration::wake_all);
+        }
     }
 
     /// Waits until an edge, the bell or `timeout` (`None`: for ever), wakes whoever waited for what
@@ -164,7 +220,7 @@ impl Reactor {
                 && let Some((generation, source)) = sources.slab.get(index(key))
                 && is_generation(key, *generation)
             {
-                source.edge(edge);
+                source.edge(self, edge);
             }
         }
         events.len()
@@ -200,6 +256,12 @@ pub(crate) struct Source {
     fd: OwnedFd,
     /// An edge said that the peer has finished, or that the descriptor has failed. Never cleared.
     hung_up: AtomicBool,
+    /// There have been several takers at once in one list, or a taker's list was not empty when
+    /// another came, by [`Interest`]. Never cleared. It is read by threads of the worker that set
+    /// it: only the takers of the own worker matter to who has a turn.
+    crowded: [AtomicBool; 2],
+    /// There have been watchers. Never cleared; written and read under `state`.
+    watched: AtomicBool,
     /// Edges seen, by [`Interest`]; written under `state`, read by anybody.
     edges: [AtomicU64; 2],
     /// The count of read edges at which a short read found the end of the data.
@@ -207,22 +269,39 @@ pub(crate) struct Source {
     /// The address of the record of who waits, for prefetching alone.
     waiter: AtomicUsize,
     state: BiasedLock<State>,
-    /// Held by who registers it: between two steps of that it is in a poller and in no state, and
-    /// a second one would add it again.
-    moving: Lock<()>,
 }
 
 #[derive(Default)]
 #[repr(C)]
 struct State {
+    /// The first one; most sources are used by one worker.
     registration: Option<Registration>,
-    readers: WaitList,
-    writers: WaitList,
+    /// With other reactors.
+    #[expect(
+        clippy::box_collection,
+        reason = "a word instead of three in every socket"
+    )]
+    others: Option<Box<Vec<Registration>>>,
 }
 
+/// A source in a reactor, and the threads of that reactor's worker that wait for it.
+#[repr(C)]
 struct Registration {
     reactor: Arc<Reactor>,
     key: u64,
+    readers: WaitList,
+    writers: WaitList,
+    /// Boxed, as most sources never have any. By [`Interest`].
+    watchers: Option<Box<[WaitList; 2]>>,
+}
+
+/// How a thread waits for a source; see the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One taker is woken by an edge, and has the turn then.
+    Taker,
+    /// All watchers are woken by an edge.
+    Watcher,
 }
 
 /// What came of the wish to wait on a source.
@@ -240,19 +319,27 @@ impl Source {
     pub(crate) fn new(fd: OwnedFd) -> Arc<Source> {
         Arc::new(Source {
             fd,
+            hung_up: AtomicBool::new(false),
+            crowded: [AtomicBool::new(false), AtomicBool::new(false)],
+            watched: AtomicBool::new(false),
             edges: [AtomicU64::new(0), AtomicU64::new(0)],
             drained: AtomicU64::new(u64::MAX),
             waiter: AtomicUsize::new(0),
-            hung_up: AtomicBool::new(false),
             state: BiasedLock::default(),
-            moving: Lock::default(),
         })
     }
 
-    /// Takes the descriptor out. The source must have been deregistered and its last other owner
-    /// gone.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// Takes the descriptor out. The source must have been deregistered.
+    pub(crate) fn into_fd(mut self: Arc<Self>) -> OwnedFd {
+        loop {
+            match Arc::try_unwrap(self) {
+                Ok(source) => return source.fd,
+                // A reactor that is being retired has taken the registration out, and is about to
+                // drop its reference.
+                Err(shared) => self = shared,
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// The count of edges so far: to be read before the operation is tried.
@@ -275,106 +362,219 @@ impl Source {
         self.drained.load(Ordering::Relaxed) == seen && !self.hung_up.load(Ordering::Relaxed)
     }
 
-    /// Enlists `wait` unless there was an edge after `seen`, or the source belongs to another
-    /// reactor than `here` and may move.
+    /// Enlists `wait` with `here`, the reactor of the calling thread's worker, unless there was an
+    /// edge after `seen`.
     pub(crate) fn enlist(
         &self,
         interest: Interest,
+        role: Role,
         seen: u64,
         here: &Arc<Reactor>,
         wait: &Wait<'_>,
     ) -> Enlisted {
         let mut state = self.state.lock();
-        let stays = match &state.registration {
-            None => false,
-            // With others waiting it stays where it is, and wakes us across workers.
-            Some(at) => Arc::ptr_eq(&at.reactor, here) || state.is_waited_for(),
-        };
-        if !stays {
+        let Some(at) = state.registration(here) else {
             return Enlisted::Unregistered;
-        }
+        };
         if self.edges(interest) != seen {
             return Enlisted::TryAgain;
         }
         self.waiter
             .store(wait.link(ptr::from_ref(self).addr()), Ordering::Relaxed);
-        state.waiters(interest).push_again(wait);
+        match role {
+            Role::Taker => {
+                let takers = at.takers(interest);
+                if !takers.is_empty() {
+                    self.crowded[interest as usize].store(true, Ordering::Relaxed);
+                }
+                takers.push_again(wait);
+            }
+            Role::Watcher => {
+                self.watched.store(true, Ordering::Relaxed);
+                at.watchers.get_or_insert_default()[interest as usize].push_again(wait);
+            }
+        }
         Enlisted::Waiting
     }
 
-    /// Takes one's own waiter out again, if it is still there, and returns whether it was.
+    /// Takes the caller's own waiter out again, if it is still there, and returns whether it was.
     pub(crate) fn delist(&self, interest: Interest, wait: &Wait<'_>) -> bool {
         let mut state = self.state.lock();
-        let waiters = state.waiters(interest);
-        let enlisted = waiters.contains(wait);
-        waiters.remove(wait);
+        let mut enlisted = false;
+        for at in state.registrations() {
+            let watchers = at.watchers.as_deref_mut();
+            let watchers = watchers.map(|watchers| &mut watchers[interest as usize]);
+            let takers = match interest {
+                Interest::Read => &mut at.readers,
+                Interest::Write => &mut at.writers,
+            };
+            for waiters in watchers.into_iter().chain([takers]) {
+                enlisted = enlisted || waiters.contains(wait);
+                waiters.remove(wait);
+            }
+        }
         enlisted
     }
 
-    /// Registers the source with `here`, taking it away from where it was registered before.
+    /// Whether the caller, which has the turn, should look for something to pass on: there may be
+    /// other takers on its worker.
+    #[inline]
+    pub(crate) fn is_crowded(&self, interest: Interest) -> bool {
+        self.crowded[interest as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether another taker waits with `here`.
+    pub(crate) fn has_taker(&self, interest: Interest, here: &Arc<Reactor>) -> bool {
+        let mut state = self.state.lock();
+        state
+            .registration(here)
+            .is_some_and(|at| !at.takers(interest).is_empty())
+    }
+
+    /// Gives the turn to the next taker that waits with `here`, if there is one.
+    pub(crate) fn pass_turn(&self, interest: Interest, here: &Arc<Reactor>) {
+        let mut state = self.state.lock();
+        if let Some(at) = state.registration(here) {
+            at.takers(interest).wake_one_again();
+        }
+    }
+
+    /// Registers the source with `here`, the reactor of the calling thread's worker, if it is not.
     pub(crate) fn register(self: &Arc<Self>, here: &Arc<Reactor>) -> io::Result<()> {
-        let _moving = self.moving.lock();
-        let before = {
-            let mut state = self.state.lock();
-            if state.is_waited_for() {
-                return Ok(());
-            }
-            state.registration.take()
-        };
-        if let Some(before) = before {
-            before.reactor.remove(before.key);
+        // Nobody else registers it with `here` meanwhile: only that worker does, and does not
+        // switch in between. An edge cannot be reported before this worker polls again.
+        if self.state.lock().registration(here).is_some() {
+            return Ok(());
         }
         let key = here.register(self)?;
-        self.state.lock().registration = Some(Registration {
+        let registration = Registration {
             reactor: here.clone(),
             key,
-        });
+            readers: WaitList::new(),
+            writers: WaitList::new(),
+            watchers: None,
+        };
+        let mut state = self.state.lock();
+        match &mut state.registration {
+            first @ None => *first = Some(registration),
+            Some(_) => state.others.get_or_insert_default().push(registration),
+        }
         Ok(())
     }
 
-    /// Removes the source from its reactor. Who reads or writes borrows the handle that is going
+    /// Removes the source from its reactors. Who reads or writes borrows the handle that is going
     /// away; who only wants to know when it is ready may be waiting, and is woken.
     pub(crate) fn deregister(&self) {
         let mut state = self.state.lock();
-        let registration = state.registration.take();
-        state.readers.wake_all();
-        state.writers.wake_all();
+        let first = state.registration.take();
+        let others = state.others.take();
         drop(state);
-        if let Some(registration) = registration {
+        let others = others.into_iter().flat_map(|others| *others);
+        for mut registration in first.into_iter().chain(others) {
+            registration.wake_all();
             registration.reactor.remove(registration.key);
         }
     }
 
-    fn edge(&self, edge: Edge) {
+    /// Has all that wait in this direction try again, on whatever workers: the state of the
+    /// descriptor has been changed in a way that the kernel reports by no edge.
+    pub(crate) fn interrupt(&self, interest: Interest) {
+        let mut state = self.state.lock();
+        self.count(interest);
+        for at in state.registrations() {
+            at.takers(interest).wake_all_again();
+            if let Some(watchers) = &mut at.watchers {
+                watchers[interest as usize].wake_all_again();
+            }
+        }
+    }
+
+    /// Under `state`.
+    fn count(&self, interest: Interest) {
+        let count = &self.edges[interest as usize];
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// `here` has reported an edge.
+    fn edge(&self, here: &Reactor, edge: Edge) {
         let mut state = self.state.lock();
         if edge.hung_up {
             self.hung_up.store(true, Ordering::Relaxed);
         }
-        for (count, ready) in self.edges.iter().zip([edge.readable, edge.writable]) {
-            count.store(
-                count.load(Ordering::Relaxed) + u64::from(ready),
-                Ordering::Release,
-            );
-        }
-        if edge.readable {
-            state.readers.wake_all_again();
-        }
-        if edge.writable {
-            state.writers.wake_all_again();
+        let watched = self.watched.load(Ordering::Relaxed);
+        let mut at = state.registration(here);
+        for (interest, ready) in [
+            (Interest::Read, edge.readable),
+            (Interest::Write, edge.writable),
+        ] {
+            if !ready {
+                continue;
+            }
+            self.count(interest);
+            let Some(at) = &mut at else {
+                continue;
+            };
+            at.takers(interest).wake_one_again();
+            if watched && let Some(watchers) = &mut at.watchers {
+                watchers[interest as usize].wake_all_again();
+            }
         }
     }
 }
 
 impl State {
-    fn is_waited_for(&self) -> bool {
-        !self.readers.is_empty() || !self.writers.is_empty()
+    /// The registration with `here`.
+    #[inline]
+    fn registration(&mut self, here: &Reactor) -> Option<&mut Registration> {
+        let is_here = |at: &Registration| ptr::eq(Arc::as_ptr(&at.reactor), here);
+        match &mut self.registration {
+            Some(first) if is_here(first) => Some(first),
+            _ => self.others.as_mut()?.iter_mut().find(|at| is_here(at)),
+        }
     }
 
-    fn waiters(&mut self, interest: Interest) -> &mut WaitList {
+    fn registrations(&mut self) -> impl Iterator<Item = &mut Registration> {
+        let others = self.others.iter_mut().flat_map(|others| others.iter_mut());
+        self.registration.iter_mut().chain(others)
+    }
+
+    /// Takes the registration with `here` out.
+    fn take(&mut self, here: &Reactor) -> Option<Registration> {
+        let is_here = |at: &Registration| ptr::eq(Arc::as_ptr(&at.reactor), here);
+        if self.registration.as_ref().is_some_and(is_here) {
+            let next = self.others.as_mut().and_then(|others| others.pop());
+            return mem::replace(&mut self.registration, next);
+        }
+        let others = self.others.as_mut()?;
+        let at = others.iter().position(is_here)?;
+        Some(others.swap_remove(at))
+    }
+}
+
+impl Registration {
+    fn is_waited_for(&self) -> bool {
+        let watchers = self.watchers.iter().flat_map(|watchers| watchers.iter());
+        !self.readers.is_empty()
+            || !self.writers.is_empty()
+            || watchers.into_iter().any(|watchers| !watchers.is_empty())
+    }
+
+    #[inline]
+    fn takers(&mut self, interest: Interest) -> &mut WaitList {
         match interest {
             Interest::Read => &mut self.readers,
             Interest::Write => &mut self.writers,
         }
+    }
+
+    fn wake_all(&mut self) {
+        self.readers.wake_all();
+        self.writers.wake_all();
+        let watchers = self
+            .watchers
+            .iter_mut()
+            .flat_map(|watchers| watchers.iter_mut());
+        watchers.for_each(WaitList::wake_all);
     }
 }
 
@@ -656,12 +856,13 @@ mod tests {
         let thread = Arc::new(OsThread::new());
         let wait = Wait::os(&thread, thread.claim.begin());
         assert_eq!(
-            source.enlist(Interest::Read, seen, &reactor, &wait),
+            source.enlist(Interest::Read, Role::Taker, seen, &reactor, &wait),
             Enlisted::TryAgain
         );
         assert_eq!(
             source.enlist(
                 Interest::Read,
+                Role::Taker,
                 source.edges(Interest::Read),
                 &reactor,
                 &wait
@@ -671,6 +872,70 @@ mod tests {
         source.delist(Interest::Read, &wait);
         source.deregister();
     }
+
+    #[test]
+    fn edge_wakes_one_taker_and_all_watchers() {
+        let reactor = Reactor::new().unwrap();
+        let (end, mut peer) = UnixStream::pair().unwrap();
+        let source = Source::new(end.into());
+        source.register(&reactor).unwrap();
+        let mut events = Events::new();
+        reactor.poll(&mut events, Some(0));
+        let threads: [_; 4] = array::from_fn(|_| Arc::new(OsThread::new()));
+        let seen = source.edges(Interest::Read);
+        let roles = [Role::Taker, Role::Watcher, Role::Taker, Role::Watcher];
+        for (thread, role) in threads.iter().zip(roles) {
+            let wait = Wait::os(thread, thread.claim.begin());
+            let enlisted = source.enlist(Interest::Read, role, seen, &reactor, &wait);
+            assert_eq!(enlisted, Enlisted::Waiting);
+        }
+        let woken = || {
+            threads
+                .each_ref()
+                .map(|thread| thread.claim.outcome().is_some())
+        };
+        peer.write_all(b"x").unwrap();
+        reactor.poll(&mut events, Some(0));
+        assert_eq!(woken(), [true, true, false, true]);
+        assert!(source.is_crowded(Interest::Read) && source.has_taker(Interest::Read, &reactor));
+        source.pass_turn(Interest::Read, &reactor);
+        assert_eq!(woken(), [true; 4]);
+        source.deregister();
+    }
+
+    #[test]
+    fn edge_is_reported_to_each_reactor_until_it_is_retired() {
+        let reactors: [_; 2] = array::from_fn(|_| Reactor::new().unwrap());
+        let (end, mut peer) = UnixStream::pair().unwrap();
+        let source = Source::new(end.into());
+        let threads: [_; 2] = array::from_fn(|_| Arc::new(OsThread::new()));
+        let mut events = Events::new();
+        for reactor in &reactors {
+            source.register(reactor).unwrap();
+            reactor.poll(&mut events, Some(0));
+        }
+        let seen = source.edges(Interest::Read);
+        for (thread, reactor) in threads.iter().zip(&reactors) {
+            let wait = Wait::os(thread, thread.claim.begin());
+            let enlisted = source.enlist(Interest::Read, Role::Taker, seen, reactor, &wait);
+            assert_eq!(enlisted, Enlisted::Waiting);
+        }
+        let woken = || {
+            threads
+                .each_ref()
+                .map(|thread| thread.claim.outcome().is_some())
+        };
+        peer.write_all(b"x").unwrap();
+        reactors[1].poll(&mut events, Some(0));
+        assert_eq!(woken(), [false, true]);
+        assert!(reactors[0].is_waited_for() && !reactors[1].is_waited_for());
+        reactors[0].retire();
+        assert_eq!(woken(), [true, true]);
+        assert_eq!(Arc::strong_count(&reactors[0]), 1);
+        source.deregister();
+        assert_eq!(Arc::strong_count(&source), 1);
+    }
+
     #[test]
     fn two_workers_may_want_a_source_at_once() {
         let reactors: [_; 2] = array::from_fn(|_| Reactor::new().unwrap());

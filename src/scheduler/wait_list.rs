@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter;
 
 use super::claim::Wake;
 use super::waiter::{Key, Wait, Waiter};
@@ -375,7 +376,6 @@ impl WaitList {
         self.pop_with().map(|(waiter, ())| waiter)
     }
 
-    #[allow(dead_code)] // As `pop`.
     /// Wakes the first whose wait has not ended otherwise, and returns whether there was one. Then
     /// it has been woken for good, so it may be given something.
     pub(crate) fn wake_one(&mut self) -> bool {
@@ -385,6 +385,27 @@ impl WaitList {
             }
         }
         false
+    }
+
+    /// As [`wake_one`](WaitList::wake_one). The first is expected [again](WaitList::push_again).
+    #[inline]
+    pub(crate) fn wake_one_again(&mut self) -> bool {
+        if let Some((first, ())) = self.first.as_mut().filter(|first| !first.0.is_spent()) {
+            let woken = first.wake(Wake::Woken);
+            first.spend();
+            if woken {
+                return true;
+            }
+        }
+        self.others.is_some() && self.wake_one_of_others()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_one_of_others(&mut self) -> bool {
+        let others = self.others.iter_mut();
+        let mut others = others.flat_map(|others| iter::from_fn(|| others.pop_front()));
+        others.any(|(waiter, ())| waiter.wake(Wake::Woken))
     }
 }
 

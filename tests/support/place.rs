@@ -51,7 +51,10 @@ impl Place {
         wait_until(|| started.load(SeqCst) > 0);
         if self == Place::OsThreads {
             let stat = format!("/proc/self/task/{}/stat", started.load(SeqCst));
-            wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") S "));
+            // A thread that has waited and ended already has no such file.
+            wait_until(|| {
+                std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") S "))
+            });
         }
         handle
     }

@@ -88,6 +88,13 @@ pub(super) struct Post {
     pub(super) wanted: AtomicPtr<Capture>,
 }
 
+impl Drop for Post {
+    fn drop(&mut self) {
+        // Sources may outlive it, and must not keep its descriptors.
+        self.reactor.retire();
+    }
+}
+
 /// A green thread that has not started: a record, and a stack only where stacks may run out.
 pub(super) struct Unstarted {
     pub(super) task: TaskRef,

@@ -178,7 +178,7 @@ impl UnixDatagram {
     /// # Errors
     /// As [`std::os::unix::net::UnixDatagram::send`].
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf)
+        self.0.send_until_shutdown(buf)
     }
 
     /// Shuts down the reading half, the writing half or both. Threads that wait in it return; who

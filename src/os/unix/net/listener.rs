@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use super::address::{kernel_addr, local_addr, path_addr, std_addr};
 use super::{SocketAddr, UnixStream};
-use crate::io::{Io, accept_steadily, conversions, settings, socket};
+use crate::io::{Io, OnPause, accept_steadily, conversions, settings, socket};
 
 /// A socket of the Unix domain that takes connections, as [`std::os::unix::net::UnixListener`].
 ///
@@ -78,7 +78,7 @@ impl UnixListener {
     /// the loop of a server.
     ///
     /// When descriptors or memory have run out, those who want to connect wait in the backlog, and
-    /// it looks again after pauses of 5 to 200 milliseconds. An error that it does return is
+    /// it looks again after pauses of 5 to 200 milliseconds; [`on_pause`](Connections::on_pause) tells of them. An error that it does return is
     /// for good, and it ends after it.
     ///
     /// # Cancellation
@@ -86,6 +86,7 @@ impl UnixListener {
     pub fn connections(&self) -> Connections<'_> {
         Connections {
             listener: Some(self),
+            on_pause: OnPause(None),
         }
     }
 
@@ -148,6 +149,16 @@ impl Iterator for Incoming<'_> {
 pub struct Connections<'a> {
     /// `None` after an error.
     listener: Option<&'a UnixListener>,
+    on_pause: OnPause<'a>,
+}
+
+impl<'a> Connections<'a> {
+    /// Has `hook` called with the error before each pause that the iterator makes because
+    /// descriptors or memory have run out: to count it, to log it, or to close what is idle.
+    pub fn on_pause(mut self, hook: impl FnMut(&io::Error) + Send + Sync + 'a) -> Connections<'a> {
+        self.on_pause = OnPause(Some(Box::new(hook)));
+        self
+    }
 }
 
 impl Iterator for Connections<'_> {
@@ -155,7 +166,7 @@ impl Iterator for Connections<'_> {
 
     fn next(&mut self) -> Option<io::Result<(UnixStream, SocketAddr)>> {
         let listener = self.listener?;
-        let result = accept_steadily(|| listener.accept());
+        let result = accept_steadily(|| listener.accept(), |error| self.on_pause.call(error));
         if result.is_err() {
             self.listener = None;
         }

@@ -122,11 +122,11 @@ impl Read for &UnixStream {
 
 impl Write for &UnixStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.send(buf)
+        self.0.send_until_shutdown(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send_vectored(bufs)
+        self.0.send_vectored_until_shutdown(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
