@@ -95,18 +95,13 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
 /// });
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn inside<G, F: IntoFuture>(
-    mut enter: impl FnMut() -> G,
-    future: F,
-) -> impl Future<Output = F::Output> {
-    async move {
-        let mut future = pin!(future.into_future());
-        poll_fn(move |context| {
-            let _inside = enter();
-            future.as_mut().poll(context)
-        })
-        .await
-    }
+pub async fn inside<G, F: IntoFuture>(mut enter: impl FnMut() -> G, future: F) -> F::Output {
+    let mut future = pin!(future.into_future());
+    poll_fn(|context| {
+        let _inside = enter();
+        future.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Whether a future wants to be polled; see the module.

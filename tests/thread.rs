@@ -1622,7 +1622,8 @@ fn spawning_outside_a_runtime_panics_at_the_caller() {
         || thread::scope(|s| drop(s.spawn(|| ()))),
         || {
             drop(thread::try_scope(|s| {
-                Ok::<_, io::Error>(drop(s.spawn(|| Ok(()))))
+                drop(s.spawn(|| Ok(())));
+                Ok::<(), io::Error>(())
             }))
         },
         || drop(thread::race([|| ()])),
