@@ -318,7 +318,7 @@ fn forgotten_objects_leave_waiters_that_can_be_cancelled() {
         list.send(&sender);
         mem::forget(list.select());
         let other = sender.clone();
-        let waiter = thread::spawn(move || drop(other.send(1)));
+        let waiter = thread::spawn(move || _ = other.send(1));
         waiter.cancel();
         assert!(waiter.join().is_err());
 

@@ -171,23 +171,23 @@ operations! {
     join: {
         std::thread::Builder::new()
             .stack_size(STACK)
-            .spawn(|| Large::<N>::new())
+            .spawn(Large::<N>::new)
             .unwrap()
             .join()
             .ok()
             .unwrap()
             .check();
     }, {
-        hebra::thread::spawn(|| Large::<N>::new()).join().ok().unwrap().check();
+        hebra::thread::spawn(Large::<N>::new).join().ok().unwrap().check();
     };
 
     once_lock: {
         let cell = std::sync::OnceLock::new();
-        cell.get_or_init(|| Large::<N>::new()).check();
+        cell.get_or_init(Large::<N>::new).check();
         cell.into_inner().unwrap().check();
     }, {
         let cell = hebra::sync::OnceLock::new();
-        cell.get_or_init(|| Large::<N>::new()).check();
+        cell.get_or_init(Large::<N>::new).check();
         cell.into_inner().unwrap().check();
     };
 

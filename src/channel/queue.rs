@@ -159,7 +159,7 @@ impl<T> Queue<T> {
     pub(super) fn try_send(&self, message: &mut Option<T>) -> Result<(), Unsent> {
         let sent = self.lock().send(message);
         match sent {
-            Sent::Sent(claimed) => {
+            Sent::Done(claimed) => {
                 drop(claimed);
                 Ok(())
             }

@@ -48,7 +48,7 @@ pub(super) struct State<T> {
 /// How a send has ended that does not wait. The message stays with the caller unless it was sent.
 pub(super) enum Sent {
     /// It was sent, and who can go on for that.
-    Sent(Option<Claimed>),
+    Done(Option<Claimed>),
     Full,
     Disconnected,
 }
@@ -161,12 +161,12 @@ impl<T> State<T> {
             return Sent::Disconnected;
         }
         match self.entries.give_first(message) {
-            Some(claimed) => Sent::Sent(Some(claimed)),
+            Some(claimed) => Sent::Done(Some(claimed)),
             None if !self.has_place() => Sent::Full,
             None => {
                 self.wake_watchers(List::RecvWatchers);
                 self.push_back(message);
-                Sent::Sent(None)
+                Sent::Done(None)
             }
         }
     }
