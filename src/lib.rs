@@ -84,7 +84,7 @@ pub mod sim;
 #[cfg(feature = "runtime")]
 pub mod dump;
 
-/// Longer pages: how to come from elsewhere, and what hebra's speed is.
+/// Longer pages: how to come from elsewhere, what a call may do, and what hebra's speed is.
 #[cfg(all(feature = "runtime", any(doc, doctest)))]
 pub mod guide {
     #[doc = include_str!("../docs/from-std.md")]
@@ -95,6 +95,8 @@ pub mod guide {
     pub mod from_go {}
     #[doc = include_str!("../docs/from-asyncio.md")]
     pub mod from_asyncio {}
+    #[doc = include_str!("../docs/calls.md")]
+    pub mod calls {}
     #[doc = include_str!("../docs/performance.md")]
     pub mod performance {}
 }
