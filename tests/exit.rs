@@ -59,7 +59,7 @@ impl Never {
         let (full, receiver) = channel::bounded(1);
         full.send(0).unwrap();
         let (sender, empty) = channel::bounded(1);
-        let thread = thread::spawn(|| loop_for_ever());
+        let thread = thread::spawn(loop_for_ever);
         Never {
             full,
             empty,
@@ -75,7 +75,9 @@ fn loop_for_ever() {
     }
 }
 
-const ACTIONS: &[(&str, fn(&mut Never))] = &[
+type Action = (&'static str, fn(&mut Never));
+
+const ACTIONS: &[Action] = &[
     ("yields", |_| (0..100).for_each(|_| thread::yield_now())),
     ("sleeps", |_| thread::sleep(Duration::from_secs(3600))),
     ("parks", |_| thread::park()),
@@ -243,7 +245,7 @@ fn runtime_in_a_destructor_is_not_waited_for() {
             || std::process::exit(STATUS),
             |_| {
                 let runtime = Runtime::new(Config::default().workers(1)).unwrap();
-                runtime.start().unwrap().spawn(|| loop_for_ever());
+                runtime.start().unwrap().spawn(loop_for_ever);
                 drop(runtime);
             },
         );
@@ -261,7 +263,7 @@ fn destructors_of_an_os_thread_wait_as_ever() {
     let os_thread = std::thread::spawn(move || {
         set(&LAST, move || sender.send(1).unwrap());
         let runtime = Runtime::new(Config::default().workers(1)).unwrap();
-        runtime.run(|| thread::yield_now());
+        runtime.run(thread::yield_now);
     });
     assert_eq!(bounded(|| receiver.recv()), Ok(1));
     os_thread.join().unwrap();

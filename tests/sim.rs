@@ -533,7 +533,8 @@ fn handing_over_for_ever_is_reported() {
         let pong = Builder::new().name("pong".into());
         pong.spawn(move || for () in receiver {}).unwrap();
     }
-    let cases: [(fn(), &[&str]); 4] = [
+    type Case = (fn(), &'static [&'static str]);
+    let cases: [Case; 4] = [
         (spawn_again, &["'successor'"]),
         (|| ping_pong(0), &["'ping'", "'pong'"]),
         (|| ping_pong(1), &["'ping'", "'pong'"]),
