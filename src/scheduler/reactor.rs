@@ -39,11 +39,11 @@
 //! A source's `moving` is locked before a reactor's `sources`, and that before a source's `state`;
 //! never the other way round.
 
+use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use polling::Poller;
 use slab::Slab;
