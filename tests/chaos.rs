@@ -59,8 +59,8 @@ fn ping_pong(random: &mut Random) {
         }
         panic!("a million parks without a turn");
     };
+    let first = thread::current();
     thread::scope(|s| {
-        let first = thread::current();
         let second = s.spawn(|| {
             for _ in 0..turns {
                 wait_for(1);
