@@ -26,11 +26,11 @@
 //! A cancel point that does not wait lets the others run: destructors wait in loops, for them or
 //! for I/O that fails at once.
 
+use crate::atomic::AtomicU64;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::stack_pointer;

@@ -342,6 +342,105 @@ fn a_standstill_is_found_at_the_end_and_not_before() {
     );
 }
 
+/// The path from park to resume: a waker on another worker ends the wait and posts the slot, and the
+/// home worker, which may sleep by then, takes it and sees what the waker did. A canceller races.
+fn a_wake_from_elsewhere_resumes_a_parked_thread() {
+    let bell = Arc::new(Rung(Notify::new()));
+    let home = Arc::new((Inbox::new(), Claim::new(), Token::new(), Data::new(0)));
+    home.0.open(bell.clone());
+    let epoch = home.1.begin();
+    let parks = home.2.announce(epoch);
+    assert!(parks, "there is no token yet");
+    let waker = {
+        let home = home.clone();
+        thread::spawn(move || {
+            home.3.store(1, RELAXED);
+            if let Some(epoch) = home.2.leave()
+                && home.1.end(epoch, Wake::Woken)
+            {
+                home.0.push(1);
+            }
+        })
+    };
+    let canceller = {
+        let home = home.clone();
+        thread::spawn(move || {
+            if home.1.end(epoch, Wake::Cancelled) {
+                home.0.push(1);
+            }
+        })
+    };
+    let mut ready = 0;
+    while ready == 0 {
+        ready += home.0.take(&mut Vec::new()).ready.len();
+        let may_sleep = home.0.begin_sleep();
+        // Weakened, it sleeps though it was told that there is mail.
+        if ready == 0 && (may_sleep || is_weak()) {
+            bell.0.wait();
+        }
+        home.0.end_sleep();
+    }
+    let outcome = home.1.outcome().expect("posted after its wait had ended");
+    if outcome == Wake::Woken {
+        assert_eq!(
+            home.3.load(RELAXED),
+            1,
+            "woken without what was done before"
+        );
+    }
+    waker.join().expect("no panic");
+    canceller.join().expect("no panic");
+    assert_eq!(home.0.take(&mut Vec::new()).ready.len(), 0, "posted twice");
+}
+
+/// The path from spawn to start: a spawner puts a thread down, and a worker that goes to sleep
+/// meanwhile starts it. The order of the steps is that of `Worker::sleep` and of
+/// `Shared::rouse_one`.
+fn a_spawned_thread_is_started_by_a_sleeping_worker() {
+    let bell = Arc::new(Rung(Notify::new()));
+    let inbox = Arc::new(Inbox::new());
+    inbox.open(bell.clone());
+    let sleepers = Arc::new(Sleepers::default());
+    let searching = Arc::new(atomic::AtomicBool::new(false));
+    let unstarted = Arc::new((lock::Lock::new(0), Data::new(0)));
+    let spawners = [(); 1].map(|()| {
+        let (inbox, sleepers) = (inbox.clone(), sleepers.clone());
+        let (searching, unstarted) = (searching.clone(), unstarted.clone());
+        thread::spawn(move || {
+            let mut count = unstarted.0.lock();
+            *count += 1;
+            unstarted.1.store(*count, RELAXED);
+            drop(count);
+            if sleepers.any() && !searching.swap(true, atomic::Ordering::AcqRel) && !inbox.rouse() {
+                searching.store(false, atomic::Ordering::Release);
+            }
+        })
+    });
+    let mut started = 0;
+    while started < 1 {
+        if unstarted.1.load(RELAXED) > 0 {
+            let mut count = unstarted.0.lock();
+            started += std::mem::take(&mut *count);
+            unstarted.1.store(0, RELAXED);
+            continue;
+        }
+        if !inbox.begin_sleep() {
+            continue;
+        }
+        searching.store(false, atomic::Ordering::Release);
+        sleepers.announce();
+        // Weakened, the fences of both sides do nothing.
+        if unstarted.1.load(RELAXED) == 0 {
+            bell.0.wait();
+        }
+        sleepers.wake_up();
+        inbox.end_sleep();
+    }
+    for spawner in spawners {
+        spawner.join().expect("no panic");
+    }
+}
+
 /// With at most three preemptions: no fault that needs more has been heard of, and without a bound
 /// it takes hours.
 fn check(model: fn()) {
@@ -355,7 +454,7 @@ fn main() {
         println!("not run: the sanitizer does not know loom's coroutines");
         return;
     }
-    let models: [(&str, fn()); 6] = [
+    let models: [(&str, fn()); 8] = [
         (
             "a wait ends once and its end publishes",
             a_wait_ends_once_and_its_end_publishes,
@@ -373,6 +472,14 @@ fn main() {
         (
             "a standstill is found at the end and not before",
             a_standstill_is_found_at_the_end_and_not_before,
+        ),
+        (
+            "a wake from elsewhere resumes a parked thread",
+            a_wake_from_elsewhere_resumes_a_parked_thread,
+        ),
+        (
+            "a spawned thread is started by a sleeping worker",
+            a_spawned_thread_is_started_by_a_sleeping_worker,
         ),
     ];
     for (name, model) in models {

@@ -15,10 +15,10 @@
 //! else fails as if the other side had gone. (As if its time were up would keep a loop around it
 //! running.)
 
+use crate::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};

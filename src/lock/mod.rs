@@ -44,6 +44,8 @@ impl<T> Lock<T> {
 impl<T: ?Sized> Lock<T> {
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        #[cfg(all(hebra_chaos, feature = "runtime"))]
+        crate::atomic::delay();
         self.try_lock().unwrap_or_else(|| self.lock_contended())
     }
 

@@ -7,7 +7,7 @@
 //! A *virtual* clock stands still until its worker sets it: in a simulation time passes only while
 //! everybody is parked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nanoseconds since the runtime's clock was made.

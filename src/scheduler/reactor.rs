@@ -78,12 +78,12 @@
 //!
 //! A reactor's `sources` is locked before a source's `state`, never the other way round.
 
+use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use polling::Poller;
 use slab::Slab;

@@ -17,9 +17,9 @@
 //! looks at them. Others turn a [`Switch`] and send word to the worker. A scope is entered and left
 //! by number, for a generator may be suspended inside of one.
 
+use crate::atomic::{AtomicBool, Ordering};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What others cancel a scope with.

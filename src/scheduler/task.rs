@@ -11,12 +11,12 @@
 //! An unstarted task belongs to nobody and may be taken by any worker; a started one belongs to its
 //! home worker (law 2).
 
+use crate::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::claim::{Claim, Token};

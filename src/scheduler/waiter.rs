@@ -5,10 +5,10 @@
 //! 1), and the winner makes the thread runnable: a green thread through its home worker's queue, an
 //! OS thread as it has gone to sleep.
 
+use crate::atomic::AtomicU64;
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::claim::{Epoch, Token, Wake};
 use super::os_thread::OsThread;

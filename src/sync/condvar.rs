@@ -1,9 +1,9 @@
 //! [`Condvar`].
 
+use crate::atomic::{AtomicBool, Ordering};
 use std::fmt;
 use std::mem;
 use std::sync::LockResult;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;

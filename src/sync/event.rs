@@ -1,8 +1,8 @@
 //! [`Event`].
 
+use crate::atomic::{AtomicBool, Ordering};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::patience::Patience;

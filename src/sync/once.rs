@@ -6,10 +6,10 @@
 //!       |  +-------- it is cancelled --------------+   +---- it panics ---> Poisoned --- call_once_force ---> Running
 //! ```
 
+use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::fmt;
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::patience::Patience;
 use crate::generator::generator_here;

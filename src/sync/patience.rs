@@ -1,6 +1,6 @@
 //! [`Patience`]: for how long a thread is ready to wait, and waiting in line for what somebody hands over.
 
-use std::sync::atomic::AtomicU64;
+use crate::atomic::AtomicU64;
 use std::time::Instant;
 
 use crate::park::{self, Mode, Wait};

@@ -1,6 +1,6 @@
 //! Poisoning: a lock remembers that a thread has panicked while it held it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::atomic::{AtomicBool, Ordering};
 use std::sync::{LockResult, PoisonError};
 use std::thread::panicking;
 

@@ -4,10 +4,10 @@
 //! contents, and shares an [`Outcome`] with its handle alone: neither its closure nor its result
 //! need be `Send`, and whether the handle is follows from `T`.
 
+use crate::atomic::AtomicU64;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 

@@ -26,11 +26,11 @@
 //!
 //! A chain is boxes that the word owns, and after it whoever takes its address out of the word.
 
+use crate::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::task::Waker;
 
 use super::Result;

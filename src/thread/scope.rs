@@ -46,12 +46,12 @@
 //! hebra::thread::scope(|s| drop(s.spawn(|| *shared)));
 //! ```
 
+use crate::atomic::{AtomicUsize, Ordering};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cancel::{Cancelled, is_cancellation};
 use super::family::{Family, spawn_alone, spawn_borrowing};

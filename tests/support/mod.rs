@@ -12,6 +12,7 @@ use hebra::{Config, Runtime};
 
 pub mod place;
 pub mod program;
+pub mod random;
 
 /// How long a test may take before it counts as hung. Far beyond what any needs: it is a bound, not
 /// a measurement.

@@ -14,9 +14,9 @@
 //! A worker sleeps for good only when the [`sweep`](super::super::sweep) is done, a second or two
 //! after somebody has run. So all this costs nothing before.
 
+use crate::atomic::{AtomicUsize, Ordering};
 use std::mem;
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::clock::Nanos;
 use super::super::deadlock::{self, Stuck};

@@ -5,6 +5,7 @@
 //! does not suspend, for the entry may have moved when it is resumed: so no code of the user's may
 //! run in there, not a destructor either.
 
+use crate::atomic::Ordering;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,7 +15,6 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::LocalKey;
 use std::time::Instant;
 

@@ -1,10 +1,10 @@
 //! [`Shared`]: one runtime's workers, as everybody sees them, and the [`Post`] of each.
 
+use crate::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
