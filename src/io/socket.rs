@@ -210,7 +210,9 @@ fn is_shut_down(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 }
 
 /// What a server wants called before each pause of [`accept_steadily`].
-pub(crate) struct OnPause<'a>(pub(crate) Option<Box<dyn FnMut(&io::Error) + Send + Sync + 'a>>);
+pub(crate) struct OnPause<'a>(pub(crate) Option<Box<Hook<'a>>>);
+
+type Hook<'a> = dyn FnMut(&io::Error) + Send + Sync + 'a;
 
 impl OnPause<'_> {
     pub(crate) fn call(&mut self, error: &io::Error) {
