@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -210,11 +211,18 @@ fn is_shut_down(fd: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 }
 
 /// What a server wants called before each pause of [`accept_steadily`].
-pub(crate) struct OnPause<'a>(pub(crate) Option<Box<Hook<'a>>>);
+pub(crate) struct OnPause<'a>(Option<AssertUnwindSafe<Box<Hook<'a>>>>);
 
 type Hook<'a> = dyn FnMut(&io::Error) + Send + Sync + 'a;
 
-impl OnPause<'_> {
+impl<'a> OnPause<'a> {
+    pub(crate) const NOTHING: OnPause<'static> = OnPause(None);
+
+    /// If `hook` panics it is not called again: the panic leaves the iterator's loop.
+    pub(crate) fn new(hook: impl FnMut(&io::Error) + Send + Sync + 'a) -> OnPause<'a> {
+        OnPause(Some(AssertUnwindSafe(Box::new(hook))))
+    }
+
     pub(crate) fn call(&mut self, error: &io::Error) {
         if let Some(hook) = &mut self.0 {
             hook(error);

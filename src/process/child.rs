@@ -15,7 +15,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::{ExitStatus, Output};
 use std::sync::{Arc, OnceLock};
 
@@ -88,8 +88,8 @@ enum End {
 /// A pipe that a thread of the pool closes when the process has ended.
 struct Teller {
     told: Io,
-    /// What does that, unless it is dropped before.
-    _call: Pending<Box<dyn FnOnce() + Send>, ()>,
+    /// What does that, unless it is dropped before; nothing else is done with it.
+    _call: AssertUnwindSafe<Pending<Box<dyn FnOnce() + Send>, ()>>,
 }
 
 impl Child {
@@ -266,7 +266,7 @@ impl Teller {
         });
         Some(Teller {
             told: Io::new(told.into()),
-            _call: blocking::try_begin(call)?,
+            _call: AssertUnwindSafe(blocking::try_begin(call)?),
         })
     }
 }

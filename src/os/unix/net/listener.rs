@@ -86,7 +86,7 @@ impl UnixListener {
     pub fn connections(&self) -> Connections<'_> {
         Connections {
             listener: Some(self),
-            on_pause: OnPause(None),
+            on_pause: OnPause::NOTHING,
         }
     }
 
@@ -156,7 +156,7 @@ impl<'a> Connections<'a> {
     /// Has `hook` called with the error before each pause that the iterator makes because
     /// descriptors or memory have run out: to count it, to log it, or to close what is idle.
     pub fn on_pause(mut self, hook: impl FnMut(&io::Error) + Send + Sync + 'a) -> Connections<'a> {
-        self.on_pause = OnPause(Some(Box::new(hook)));
+        self.on_pause = OnPause::new(hook);
         self
     }
 }
