@@ -19,7 +19,6 @@
 //! it runs no green threads, has no threads before the first call, and loses them when they have
 //! been idle for a while. The end of the process does not wait for them.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -284,7 +283,7 @@ where
 pub(crate) struct Pending<F, T> {
     call: Arc<Call<F, T>>,
     /// The system has refused the thread for it: since when it waits for another.
-    refused: Cell<Option<Instant>>,
+    refused: Lock<Option<Instant>>,
 }
 
 /// How often a caller asks for the thread that was refused.
@@ -297,13 +296,13 @@ impl<F, T> Pending<F, T> {
         let refused = (submitted == Submitted::Waiting).then(park::now);
         Pending {
             call,
-            refused: Cell::new(refused),
+            refused: Lock::new(refused),
         }
     }
 
     /// When the caller has to [see to it](Pending::see_to_it) that the call is made.
     fn ask_at(&self) -> Option<Instant> {
-        self.refused.get().map(|_| park::now() + ASK_AGAIN)
+        self.refused.lock().map(|_| park::now() + ASK_AGAIN)
     }
 }
 
@@ -328,13 +327,15 @@ where
     /// If no thread could be had for the call: asks for one again, and after a while makes the
     /// call, unless it may take for ever.
     fn see_to_it(&self, ends: bool) {
-        let Some(since) = self.refused.get() else {
+        let mut refused = self.refused.lock();
+        let Some(since) = *refused else {
             return;
         };
         if POOL.make_up() {
-            self.refused.set(None);
+            *refused = None;
         } else if ends && park::now().saturating_duration_since(since) >= PATIENCE {
-            self.refused.set(None);
+            *refused = None;
+            drop(refused);
             if let Ran::Done(_) = self.call.run() {
                 POOL.withdraw();
             }
