@@ -158,6 +158,12 @@ auto_traits! {
 
     hebra::signal::Signals => Send Sync UnwindSafe RefUnwindSafe;
 
+    hebra::dump::Answered => Send Sync UnwindSafe RefUnwindSafe;
+    hebra::dump::Dump => Send Sync UnwindSafe RefUnwindSafe;
+    hebra::dump::State => Send Sync UnwindSafe RefUnwindSafe;
+    hebra::dump::Thread => Send Sync UnwindSafe RefUnwindSafe;
+    hebra::dump::Worker => Send Sync UnwindSafe RefUnwindSafe;
+
     hebra::sim::Audit => Send Sync UnwindSafe RefUnwindSafe;
 
     hebra::sync::AcquireTimeoutError => Send Sync UnwindSafe RefUnwindSafe;

@@ -142,6 +142,7 @@ impl Io {
 
     /// As [`send_until_shutdown`](Io::send_until_shutdown).
     pub(crate) fn send_vectored_until_shutdown(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bufs = limit_written(bufs);
         self.retry_until_shutdown(|fd| {
             rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SEND)
         })

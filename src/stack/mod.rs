@@ -888,7 +888,7 @@ mod tests {
         });
         assert_eq!(
             slot.label().get(&mut name).unwrap().0.name,
-            Some(&odd[..47])
+            Some(&odd[..39])
         );
 
         stack.set_label(&Label {

@@ -455,7 +455,7 @@ mod tests {
             ),
             (
                 "long",
-                "hebra: green thread 'long long long long long long long long long lon…' (".into(),
+                "hebra: green thread 'long long long long long long long long …' (".into(),
             ),
             (
                 "generator",

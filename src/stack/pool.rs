@@ -647,14 +647,14 @@ pub(super) mod tests {
             return;
         }
         let before = mappings();
-        let stacks: Vec<Stack> = (0..20_000).map(|_| acquire(128 << 10).unwrap()).collect();
+        let stacks: Vec<Stack> = (0..20_000).map(|_| acquire(512 << 10).unwrap()).collect();
         assert!(
             mappings() < before + 100,
             "{before} mappings became {}",
             mappings()
         );
         assert!(stacks.iter().all(|stack| !resident(stack.base() - 1)));
-        let class = Class::of(128 << 10).unwrap();
+        let class = Class::of(512 << 10).unwrap();
         let shared = Shared::of(class);
         assert!(shared.slabs < 12);
         assert!(shared.carved < 20_000 + REFILL);
