@@ -79,7 +79,7 @@ fn ping_pong(random: &mut Random) {
 
 /// An OS thread wakes a green one.
 fn wake_from_outside(handle: &Handle) {
-    let parked = handle.spawn(|| thread::park());
+    let parked = handle.spawn(thread::park);
     let thread = parked.thread().clone();
     std::thread::spawn(move || thread.unpark()).join().unwrap();
     parked.join().unwrap();

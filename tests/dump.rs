@@ -90,7 +90,8 @@ fn parked_threads_are_listed_with_their_reasons() {
             let (full, _receiver) = bounded::<()>(0);
             let guard = lock.lock().unwrap();
             let write = shared.write().unwrap();
-            let cases: Vec<(&str, &str, Box<dyn FnOnce() + Send>)> = vec![
+            type Case = (&'static str, &'static str, Box<dyn FnOnce() + Send>);
+            let cases: Vec<Case> = vec![
                 ("a", "sleeping", Box::new(sleep_in_a_function_of_its_own)),
                 ("b", "parked", Box::new(thread::park)),
                 ("c", "waiting for an event", {

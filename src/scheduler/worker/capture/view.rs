@@ -26,7 +26,7 @@ pub(crate) struct TableView {
     tid: AtomicU32,
 }
 
-/// By worker number; see [`Home`](super::super::run_queue::Home).
+/// By worker number; see [`Home`](super::super::super::run_queue::Home).
 pub(crate) static TABLES: [TableView; MAX_WORKERS] = [const { TableView::new() }; MAX_WORKERS];
 
 impl TableView {
