@@ -393,8 +393,8 @@ fn a_wake_from_elsewhere_resumes_a_parked_thread() {
     assert_eq!(home.0.take(&mut Vec::new()).ready.len(), 0, "posted twice");
 }
 
-/// The path from spawn to start: a spawner puts a thread down, and a worker that goes to sleep
-/// meanwhile starts it. The order of the steps is that of `Worker::sleep` and of
+/// The path from spawn to start: two spawners put threads down, and a worker that goes to sleep
+/// meanwhile starts both. The order of the steps is that of `Worker::sleep` and of
 /// `Shared::rouse_one`.
 fn a_spawned_thread_is_started_by_a_sleeping_worker() {
     let bell = Arc::new(Rung(Notify::new()));
@@ -403,7 +403,7 @@ fn a_spawned_thread_is_started_by_a_sleeping_worker() {
     let sleepers = Arc::new(Sleepers::default());
     let searching = Arc::new(atomic::AtomicBool::new(false));
     let unstarted = Arc::new((lock::Lock::new(0), Data::new(0)));
-    let spawners = [(); 1].map(|()| {
+    let spawners = [(); 2].map(|()| {
         let (inbox, sleepers) = (inbox.clone(), sleepers.clone());
         let (searching, unstarted) = (searching.clone(), unstarted.clone());
         thread::spawn(move || {
@@ -417,7 +417,7 @@ fn a_spawned_thread_is_started_by_a_sleeping_worker() {
         })
     });
     let mut started = 0;
-    while started < 1 {
+    while started < 2 {
         if unstarted.1.load(RELAXED) > 0 {
             let mut count = unstarted.0.lock();
             started += std::mem::take(&mut *count);
@@ -427,7 +427,7 @@ fn a_spawned_thread_is_started_by_a_sleeping_worker() {
         if !inbox.begin_sleep() {
             continue;
         }
-        searching.store(false, atomic::Ordering::Release);
+        searching.swap(false, atomic::Ordering::AcqRel);
         sleepers.announce();
         // Weakened, the fences of both sides do nothing.
         if unstarted.1.load(RELAXED) == 0 {

@@ -600,7 +600,9 @@ impl Worker {
         if self.look_out() || !inbox.begin_sleep() {
             return;
         }
-        shared.searching.store(false, Ordering::Release);
+        // A swap and not a store, so that it is ordered against the swaps of spawners: one that finds
+        // the flag set relies on a spawner that has not looked yet whether this worker sleeps.
+        shared.searching.swap(false, Ordering::AcqRel);
         shared.sleepers.announce();
         let unstarted = |post: &Post| post.unstarted_len.load(Ordering::Relaxed) > 0;
         let stay_awake =
