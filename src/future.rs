@@ -75,25 +75,35 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
 /// Makes a future of `future` that calls `enter` before each poll, and drops what that has returned
 /// after it: for futures that must be polled inside a context that a thread-local keeps.
 ///
-/// A future that must be made inside of the context, too, is made in an `async` block.
+/// A future that must be made inside of the context, too, is made in an `async` block. With tokio:
+/// `inside(|| handle.enter(), async { tokio::time::sleep(duration).await })`.
 ///
 /// ```
-/// use std::time::Duration;
 /// use hebra::future::{block_on, inside};
+/// use std::cell::Cell;
 ///
-/// let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
-/// let handle = tokio.handle();
+/// thread_local! {
+///     static CONTEXT: Cell<u32> = const { Cell::new(0) };
+/// }
+///
+/// /// The context is entered as long as this lives.
+/// struct Entered;
+///
+/// impl Drop for Entered {
+///     fn drop(&mut self) {
+///         CONTEXT.set(0);
+///     }
+/// }
+///
+/// fn enter() -> Entered {
+///     CONTEXT.set(7);
+///     Entered
+/// }
+///
 /// hebra::run(|| {
-///     hebra::thread::scope(|s| {
-///         for _ in 0..50 {
-///             s.spawn(|| {
-///                 let nap = async { tokio::time::sleep(Duration::from_millis(1)).await };
-///                 block_on(inside(|| handle.enter(), nap));
-///             });
-///         }
-///     })
+///     assert_eq!(block_on(inside(enter, async { CONTEXT.get() })), 7);
+///     assert_eq!(CONTEXT.get(), 0);
 /// });
-/// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn inside<G, F: IntoFuture>(mut enter: impl FnMut() -> G, future: F) -> F::Output {
     let mut future = pin!(future.into_future());

@@ -541,7 +541,7 @@ impl Session {
 /// closure that blocks as std's functions do, thousands of them at a time:
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # hebra::future::block_on(async {
 /// use std::time::Duration;
 ///
 /// let runtime = hebra::Runtime::new(hebra::Config::default())?;

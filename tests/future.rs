@@ -5,14 +5,13 @@
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
-use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hebra::future::{block_on, inside};
 use hebra::thread::{self, Cancelled, JoinHandle};
@@ -176,60 +175,6 @@ fn no_wake_is_lost_whenever_it_comes() {
         let other = std::thread::spawn(move || play(there, 1));
         play(turn, 0);
         other.join().unwrap();
-    });
-}
-
-#[test]
-fn under_any_schedule_wakes_cancellations_and_time_outs_leave_every_message_with_somebody() {
-    bounded(|| {
-        hebra::sim::check(0..300, || {
-            let (send, receive) = smol::channel::bounded::<u32>(2);
-            let receivers: Vec<_> = (0..3)
-                .map(|_| {
-                    let receive = receive.clone();
-                    thread::spawn(move || {
-                        let mut sum = 0;
-                        let mut late = 0;
-                        loop {
-                            match thread::timeout(Duration::from_micros(5), || {
-                                block_on(receive.recv())
-                            }) {
-                                Ok(Ok(n)) => sum += n,
-                                Ok(Err(_)) => return sum,
-                                Err(_) => late += 1,
-                            }
-                            assert!(late < 1000);
-                        }
-                    })
-                })
-                .collect();
-            let handle = hebra::Handle::current();
-            let senders: Vec<_> = (0..4)
-                .map(|n| {
-                    let send = send.clone();
-                    handle.spawn(move || {
-                        for _ in 0..5 {
-                            thread::sleep(Duration::from_micros(u64::from(n)));
-                            block_on(send.send(n)).unwrap();
-                        }
-                    })
-                })
-                .collect();
-            let idle = thread::spawn(move || block_on(pending::<()>()));
-            block_on(async {
-                for sender in senders {
-                    sender.await.unwrap();
-                }
-            });
-            drop(send);
-            let sum: u32 = receivers
-                .into_iter()
-                .map(|receiver| receiver.join().unwrap())
-                .sum();
-            assert_eq!(sum, 30);
-            idle.cancel();
-            assert!(idle.join().unwrap_err().is::<Cancelled>());
-        });
     });
 }
 
@@ -662,199 +607,9 @@ fn a_waker_may_park_in_its_destructor_while_the_thread_ends_on_another_worker() 
     });
 }
 
-fn tokio() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
-#[test]
-fn a_green_thread_receives_from_tokio_channels_and_a_task_from_green_threads() {
-    bounded(|| {
-        let tokio = tokio();
-        let (to_green, mut at_green) = tokio::sync::mpsc::channel::<u32>(4);
-        let (to_task, mut at_task) = tokio::sync::mpsc::channel::<u32>(4);
-        let task = tokio.spawn(async move {
-            for n in 0..1000 {
-                to_green.send(n).await.unwrap();
-            }
-            drop(to_green);
-            let mut sum = 0;
-            while let Some(n) = at_task.recv().await {
-                sum += n;
-            }
-            sum
-        });
-        on_workers(2, || {
-            let green = thread::spawn(move || {
-                let mut all = Vec::new();
-                while let Some(n) = block_on(at_green.recv()) {
-                    all.push(n);
-                }
-                all
-            });
-            let all = green.join().unwrap();
-            assert_eq!(all, (0..1000).collect::<Vec<_>>());
-            let senders: Vec<_> = (0..10)
-                .map(|n| {
-                    let to_task = to_task.clone();
-                    thread::spawn(move || (0..10).for_each(|_| block_on(to_task.send(n)).unwrap()))
-                })
-                .collect();
-            senders
-                .into_iter()
-                .for_each(|sender| sender.join().unwrap());
-            drop(to_task);
-            // A task's handle is a future like any other.
-            assert_eq!(block_on(task).unwrap(), 450);
-        });
-    });
-}
-
-#[test]
-fn green_threads_use_tokios_timers_sockets_and_tasks_inside_its_context() {
-    bounded(|| {
-        let tokio = tokio();
-        let handle = tokio.handle().clone();
-        on_workers(1, || {
-            let began = Instant::now();
-            let sleepers: Vec<_> = (0..20)
-                .map(|_| {
-                    let handle = handle.clone();
-                    thread::spawn(move || {
-                        let sleep = {
-                            let _inside = handle.enter();
-                            tokio::time::sleep(Duration::from_millis(20))
-                        };
-                        block_on(sleep);
-                    })
-                })
-                .collect();
-            sleepers
-                .into_iter()
-                .for_each(|sleeper| sleeper.join().unwrap());
-            assert!(began.elapsed() >= Duration::from_millis(20));
-
-            let listener = hebra::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let echo = thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut buffer = [0; 5];
-                stream.read_exact(&mut buffer).unwrap();
-                stream.write_all(&buffer).unwrap();
-            });
-            let talk = async move {
-                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-                stream.writable().await.unwrap();
-                assert_eq!(stream.try_write(b"hello").unwrap(), 5);
-                let mut read = Vec::new();
-                while read.len() < 5 {
-                    stream.readable().await.unwrap();
-                    let mut buffer = [0; 5];
-                    if let Ok(n) = stream.try_read(&mut buffer) {
-                        read.extend_from_slice(&buffer[..n]);
-                    }
-                }
-                read
-            };
-            assert_eq!(block_on(handle.spawn(talk)).unwrap(), b"hello");
-            echo.join().unwrap();
-        });
-    });
-}
-
-#[test]
-fn a_tokio_time_out_around_a_green_thread_detaches_it() {
-    bounded(|| {
-        let ((handle, gate), end) = on_runtime(|| {
-            let gate = Gate::default();
-            let there = gate.clone();
-            (thread::spawn(move || block_on(there)), gate)
-        });
-        let tokio = tokio();
-        tokio.block_on(async {
-            assert!(
-                tokio::time::timeout(Duration::from_millis(1), handle)
-                    .await
-                    .is_err()
-            );
-        });
-        gate.open();
-        end.store(true, SeqCst);
-    });
-}
-
-#[test]
-fn smol_channels_and_timers_work_in_green_threads() {
-    everywhere(|| {
-        let (send, receive) = smol::channel::bounded::<u32>(2);
-        let task = smol::spawn(async move {
-            for n in 0..100 {
-                send.send(n).await.unwrap();
-            }
-        });
-        let sum: u32 = std::iter::from_fn(|| block_on(receive.recv()).ok()).sum();
-        assert_eq!(sum, 4950);
-        block_on(task);
-        let began = Instant::now();
-        block_on(smol::Timer::after(Duration::from_millis(2)));
-        assert!(began.elapsed() >= Duration::from_millis(2));
-    });
-}
-
-#[test]
-fn a_smol_executor_runs_on_a_green_thread() {
-    on_workers(1, || {
-        let (send, receive) = smol::channel::bounded(1);
-        let neighbour = thread::spawn(move || {
-            for n in 0..10 {
-                thread::sleep(Duration::from_micros(100));
-                block_on(send.send(n)).unwrap();
-            }
-        });
-        let executor = smol::LocalExecutor::new();
-        let tasks: Vec<_> = (0..10)
-            .map(|n| {
-                let receive = receive.clone();
-                executor.spawn(async move {
-                    smol::Timer::after(Duration::from_millis(n)).await;
-                    // The neighbour must run on this worker meanwhile.
-                    receive.recv().await.unwrap()
-                })
-            })
-            .collect();
-        let sum: u64 = block_on(executor.run(async {
-            let mut sum = 0;
-            for task in tasks {
-                sum += task.await;
-            }
-            sum
-        }));
-        assert_eq!(sum, 45);
-        neighbour.join().unwrap();
-    });
-}
-
 #[test]
 fn inside_enters_a_context_around_each_poll() {
     bounded(|| {
-        let tokio = tokio();
-        let handle = tokio.handle();
-        on_workers(1, || {
-            let nap = || async { tokio::time::sleep(Duration::from_millis(1)).await };
-            thread::scope(|s| {
-                for _ in 0..50 {
-                    s.spawn(|| {
-                        block_on(inside(|| handle.enter(), nap()));
-                        // The context is left between polls.
-                        assert!(tokio::runtime::Handle::try_current().is_err());
-                        block_on(inside(|| handle.enter(), nap()));
-                    });
-                }
-            });
-        });
         let entered = Cell::new(0);
         let count = || {
             entered.set(entered.get() + 1);

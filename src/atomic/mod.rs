@@ -1,4 +1,4 @@
-//! The atomics of the scheduler and of the synchronisation primitives. `tests/loom.rs` puts loom's
+//! The atomics of the scheduler and of the synchronisation primitives. `examples/with-crates/tests/loom.rs` puts loom's
 //! in their place; under `--cfg hebra_chaos` each operation is delayed at random.
 
 #[cfg(hebra_chaos)]

@@ -26,7 +26,7 @@
 //!   2 look for threads; none? wait          2 fence; count > 0? rouse one
 //! ```
 //!
-//! `tests/loom.rs` tries all interleavings of both.
+//! `examples/with-crates/tests/loom.rs` tries all interleavings of both.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@
 //!
 //! What others have for a worker was put down before they entered, so it lies there at step 1.
 //! Either the worker has not taken it by step 2, and that sees it; or it has left before, and step
-//! 3 sees that. `tests/loom.rs` tries all interleavings.
+//! 3 sees that. `examples/with-crates/tests/loom.rs` tries all interleavings.
 //!
 //! It is found once: who has entered is told when it leaves.
 

@@ -27,10 +27,10 @@ macro_rules! thread_local {
 }
 
 #[allow(unsafe_code)]
-#[path = "../src/lock/biased.rs"]
+#[path = "../../../src/lock/biased.rs"]
 mod biased;
 #[allow(unsafe_code)]
-#[path = "../src/lock/sync_cell.rs"]
+#[path = "../../../src/lock/sync_cell.rs"]
 mod sync_cell;
 
 use biased::BiasedLock;

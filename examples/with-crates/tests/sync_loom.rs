@@ -19,11 +19,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-#[path = "../src/sync/baton.rs"]
+#[path = "../../../src/sync/baton.rs"]
 mod baton;
-#[path = "../src/sync/gate.rs"]
+#[path = "../../../src/sync/gate.rs"]
 mod gate;
-#[path = "../src/scheduler/wait_list.rs"]
+#[path = "../../../src/scheduler/wait_list.rs"]
 mod wait_list;
 
 use baton::Baton;

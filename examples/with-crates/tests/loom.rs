@@ -19,11 +19,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use loom::sync::Notify;
 use loom::thread;
 
-#[path = "../src/scheduler/claim.rs"]
+#[path = "../../../src/scheduler/claim.rs"]
 mod claim;
-#[path = "../src/scheduler/inbox.rs"]
+#[path = "../../../src/scheduler/inbox.rs"]
 mod inbox;
-#[path = "../src/scheduler/standstill.rs"]
+#[path = "../../../src/scheduler/standstill.rs"]
 mod standstill;
 
 use claim::{Claim, Token, Wake};
