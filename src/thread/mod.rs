@@ -54,6 +54,9 @@ pub use set::JoinSet;
 pub use std::thread::panicking;
 pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
 
+/// A closure of more bytes than this is not part of its thread's record.
+const LARGE: usize = 1 << 10;
+
 const OUTSIDE: &str = "a green thread was to be spawned outside a runtime; call this inside hebra::run, \
      or on an OS thread and inside of unblock through Handle::spawn";
 
@@ -161,6 +164,21 @@ impl Builder {
     #[inline]
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // Each layer that a closure passes through may keep a copy of it on the stack, in a build
+        // without optimisation: a large one goes through them in a box.
+        if size_of::<F>() > LARGE {
+            return self.spawn_small(Box::new(f));
+        }
+        self.spawn_small(f)
+    }
+
+    #[inline]
+    #[track_caller]
+    fn spawn_small<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
