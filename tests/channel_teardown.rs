@@ -309,6 +309,132 @@ fn select_that_sends_and_a_polling_receiver_meet() {
     }
 }
 
+/// Waits until a poll of `receiver` would find something, or choose a sender.
+fn until_ready(receiver: &channel::Receiver<u32>) {
+    let mut list = Select::new();
+    list.recv(receiver);
+    list.ready();
+}
+
+/// Has a thread select to send to `sender`, and return the outcome. It makes its message when `gate`
+/// is set.
+fn select_to_send(
+    sender: &channel::Sender<u32>,
+    message: u32,
+    gate: &Arc<Event>,
+) -> thread::JoinHandle<Result<(), channel::SendError<u32>>> {
+    let (sender, gate) = (sender.clone(), gate.clone());
+    thread::spawn(move || {
+        select! {
+            send(sender, { gate.wait(); message }) -> sent => sent,
+            recv(channel::never::<u32>()) -> _ => unreachable!(),
+        }
+    })
+}
+
+#[test]
+fn poll_chooses_one_sender_until_its_message_is_there() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let (sender, receiver) = channel::bounded(0);
+            let gate = Arc::new(Event::new());
+            let first = select_to_send(&sender, 1, &gate);
+            until_ready(&receiver);
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+
+            // It is chosen; while it makes its message no poll chooses another.
+            let second = select_to_send(&sender, 2, &gate);
+            let mut list = Select::new();
+            list.recv(&receiver);
+            for _ in 0..100 {
+                assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+                assert!(list.try_select().is_err());
+                assert!(list.try_ready().is_err());
+                thread::yield_now();
+            }
+
+            // A sender that has its message is received from all the same.
+            let other = sender.clone();
+            let plain = thread::spawn(move || other.send(3));
+            until_ready(&receiver);
+            assert_eq!(receiver.try_recv(), Ok(3));
+            plain.join().unwrap().unwrap();
+
+            gate.set();
+            assert_eq!(first.join().unwrap(), Ok(()));
+            assert!(!second.is_finished());
+            assert_eq!(receiver.try_recv(), Ok(1));
+            assert_eq!(receiver.recv(), Ok(2));
+            assert_eq!(second.join().unwrap(), Ok(()));
+        });
+    }
+}
+
+#[test]
+fn message_of_a_polled_sender_goes_to_who_waits_next() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let (sender, receiver) = channel::bounded(0);
+            let gate = Arc::new(Event::new());
+            let first = select_to_send(&sender, 1, &gate);
+            until_ready(&receiver);
+            select! {
+                recv(receiver) -> _ => panic!("it has no message yet"),
+                default => {}
+            }
+            let other = receiver.clone();
+            let waiter = thread::spawn(move || other.recv());
+            gate.set();
+            assert_eq!(waiter.join().unwrap(), Ok(1));
+            assert_eq!(first.join().unwrap(), Ok(()));
+        });
+    }
+}
+
+#[test]
+fn polled_sender_gets_its_message_back_without_receivers() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let (sender, receiver) = channel::bounded(0);
+            let gate = Arc::new(Event::new());
+            let first = select_to_send(&sender, 1, &gate);
+            until_ready(&receiver);
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+            drop(receiver);
+            gate.set();
+            assert_eq!(first.join().unwrap(), Err(channel::SendError(1)));
+        });
+    }
+}
+
+#[test]
+fn polled_sender_that_unwinds_leaves_the_turn_to_another() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let (sender, receiver) = channel::bounded(0);
+            let (never, gate) = (Arc::new(Event::new()), Arc::new(Event::new()));
+            gate.set();
+            let first = select_to_send(&sender, 1, &never);
+            until_ready(&receiver);
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+            let second = select_to_send(&sender, 2, &gate);
+            first.cancel();
+            assert!(first.join().is_err());
+            drop(sender);
+            let received = loop {
+                until_ready(&receiver);
+                match receiver.try_recv() {
+                    Err(TryRecvError::Empty) => {}
+                    received => break received,
+                }
+            };
+            assert_eq!(received, Ok(2));
+            assert_eq!(second.join().unwrap(), Ok(()));
+            assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+        });
+    }
+}
+
 #[test]
 fn forgotten_objects_leave_waiters_that_can_be_cancelled() {
     on_workers(2, || {

@@ -10,9 +10,6 @@ use support::{child, is_child};
 
 const STACK: usize = 256 << 10;
 
-/// Where less fits than with std, in a build without optimisation: what must fit all the same, in KiB.
-const LESS: [(&str, usize); 3] = [("spawn", 8), ("join", 12), ("once_lock", 8)];
-
 /// What is tried, in KiB.
 const SIZES: [usize; 9] = [2, 4, 6, 8, 12, 16, 24, 32, 48];
 
@@ -181,6 +178,32 @@ operations! {
         hebra::thread::spawn(Large::<N>::new).join().ok().unwrap().check();
     };
 
+    scope: {
+        let value = Large::<N>::new();
+        std::thread::scope(|scope| scope.spawn(move || value.check()).join().unwrap());
+    }, {
+        let value = Large::<N>::new();
+        hebra::thread::scope(|scope| scope.spawn(move || value.check()).join().unwrap());
+    };
+
+    spawn_local: {
+        let value = Large::<N>::new();
+        std::thread::spawn(move || value.check()).join().unwrap();
+    }, {
+        let value = Large::<N>::new();
+        hebra::thread::spawn_local(move || value.check()).join().unwrap();
+    };
+
+    set: {
+        let value = Large::<N>::new();
+        std::thread::spawn(move || value.check()).join().unwrap();
+    }, {
+        let value = Large::<N>::new();
+        let mut set = hebra::thread::JoinSet::new();
+        set.spawn(move || value.check());
+        set.join_next().unwrap().unwrap();
+    };
+
     once_lock: {
         let cell = std::sync::OnceLock::new();
         cell.get_or_init(Large::<N>::new).check();
@@ -257,8 +280,7 @@ fn large_values_fit_where_they_fit_with_std() {
     for operation in OPERATIONS {
         let (reference, ours) = (largest(operation, false), largest(operation, true));
         println!("{operation}: {ours} KiB, and {reference} KiB with std or crossbeam");
-        let less = LESS.iter().find(|(name, _)| name == operation);
-        if ours < less.map_or(reference, |(_, least)| reference.min(*least)) {
+        if ours < reference {
             short.push(operation);
         }
     }

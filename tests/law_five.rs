@@ -206,6 +206,60 @@ fn channel_calls_that_cannot_wait_never_switch() {
     });
 }
 
+/// A channel of no capacity with a thread that waits in a select to send.
+fn selecting_sender() -> channel::Receiver<usize> {
+    let (sender, receiver) = channel::bounded(0);
+    thread::spawn(move || {
+        channel::select! {
+            send(sender, { thread::yield_now(); 1 }) -> _ => {}
+            recv(channel::never::<()>()) -> _ => unreachable!(),
+        }
+    });
+    let mut waits = channel::Select::new();
+    waits.recv(&receiver);
+    assert_eq!(waits.ready(), 0);
+    drop(waits);
+    receiver
+}
+
+#[test]
+fn polls_that_meet_a_selecting_sender_never_switch() {
+    let polls: [(&str, fn(&channel::Receiver<usize>)); 5] = [
+        ("try_recv", |receiver| {
+            assert_eq!(receiver.try_recv(), Err(channel::TryRecvError::Empty));
+        }),
+        ("try_iter", |receiver| {
+            assert_eq!(receiver.try_iter().next(), None);
+        }),
+        ("select! with default", |receiver| {
+            channel::select! {
+                recv(receiver) -> _ => panic!("it has no message yet"),
+                default => {}
+            }
+        }),
+        ("try_select", |receiver| {
+            let mut select = channel::Select::new();
+            select.recv(receiver);
+            assert!(select.try_select().is_err());
+        }),
+        ("try_ready", |receiver| {
+            let mut select = channel::Select::new();
+            select.recv(receiver);
+            assert!(select.try_ready().is_ok());
+        }),
+    ];
+    for (name, poll) in polls {
+        on_workers(1, || {
+            let receivers: Vec<_> = (0..3 * TIMES).map(|_| selecting_sender()).collect();
+            let mut next = 0;
+            never_switches(name, move || {
+                poll(&receivers[next]);
+                next += 1;
+            });
+        });
+    }
+}
+
 #[test]
 fn watch_send_never_waits_for_a_change() {
     on_workers(1, || {
@@ -424,6 +478,38 @@ fn std_thread_local_initialiser_may_log_to_a_channel() {
         first.join().unwrap();
         second.join().unwrap();
         assert_eq!(INITIALISED.get(), 1);
+    });
+}
+
+#[test]
+fn std_thread_local_initialiser_may_poll_a_channel() {
+    thread_local!(static INBOX: RefCell<Option<channel::Receiver<usize>>> = const { RefCell::new(None) });
+    thread_local!(static INITIALISED: Cell<usize> = const { Cell::new(0) });
+    thread_local!(static KEY: Cell<bool> = {
+        INITIALISED.set(INITIALISED.get() + 1);
+        INBOX.with_borrow(|inbox| assert!(inbox.as_ref().unwrap().try_recv().is_err()));
+        Cell::new(false)
+    });
+    on_workers(1, || {
+        INBOX.set(Some(selecting_sender()));
+        let threads = [(); 2].map(|()| {
+            thread::spawn(|| {
+                KEY.with(|key| {
+                    key.set(true);
+                    thread::yield_now();
+                    assert!(key.get(), "another value has taken its place");
+                });
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(INITIALISED.get(), 1);
+        assert_eq!(
+            INBOX.take().unwrap().recv(),
+            Ok(1),
+            "it is kept for the next"
+        );
     });
 }
 

@@ -325,6 +325,61 @@ impl<T> Entries<T> {
         Some(claimed)
     }
 
+    /// Whether the first sender selects, and so has yet to make its message.
+    pub(super) fn first_selects(&self) -> bool {
+        let first = self.first(List::Senders);
+        first.is_some_and(|index| self.entries[index as usize].message.is_none())
+    }
+
+    /// Whether a sender waits that has its message.
+    pub(super) fn any_offer(&self) -> bool {
+        let mut at = self.lists[List::Senders as usize].first;
+        while at != NONE {
+            let entry = &self.entries[at as usize];
+            if entry.message.is_some() {
+                return true;
+            }
+            at = entry.next;
+        }
+        false
+    }
+
+    /// As [`take_first`](Entries::take_first), of those senders that have their messages.
+    pub(super) fn take_offer(&mut self, message: &mut Option<T>) -> Option<Claimed> {
+        let (index, claimed) = self.claim_sender(false)?;
+        mem::swap(&mut self.entries[index as usize].message, message);
+        self.free(index);
+        Some(claimed)
+    }
+
+    /// As [`take_first`](Entries::take_first), of those senders that select.
+    pub(super) fn choose_selecting(&mut self) -> Option<Claimed> {
+        let (index, claimed) = self.claim_sender(true)?;
+        self.free(index);
+        Some(claimed)
+    }
+
+    /// Ends the wait of the first sender that selects, or that does not, and can still be ended;
+    /// those of its kind before it are over.
+    fn claim_sender(&mut self, selects: bool) -> Option<(u32, Claimed)> {
+        let mut at = self.lists[List::Senders as usize].first;
+        while at != NONE {
+            let index = at;
+            let entry = &self.entries[index as usize];
+            at = entry.next;
+            if entry.message.is_none() != selects {
+                continue;
+            }
+            self.unlink(index);
+            if let Who::Waiter(waiter) = &self.entries[index as usize].who
+                && let Some(claimed) = waiter.claim(Wake::Woken)
+            {
+                return Some((index, claimed));
+            }
+        }
+        None
+    }
+
     /// Ends the wait of the first receiver that can still be ended, and gives it a message.
     /// `None`, and the message stays, if there is no such receiver.
     #[inline(always)]

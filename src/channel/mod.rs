@@ -29,9 +29,9 @@
 //! differs:
 //!
 //! - No thread spins: a thread that waits is parked, also for the message of a sender that was
-//!   selected and has yet to make it. So `try_recv` and a `select!` with `default` may park, on a
-//!   channel of no capacity, when they meet a sender that waits in a `select!`: until it has made its
-//!   message.
+//!   selected and has yet to make it. [`try_recv`](Receiver::try_recv), and a `select!` with
+//!   `default`, cannot wait: when they meet a sender that waits in a `select!`, on a channel of no
+//!   capacity, they select it and find nothing, and its message is for the next receiver.
 //! - Waits are cancel points. Cancelled means that it did not happen: no message is taken or lost.
 //! - A [`SelectedOperation`] that is dropped undone gives back what it had reserved; it does not
 //!   panic in the middle of an unwinding. One that is forgotten does not keep a receiver or the end

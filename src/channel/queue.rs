@@ -300,10 +300,25 @@ impl<T> Queue<T> {
         state.entries.remove(key, message)
     }
 
+    /// Receives a message if there is one, and never waits. A select that would send one only when
+    /// it has been chosen is chosen, and then a later call finds its message.
+    #[inline(never)]
+    pub(super) fn poll(&self, message: &mut Option<T>) -> Result<(), TryRecvError> {
+        let mut state = self.lock();
+        let polled = state.poll(message);
+        let chosen = match polled {
+            Err(TryRecvError::Empty) => state.choose_sender(),
+            _ => None,
+        };
+        drop(state);
+        drop(chosen);
+        polled.map(drop)
+    }
+
     /// Receives a message if there is one, or a sender, whose message it waits for until
     /// `deadline`.
     #[inline(never)]
-    pub(super) fn try_recv(
+    fn try_recv(
         &self,
         message: &mut Option<T>,
         deadline: Option<Instant>,
@@ -362,7 +377,7 @@ impl<T> Queue<T> {
             match mode {
                 _ if !gives_up => {}
                 Mode::Shielded => {
-                    state.entries.discard(key);
+                    state.give_up(key);
                     return Promise::GivenUp;
                 }
                 _ => (until, mode) = (deadline_after(GRACE), Mode::Shielded),

@@ -50,8 +50,15 @@ impl<T> Receiver<T> {
     }
 
     /// Receives a message if there is one, or, on a channel of no capacity, a sender that waits.
-    /// Never switches threads, but for one case: a sender that waits in a `select!` on a channel of
-    /// no capacity is let run, as it makes its message when it has been selected. No cancel point.
+    /// Never switches threads, and is no cancel point.
+    ///
+    /// A sender that waits in a `select!` on a channel of no capacity has no message yet: it makes
+    /// it when it has been selected. If none but such senders wait, this selects one and returns
+    /// [`TryRecvError::Empty`]; the message is for the next receiver. No other is selected by such
+    /// calls until that has been received. So a loop of `try_recv` and
+    /// [`yield_now`](crate::thread::yield_now) gets all messages. That the sender has sent means then
+    /// that a receiver had asked for the message: it is dropped with the channel if no receiver asks
+    /// again, and comes back to the sender if the receivers have gone before it is made.
     ///
     /// # Errors
     /// The channel is empty; if its senders are gone, too, it is disconnected.
@@ -75,7 +82,7 @@ impl<T> Receiver<T> {
                     return Ok(message);
                 }
                 let mut message = None;
-                queue.try_recv(&mut message, None)?;
+                queue.poll(&mut message)?;
                 Ok(received(message))
             }
             Flavor::Object(object) => object::try_recv(&**object),

@@ -15,7 +15,8 @@
 //! A select that does not wait leaves out 3, not 2: that one channel was empty a moment ago, and
 //! the next one is now, does not mean that there was ever nothing to receive. To have stood in all
 //! of them at once does. It enlists for a wait that has ended already, so that it cannot be chosen
-//! and never suspends.
+//! and never suspends. Nor does it wait for a sender that has yet to make its message: if there is
+//! nothing else it chooses one such sender, and leaves the message to the next receiver.
 //!
 //! A select that waits and goes back from 2 to 1 takes the entries out again; one may have been
 //! chosen meanwhile. Then the wait has been ended, and has to be entered to be left: the thread
@@ -73,23 +74,27 @@ trait Operation {
     /// the final one.
     ///
     /// Of a channel that time sends to, `waited` is when the message was due that the thread has
-    /// waited for. The message of a sender that is to make it is waited for until `deadline`.
-    fn reserve(&self, waited: Option<Instant>, deadline: Option<Instant>) -> Option<Reserved>;
+    /// waited for. The message of a sender that is to make it is waited for as `limit` says.
+    fn reserve(&self, waited: Option<Instant>, limit: Limit) -> Option<Reserved>;
+
+    /// Chooses a sender that is to make its message, for a select that cannot wait for that: see
+    /// [`State`](super::state). Returns whether there was one.
+    fn choose_sender(&self) -> bool;
 
     /// Gives back what was reserved.
     fn release(&self, reserved: Reserved);
 
-    /// Whether it would not wait. Entries of `wait` do not count.
-    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool;
+    /// Whether it would not wait.
+    fn is_ready(&self) -> bool;
 
     /// When it will not wait any more without anybody's doing.
     fn due(&self) -> Option<Instant>;
 
-    /// Enlists the thread, to have something reserved or only to be told.
+    /// Enlists the thread.
     ///
     /// # Errors
     /// It would not wait.
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready>;
+    fn enlist(&self, wait: &Wait<'_>, purpose: Purpose) -> Result<Option<Standing>, Ready>;
 
     /// Takes the thread out, and tells what has become of its entry. One that was chosen stays as
     /// what is reserved.
@@ -102,8 +107,20 @@ trait Operation {
 /// An operation need not wait.
 struct Ready;
 
+/// What a thread is enlisted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To have something reserved.
+    Have,
+    /// To be told that something can be had.
+    Watch,
+    /// To find out that nothing can be had without waiting, a sender's message that is yet to be
+    /// made included.
+    Poll,
+}
+
 impl<T> Operation for Sender<T> {
-    fn reserve(&self, _: Option<Instant>, _: Option<Instant>) -> Option<Reserved> {
+    fn reserve(&self, _: Option<Instant>, _: Limit) -> Option<Reserved> {
         if !self.queue.may_send() {
             return None;
         }
@@ -118,6 +135,10 @@ impl<T> Operation for Sender<T> {
         }
     }
 
+    fn choose_sender(&self) -> bool {
+        false
+    }
+
     fn release(&self, reserved: Reserved) {
         if let Reserved::Place = reserved {
             let claimed = self.queue.lock().release_place();
@@ -125,19 +146,19 @@ impl<T> Operation for Sender<T> {
         }
     }
 
-    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
-        self.queue.lock().is_sendable(wait)
+    fn is_ready(&self) -> bool {
+        self.queue.lock().is_sendable(None)
     }
 
     fn due(&self) -> Option<Instant> {
         None
     }
 
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready> {
+    fn enlist(&self, wait: &Wait<'_>, purpose: Purpose) -> Result<Option<Standing>, Ready> {
         let mut state = self.queue.lock();
         let key = match () {
             () if state.is_sendable(Some(wait)) => return Err(Ready),
-            () if watch => state.enlist_watcher(List::SendWatchers, wait),
+            () if purpose != Purpose::Have => state.enlist_watcher(List::SendWatchers, wait),
             () => state.enlist_sender(wait, &mut None),
         };
         Ok(Some(Standing::Entry(key)))
@@ -157,10 +178,10 @@ impl<T> Operation for Sender<T> {
 }
 
 impl<T> Operation for Receiver<T> {
-    fn reserve(&self, waited: Option<Instant>, deadline: Option<Instant>) -> Option<Reserved> {
+    fn reserve(&self, waited: Option<Instant>, limit: Limit) -> Option<Reserved> {
         match &self.flavor {
             Flavor::Queue(queue) if !queue.may_receive() => None,
-            Flavor::Queue(queue) => hold_message(queue, deadline),
+            Flavor::Queue(queue) => hold_message(queue, limit),
             Flavor::Object(object) => match object.take(waited) {
                 (Look::Ready, due) => Some(Reserved::Taken(due)),
                 (Look::NotReady, _) => None,
@@ -170,6 +191,17 @@ impl<T> Operation for Receiver<T> {
         }
     }
 
+    fn choose_sender(&self) -> bool {
+        let Flavor::Queue(queue) = &self.flavor else {
+            return false;
+        };
+        if queue.capacity() != Some(0) {
+            return false;
+        }
+        let chosen = queue.lock().choose_sender();
+        chosen.is_some()
+    }
+
     fn release(&self, reserved: Reserved) {
         if let (Reserved::Message(key), Flavor::Queue(queue)) = (reserved, &self.flavor) {
             let claimed = queue.lock().release_message(key);
@@ -177,9 +209,9 @@ impl<T> Operation for Receiver<T> {
         }
     }
 
-    fn is_ready(&self, wait: Option<&Wait<'_>>) -> bool {
+    fn is_ready(&self) -> bool {
         match &self.flavor {
-            Flavor::Queue(queue) => queue.lock().is_receivable(wait),
+            Flavor::Queue(queue) => queue.lock().is_worth_a_look(),
             Flavor::Object(object) => object.look() != Look::NotReady,
             Flavor::Never => false,
         }
@@ -192,7 +224,7 @@ impl<T> Operation for Receiver<T> {
         }
     }
 
-    fn enlist(&self, wait: &Wait<'_>, watch: bool) -> Result<Option<Standing>, Ready> {
+    fn enlist(&self, wait: &Wait<'_>, purpose: Purpose) -> Result<Option<Standing>, Ready> {
         let queue = match &self.flavor {
             Flavor::Queue(queue) => queue,
             Flavor::Object(object) if object.enlist(wait) => {
@@ -202,10 +234,15 @@ impl<T> Operation for Receiver<T> {
             Flavor::Never => return Ok(None),
         };
         let mut state = queue.lock();
-        let key = match () {
-            () if state.is_receivable(Some(wait)) => return Err(Ready),
-            () if watch => state.enlist_watcher(List::RecvWatchers, wait),
-            () => state.enlist_receiver(wait),
+        let ready = match purpose {
+            Purpose::Have => state.is_receivable(Some(wait)),
+            Purpose::Watch => state.is_worth_a_look(),
+            Purpose::Poll => state.is_pollable(),
+        };
+        let key = match purpose {
+            _ if ready => return Err(Ready),
+            Purpose::Have => state.enlist_receiver(wait),
+            Purpose::Watch | Purpose::Poll => state.enlist_watcher(List::RecvWatchers, wait),
         };
         Ok(Some(Standing::Entry(key)))
     }
@@ -244,9 +281,12 @@ impl<T> Operation for Receiver<T> {
     }
 }
 
-fn hold_message<T>(queue: &Queue<T>, deadline: Option<Instant>) -> Option<Reserved> {
+fn hold_message<T>(queue: &Queue<T>, limit: Limit) -> Option<Reserved> {
     loop {
-        let held = queue.lock().hold_message();
+        let held = match limit {
+            Limit::Now => queue.lock().hold_polled(),
+            Limit::At(_) => queue.lock().hold_message(),
+        };
         match held {
             Held::Message(key, claimed) => {
                 drop(claimed);
@@ -254,7 +294,7 @@ fn hold_message<T>(queue: &Queue<T>, deadline: Option<Instant>) -> Option<Reserv
             }
             Held::Expected(key, claimed) => {
                 drop(claimed);
-                match hold_promise(queue, key, deadline) {
+                match hold_promise(queue, key, limit.deadline()) {
                     Ok(reserved) => return Some(reserved),
                     Err(Promise::GivenUp) => return None,
                     Err(_) => {}
@@ -420,15 +460,21 @@ fn run<'a>(cases: &mut [Case<'a>], limit: Limit, biased: bool) -> Option<Selecte
     let mut waited = None;
     loop {
         for case in &*cases {
-            if let Some(reserved) = case.operation.reserve(waited, limit.deadline()) {
+            if let Some(reserved) = case.operation.reserve(waited, limit) {
                 return Some(case.selected(reserved));
             }
         }
-        match wait(cases, limit, false) {
+        match wait(cases, limit, Purpose::Have) {
             Ended::Selected(at, reserved) => return Some(cases[at].selected(reserved)),
             Ended::Due(due) => waited = Some(due),
             Ended::Again => {}
-            Ended::TimedOut => return None,
+            Ended::TimedOut => {
+                if let Limit::Now = limit {
+                    // One at most: who polls has asked for one message.
+                    let _ = cases.iter().any(|case| case.operation.choose_sender());
+                }
+                return None;
+            }
             Ended::Cancelled => return cases.first().map(|case| case.selected(Reserved::Failure)),
         }
     }
@@ -440,10 +486,10 @@ fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize
         shuffle(cases);
     }
     loop {
-        if let Some(case) = cases.iter().find(|case| case.operation.is_ready(None)) {
+        if let Some(case) = cases.iter().find(|case| case.operation.is_ready()) {
             return Some(case.index);
         }
-        match wait(cases, limit, true) {
+        match wait(cases, limit, Purpose::Watch) {
             Ended::Selected(..) | Ended::Due(_) | Ended::Again => {}
             Ended::TimedOut => return None,
             Ended::Cancelled if matches!(limit, Limit::At(Some(_))) => return None,
@@ -453,17 +499,18 @@ fn run_ready(cases: &mut [Case<'_>], limit: Limit, biased: bool) -> Option<usize
 }
 
 /// Enlists for all operations, and waits for one of them, if there is time to wait.
-fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
+fn wait(cases: &mut [Case<'_>], limit: Limit, purpose: Purpose) -> Ended {
     let deadline = match limit {
-        _ if limit.has_passed() => return look(cases, watch),
-        Limit::Now => return look(cases, watch),
+        Limit::Now if purpose == Purpose::Have => return look(cases, Purpose::Poll),
+        Limit::Now => return look(cases, purpose),
+        Limit::At(_) if limit.has_passed() => return look(cases, purpose),
         Limit::At(deadline) => deadline,
     };
     let due = cases.iter().filter_map(|case| case.operation.due()).min();
     let until = due.into_iter().chain(deadline).min();
     let mut selected = None;
     let wake = park::park(Reason::Select, until, Mode::CancelPoint, |wait| {
-        if !enlist(cases, wait, watch) {
+        if !enlist(cases, wait, purpose) {
             let claimed;
             (claimed, selected) = withdraw(cases);
             if !claimed {
@@ -495,9 +542,9 @@ fn wait(cases: &mut [Case<'_>], limit: Limit, watch: bool) -> Ended {
 /// Finds out whether there is a moment at which all operations would have to wait, and never
 /// suspends: the wait that it enlists for has ended already, so nobody can choose one of its
 /// entries. Whoever tries takes the entry off its list, and that is seen here.
-fn look(cases: &mut [Case<'_>], watch: bool) -> Ended {
+fn look(cases: &mut [Case<'_>], purpose: Purpose) -> Ended {
     park::with_ended_wait(|wait| {
-        let all_wait = enlist(cases, wait, watch);
+        let all_wait = enlist(cases, wait, purpose);
         let (met, selected) = withdraw(cases);
         debug_assert!(selected.is_none(), "an ended wait is not claimed");
         if all_wait && !met {
@@ -509,9 +556,9 @@ fn look(cases: &mut [Case<'_>], watch: bool) -> Ended {
 }
 
 /// Enlists for the operations, up to the first that would not wait; `false` if there is one.
-fn enlist(cases: &mut [Case<'_>], wait: &Wait<'_>, watch: bool) -> bool {
+fn enlist(cases: &mut [Case<'_>], wait: &Wait<'_>, purpose: Purpose) -> bool {
     for case in &mut *cases {
-        match case.operation.enlist(wait, watch) {
+        match case.operation.enlist(wait, purpose) {
             Ok(standing) => case.standing = standing,
             Err(Ready) => return false,
         }
@@ -875,7 +922,7 @@ impl fmt::Debug for Select<'_> {
 ///
 /// Do not forget one ([`mem::forget`](std::mem::forget)): its message or its place is lost then. On a
 /// channel of no capacity a receiver that was promised the message of a send waits for it until its
-/// time is up or it is cancelled.
+/// time is up or it is cancelled, and calls that cannot wait do not select another such sender.
 ///
 /// As in crossbeam it is neither `Send` nor `Sync`: the thread that has selected completes.
 #[must_use]

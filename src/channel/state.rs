@@ -13,6 +13,12 @@
 //! - A place that is reserved is *owed* a message, and counts as one.
 //! - A sender that has to wait leaves its message in its entry. Who makes room moves it to the
 //!   buffer, and the sender has sent.
+//! - On a channel of no capacity a select that is to send makes its message when it has been
+//!   chosen. A receiver that waits chooses it and is *expecting* then. A poll cannot wait: it
+//!   chooses a select, and leaves the channel *owed* the message, which the next receiver gets. One
+//!   message is owed so at most, beside those that receivers have given up to wait for; and none is
+//!   while one is in the buffer. Which of the chosen serves whom is no matter: the first to send
+//!   serves who is expecting, and the numbers agree.
 //!
 //! # Invariants
 //!
@@ -27,6 +33,8 @@
 
 use std::collections::VecDeque;
 
+use crossbeam_channel::TryRecvError;
+
 use super::entries::{Entries, Key, List};
 use crate::scheduler::waiter::{Claimed, Wait};
 
@@ -36,7 +44,8 @@ const MANY: usize = 1 << 10;
 /// See the module.
 pub(super) struct State<T> {
     buffer: VecDeque<T>,
-    /// Places that belong to selected senders that have yet to fill them.
+    /// Places that belong to selected senders that have yet to fill them; on a channel of no capacity
+    /// how many selected senders there are whose messages no receiver is expecting.
     owed: usize,
     /// `usize::MAX` for a channel without bounds.
     capacity: usize,
@@ -124,6 +133,23 @@ impl<T> State<T> {
         self.has_message()
             || self.senders_gone
             || self.capacity == 0 && self.entries.any_other(List::Senders, wait)
+    }
+
+    /// Whether a [`poll`](State::poll) would find a message, or the end.
+    pub(super) fn is_pollable(&self) -> bool {
+        self.has_message() || self.senders_gone || self.capacity == 0 && self.entries.any_offer()
+    }
+
+    /// Whether a receive or a poll would get on: as [`is_receivable`](State::is_receivable), but
+    /// not because of a select that a poll would not choose. A loop that polls whenever it is told
+    /// of something would spin until the chosen one has made its message.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        self.is_pollable() || self.may_choose() && self.entries.any(List::Senders.bit())
+    }
+
+    /// Whether a poll may choose a select to send.
+    fn may_choose(&self) -> bool {
+        self.capacity == 0 && self.owed == 0 && !self.has_message()
     }
 
     /// Whether a send and a receive are worth a try; see [`Queue`](super::queue::Queue).
@@ -227,8 +253,10 @@ impl<T> State<T> {
             if self.entries.any(List::Expecting.bit()) {
                 return self.entries.release_expecting(message);
             }
-            // The receiver was cancelled, or its time was up. The sender has been selected, and so
-            // its message is the next receiver's, who may be yet to call.
+            // It was chosen by a poll, or the receiver was cancelled or its time was up. The sender
+            // has been selected, and so its message is the next receiver's, who may be yet to
+            // call.
+            self.owed -= 1;
             if self.receivers_gone {
                 return None;
             }
@@ -251,8 +279,15 @@ impl<T> State<T> {
     /// Gives up what was reserved for a sender.
     pub(super) fn release_place(&mut self) -> Option<Claimed> {
         if self.capacity == 0 {
-            // It looks for another sender.
-            return self.entries.release_expecting(&mut None);
+            if self.entries.any(List::Expecting.bit()) {
+                // It looks for another sender.
+                return self.entries.release_expecting(&mut None);
+            }
+            self.owed -= 1;
+            if self.is_worth_a_look() {
+                self.wake_watchers(List::RecvWatchers);
+            }
+            return None;
         }
         self.owed -= 1;
         self.fill_places()
@@ -290,6 +325,50 @@ impl<T> State<T> {
             return Received::Message(self.fill_places());
         }
         self.receive_from_waiting(message)
+    }
+
+    /// As [`receive`](State::receive), for a receiver that cannot wait: it passes by selects that have
+    /// yet to make their messages.
+    pub(super) fn poll(
+        &mut self,
+        message: &mut Option<T>,
+    ) -> Result<Option<Claimed>, TryRecvError> {
+        if self.has_message() {
+            *message = self.pop();
+            return Ok(self.fill_places());
+        }
+        if self.capacity == 0 {
+            let passes_by = self.entries.first_selects();
+            if let Some(claimed) = self.entries.take_offer(message) {
+                if passes_by {
+                    // It was first, and has its turn next.
+                    drop(self.choose_sender());
+                }
+                return Ok(Some(claimed));
+            }
+        }
+        Err(match self.senders_gone {
+            true => TryRecvError::Disconnected,
+            false => TryRecvError::Empty,
+        })
+    }
+
+    /// Chooses a select to send, for a poll that has found nothing. Its message is the next
+    /// receiver's. `None` if there is no select, or none [may be chosen](State::owed) now.
+    pub(super) fn choose_sender(&mut self) -> Option<Claimed> {
+        if !self.may_choose() {
+            return None;
+        }
+        let claimed = self.entries.choose_selecting()?;
+        self.owed += 1;
+        Some(claimed)
+    }
+
+    /// Takes out the entry of a receiver that does not wait any longer for the message that it was
+    /// promised.
+    pub(super) fn give_up(&mut self, key: Key) {
+        self.entries.discard(key);
+        self.owed += 1;
     }
 
     /// Lets waiting senders have the places that have become free: one, but for what was given up.
@@ -359,6 +438,16 @@ impl<T> State<T> {
             Received::Expected(key, claimed) => Held::Expected(key, claimed),
             Received::Nothing => Held::Nothing,
             Received::Disconnected => Held::Disconnected,
+        }
+    }
+
+    /// Reserves a message if a [`poll`](State::poll) finds one.
+    pub(super) fn hold_polled(&mut self) -> Held {
+        let mut message = None;
+        match self.poll(&mut message) {
+            Ok(claimed) => Held::Message(self.entries.hold(&mut message), claimed),
+            Err(TryRecvError::Empty) => Held::Nothing,
+            Err(TryRecvError::Disconnected) => Held::Disconnected,
         }
     }
 

@@ -19,7 +19,8 @@ use super::once::Once;
 /// ```
 pub struct OnceLock<T> {
     once: Once,
-    /// Set by the one thread that runs the closure of `once`; so nobody ever waits for it.
+    /// Set by the one thread that runs the closure of `once`; so nobody ever waits for it. If that
+    /// unwinds, std's cell is let go before `once` is.
     value: std::sync::OnceLock<T>,
 }
 
@@ -104,8 +105,8 @@ impl<T> OnceLock<T> {
     #[track_caller]
     fn init(&self, f: impl FnOnce() -> T) -> &T {
         self.once.call_once_force(|_| {
-            let unset = self.value.set(f()).is_ok();
-            debug_assert!(unset, "only a closure that has not run sets it");
+            // std's writes the value where it belongs: it may be too large to be handed on.
+            self.value.get_or_init(f);
         });
         self.get().expect("a closure has run to its end")
     }

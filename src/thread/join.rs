@@ -31,13 +31,24 @@ pub(super) fn wait_for<'a, T>(
     end: &(impl End<T> + ?Sized),
     id: impl Fn() -> &'a AtomicU64,
 ) -> Result<T> {
-    loop {
-        if let Some(result) = end.take() {
-            return result;
-        }
+    let mut result = None;
+    wait_and_take(end, id, &mut result);
+    match result {
+        Some(result) => result,
+        // It may be a green thread of this worker, which does not run any more.
+        None => Err(Box::new(Cancelled::at(None))),
+    }
+}
+
+/// As [`wait_for`], and moves the result to `result`; there is none where the caller cannot wait.
+fn wait_and_take<'a, T>(
+    end: &(impl End<T> + ?Sized),
+    id: impl Fn() -> &'a AtomicU64,
+    result: &mut Option<Result<T>>,
+) {
+    while !end.take(result) {
         if park::cannot_wait() {
-            // It may be a green thread of this worker, which does not run any more.
-            return Err(Box::new(Cancelled::at(None)));
+            return;
         }
         // A waker may be among them: user code, which must not run while this thread registers
         // itself.
@@ -53,7 +64,10 @@ pub(super) fn wait_for<'a, T>(
 /// Returns the result of a thread if it is there, or has `context` woken when it is.
 fn poll<T>(end: &(impl End<T> + ?Sized), context: &Context<'_>) -> Poll<Result<T>> {
     loop {
-        if let Some(result) = end.take() {
+        let mut result = None;
+        if end.take(&mut result)
+            && let Some(result) = result
+        {
             return Poll::Ready(result);
         }
         if end.watch(Some(Watcher::Waker(context.waker().clone())), &mut None) {
@@ -123,6 +137,44 @@ const _: () = {
 pub(super) trait Join<T>: Body + End<T> {}
 
 impl<F: FnOnce() -> T + Send, T: Send> Join<T> for Packet<F, T> {}
+
+/// A [`Packet`] whose result is in a box, as it is large: a record is moved through several layers
+/// when it is made, each of which may keep a copy of it on the stack, in a build without
+/// optimisation.
+pub(super) struct Boxed<F, T>(pub(super) Packet<F, Box<T>>);
+
+impl<F: FnOnce() -> Box<T> + Send, T: Send> Body for Boxed<F, T> {
+    fn run(&self, start: Start) {
+        self.0.run(start);
+    }
+}
+
+impl<F, T> End<T> for Boxed<F, T> {
+    fn has_come(&self) -> bool {
+        self.0.has_come()
+    }
+
+    fn take(&self, result: &mut Option<Result<T>>) -> bool {
+        let mut boxed = None;
+        let taken = self.0.take(&mut boxed);
+        *result = boxed.map(|result| result.map(|value| *value));
+        taken
+    }
+
+    fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool {
+        self.0.watch(watcher, before)
+    }
+
+    fn keep(&self, keepsake: Box<dyn Send>) {
+        self.0.keep(keepsake);
+    }
+
+    fn detach(&self) -> Option<Result<T>> {
+        Some(self.0.detach()?.map(|value| *value))
+    }
+}
+
+impl<F: FnOnce() -> Box<T> + Send, T: Send> Join<T> for Boxed<F, T> {}
 
 /// Owns the right to wait for a green thread and take its result, as [`std::thread::JoinHandle`]
 /// does.

@@ -42,7 +42,7 @@ mod set;
 mod try_scope;
 
 pub use cancel::{Cancelled, Elapsed, deadline, is_cancelled, shield, timeout, timeout_at};
-use join::{Join, conclude};
+use join::{Boxed, Join, conclude};
 pub use join::{JoinHandle, Result};
 pub use local::{AccessError, LocalKey};
 use packet::{Outcome, Packet};
@@ -53,6 +53,9 @@ pub use set::JoinSet;
 /// panic along when it parks.
 pub use std::thread::panicking;
 pub use try_scope::{Failure, ScopeError, TryScope, TryScopedJoinHandle, try_scope};
+
+/// A closure or a result of more bytes than this is not part of its thread's record.
+const LARGE: usize = 1 << 10;
 
 const OUTSIDE: &str = "a green thread was to be spawned outside a runtime; call this inside hebra::run, \
      or on an OS thread and inside of unblock through Handle::spawn";
@@ -169,7 +172,45 @@ impl Builder {
         // What is refused is dropped here, not inside of `with`: the destructor of a closure may
         // park.
         assert_inside();
-        let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, Packet::new(f))?);
+        // Each layer that a closure or a result passes through may keep a copy of it on the stack,
+        // in a build without optimisation: a large one goes through them in a box.
+        if size_of::<F>() > LARGE {
+            return self.spawn_small(location, Box::new(f));
+        }
+        self.spawn_small(location, f)
+    }
+
+    /// Spawns with a closure that is small.
+    #[inline]
+    #[track_caller]
+    fn spawn_small<F, T>(
+        self,
+        location: &'static Location<'static>,
+        f: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        if size_of::<T>() > LARGE {
+            return self.spawn_body(location, || Boxed(Packet::new(|| Box::new(f()))));
+        }
+        // Not made here: there is no room for it if it is not wanted.
+        self.spawn_body(location, || Packet::new(f))
+    }
+
+    #[inline]
+    #[track_caller]
+    fn spawn_body<T, B>(
+        self,
+        location: &'static Location<'static>,
+        body: impl FnOnce() -> B,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        T: Send + 'static,
+        B: Join<T> + 'static,
+    {
+        let task: Arc<Task<dyn Join<T>>> = Arc::new(self.task(location, body())?);
         let record: TaskRef = task.clone();
         let stack = reserve(&record)?;
         launch(record, stack);
@@ -190,6 +231,22 @@ impl Builder {
         T: 'static,
     {
         let location = Location::caller();
+        if size_of::<F>() > LARGE {
+            return self.spawn_small_local(location, Box::new(f));
+        }
+        self.spawn_small_local(location, f)
+    }
+
+    #[track_caller]
+    fn spawn_small_local<F, T>(
+        self,
+        location: &'static Location<'static>,
+        f: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
         assert_inside();
         let task: TaskRef = Arc::new(self.task(location, KeptByWorker)?);
         let stack = reserve(&task)?;

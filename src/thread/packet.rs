@@ -179,20 +179,23 @@ impl<F, T> Packet<F, T> {
     fn discard(&self) {
         match self.begun.load(Ordering::Relaxed) {
             false => drop(self.begin()),
-            true => drop(self.take_result()),
+            true => _ = self.take_result(&mut None),
         }
     }
 
-    /// Takes the result out, if it is there, for whoever changes the word.
+    /// Moves the result to `result`, if it is there, for whoever changes the word; returns whether it
+    /// is.
     #[inline]
-    fn take_result(&self) -> Option<Result<T>> {
+    fn take_result(&self, result: &mut Option<Result<T>>) -> bool {
         let ours = self
             .word
             .compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed)
             .is_ok();
-        // SAFETY: the word has said that it is there, and we have changed it (3).
-        let result = ours.then(|| unsafe { ptr::read(&raw const (*self.content.get()).result) });
-        result.map(ManuallyDrop::into_inner)
+        if ours {
+            // SAFETY: the word has said that it is there, and we have changed it (3).
+            *result = Some(unsafe { ManuallyDrop::take(&mut (*self.content.get()).result) });
+        }
+        ours
     }
 }
 
@@ -215,8 +218,9 @@ impl<F, T> Place<'_, F, T> {
                 What::Detached => detached = true,
             }
         }
-        if detached && let Some(result) = packet.take_result() {
-            forgo(result);
+        let mut result = None;
+        if detached && packet.take_result(&mut result) {
+            result.into_iter().for_each(forgo);
         }
     }
 }
@@ -258,11 +262,12 @@ impl<F, T> Drop for Packet<F, T> {
 pub(super) trait End<T> {
     fn has_come(&self) -> bool;
 
-    /// Takes the result, if it is there.
+    /// Moves the result to `result`, if it is there; returns whether it is. In place, as the result
+    /// may be large and a green thread's stack is small.
     ///
     /// # Panics
     /// Panics if it has been taken.
-    fn take(&self) -> Option<Result<T>>;
+    fn take(&self, result: &mut Option<Result<T>>) -> bool;
 
     /// Has `watcher` learn of the end, unless it has come: then it returns `false`. Whoever was to
     /// learn before is left in `before`, in either case: it may be user code, to be dropped
@@ -305,14 +310,10 @@ impl<F, T> End<T> for Packet<F, T> {
         [ENDED, TAKEN].contains(&self.word.load(Ordering::Acquire))
     }
 
-    fn take(&self) -> Option<Result<T>> {
+    fn take(&self, result: &mut Option<Result<T>>) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         assert!(word != TAKEN, "{AGAIN}");
-        if word == ENDED {
-            self.take_result()
-        } else {
-            None
-        }
+        word == ENDED && self.take_result(result)
     }
 
     fn watch(&self, watcher: Option<Watcher>, before: &mut Option<Watcher>) -> bool {
@@ -374,10 +375,10 @@ impl<F, T> End<T> for Packet<F, T> {
                 return None;
             }
         }
-        if self.word.load(Ordering::Relaxed) == TAKEN {
-            None
-        } else {
-            self.take()
+        let mut result = None;
+        if self.word.load(Ordering::Relaxed) != TAKEN {
+            self.take(&mut result);
         }
+        result
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::family::{Family, spawn_member};
 use super::join::conclude;
-use super::{Builder, Result, Thread};
+use super::{Builder, LARGE, Result, Thread};
 use crate::lock::Lock;
 use crate::park::{self, Wait};
 use crate::report::say;
@@ -150,6 +150,17 @@ impl<T: Send + 'static> JoinSet<T> {
     /// Panics outside a runtime.
     #[track_caller]
     pub fn spawn_with<F>(&mut self, builder: Builder, f: F) -> io::Result<Thread>
+    where
+        F: FnOnce() -> T + Send + 'static,
+    {
+        if size_of::<F>() > LARGE {
+            return self.spawn_small(builder, Box::new(f));
+        }
+        self.spawn_small(builder, f)
+    }
+
+    #[track_caller]
+    fn spawn_small<F>(&mut self, builder: Builder, f: F) -> io::Result<Thread>
     where
         F: FnOnce() -> T + Send + 'static,
     {

@@ -361,6 +361,50 @@ law! {
 }
 
 law! {
+    fn polls_meet_senders_of_all_kinds_without_capacity() {
+        let (sender, receiver) = bounded(0);
+        let producers = [0, 1, 2, 3].map(|producer| {
+            let sender = sender.clone();
+            world::spawn(move || {
+                for n in 0..50 {
+                    let message = 100 * producer + n;
+                    if producer % 2 == 0 {
+                        sender.send(message).unwrap();
+                    } else {
+                        select! {
+                            send(sender, message) -> sent => assert_eq!(sent, Ok(())),
+                            recv(never::<u32>()) -> _ => unreachable!(),
+                        }
+                    }
+                }
+            })
+        });
+        drop(sender);
+        let mut received = Vec::new();
+        loop {
+            match receiver.try_recv() {
+                Ok(message) => received.push(message),
+                Err(TryRecvError::Empty) => world::yield_now(),
+                Err(TryRecvError::Disconnected) => break,
+            }
+            select! {
+                recv(receiver) -> message => received.extend(message),
+                default => world::yield_now(),
+            }
+        }
+        for producer in producers {
+            producer.join().unwrap();
+        }
+        // Of each sender in its order, and none is lost.
+        for producer in [0, 1, 2, 3] {
+            let of_one = received.iter().filter(|message| **message / 100 == producer);
+            assert!(of_one.copied().eq((0..50).map(|n| 100 * producer + n)));
+        }
+        assert_eq!(received.len(), 200);
+    }
+}
+
+law! {
     fn select_meets_select_without_capacity() {
         let (sender, receiver) = bounded(0);
         let (back_sender, back) = bounded(0);
