@@ -224,7 +224,8 @@ fn selecting_sender() -> channel::Receiver<usize> {
 
 #[test]
 fn polls_that_meet_a_selecting_sender_never_switch() {
-    let polls: [(&str, fn(&channel::Receiver<usize>)); 5] = [
+    type Poll = fn(&channel::Receiver<usize>);
+    let polls: [(&str, Poll); 5] = [
         ("try_recv", |receiver| {
             assert_eq!(receiver.try_recv(), Err(channel::TryRecvError::Empty));
         }),
