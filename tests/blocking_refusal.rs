@@ -1,5 +1,8 @@
 //! The blocking pool where the system refuses it a thread.
-#![cfg(all(feature = "runtime", target_os = "linux"))]
+//!
+//! Not under a sanitizer, which takes the place of `pthread_create` itself.
+
+#![cfg(all(feature = "runtime", target_os = "linux", not(hebra_sanitizer)))]
 
 use std::ffi::{c_int, c_void};
 use std::mem;

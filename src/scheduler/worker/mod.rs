@@ -114,6 +114,7 @@ const HOT_STACK: usize = 9;
 type Green = Coroutine<(), Suspend, ()>;
 
 /// Where the coroutine is in an entry, for debuggers.
+#[cfg(all(target_arch = "x86_64", not(hebra_sanitizer)))]
 const COROUTINE_IN_ENTRY: usize = mem::offset_of!(Entry, coroutine);
 
 /// A started green thread. One cache line, as with thousands of threads each resume finds it in no

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::super::run_queue::MAX_WORKERS;
 use super::super::task::{self, Reason};
-use super::COROUTINE_IN_ENTRY;
 use super::capture::{TABLES, TableView};
 use crate::stack;
 
@@ -78,7 +77,7 @@ pub(super) fn prepare() {
     if let Some(saved) = crate::coroutine::SavedState::get() {
         SECTION
             .saved
-            .store(COROUTINE_IN_ENTRY + saved.pointer, Relaxed);
+            .store(super::COROUTINE_IN_ENTRY + saved.pointer, Relaxed);
         SECTION.root.store(saved.root, Relaxed);
     }
     if let Some(at) = task::find_rare(|lock, address| find(lock, address, WORD)) {
