@@ -14,7 +14,7 @@
 //!      +------------------------------------ the loop: pop the slot, resume ---------------------------------+
 //! ```
 //!
-//! The four laws that everything here keeps:
+//! The five laws that everything here keeps:
 //!
 //! 1. *Exactly once.* A wait ends once: wake, time-out and cancellation race for one
 //!    compare-exchange ([`claim`]).
@@ -23,6 +23,9 @@
 //! 3. *Nobody drops a started coroutine.* Cancelling is a flag and a wake; the unwinding starts in
 //!    the thread itself, in `park`.
 //! 4. *An unwinding thread does not linger.* See `park`.
+//! 5. *No surprise switch.* Only a call that may wait can switch threads or be cancelled; a call that
+//!    cannot wait adds to its thread's debt at most, which the next call that may wait pays. See
+//!    `docs/calls.md`.
 
 pub(crate) mod audit;
 pub(crate) mod claim;
