@@ -495,13 +495,28 @@ impl Guard {
             // Try it on a page: a seccomp filter or `mlockall` may refuse what the kernel's version
             // promises. The page stays mapped, which is cheaper than the code to unmap
             // it.
-            let class = Class(page_size().ilog2() as u8);
-            let page = map(page_size(), page_size());
-            match page.map(|start| Guard::Install.apply(&[Slot::new(start, class)])) {
-                Ok((1, _)) => Guard::Install,
+            match map(page_size(), page_size()) {
+                Ok(start) if Guard::can_install(start) => Guard::Install,
                 _ => Guard::Protect,
             }
         })
+    }
+
+    /// Whether guards without mappings work, tried on the page at `start`. An emulator of a kernel
+    /// may take any advice for a hint, say yes and do nothing: so one that no kernel knows has to be
+    /// refused.
+    fn can_install(start: usize) -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            const UNKNOWN_ADVICE: c_int = 0x7fff;
+            let page = DeadPages::inside(start, start + page_size());
+            advise(&[page], MADV_GUARD_INSTALL).0 == 1 && advise(&[page], UNKNOWN_ADVICE).0 == 0
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = start;
+            false
+        }
     }
 
     /// Makes the guard pages of `slots` (at most [`BATCH`]) in order; returns how many there are
